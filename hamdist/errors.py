@@ -1,0 +1,55 @@
+"""What can go wrong, by whose hand: mistakes of the user are ValueErrors, failures of a run are RuntimeErrors.
+
+Every message says where, what was wrong, and what is accepted or what to do.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: the dotted key of the config it is about ("" where there is none), and what is wrong with it."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class UserError(ValueError):
+    """Something the user wrote or passed is wrong; the command line turns it into exit status 2.
+
+    `problems` holds every mistake found at once; a plain string is a problem without a key.
+    """
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(p if isinstance(p, Problem) else Problem("", p) for p in problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class ConfigError(UserError):
+    """A config that does not say what a run needs."""
+
+
+class NetworkError(UserError):
+    """A network that cannot run: an edge, a delay, a shape, a pairing or a gate that does not fit."""
+
+
+class StreamError(UserError):
+    """A stream that is empty, ends early, changes shape or dtype, or holds values that are not finite."""
+
+
+class MissingExtraError(UserError):
+    """An optional package is needed; the message says what to install."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: pip install 'hamdist[{extra}]'")
+
+
+class RunError(RuntimeError):
+    """A run that failed on its way; the command line turns it into exit status 1."""
+
+
+class DivergenceError(RunError):
+    """A layer's numbers are no longer finite; the message names the layer, the tick and what to lower."""

@@ -1,0 +1,1 @@
+"""Ways to start a run from the shell, beyond `hamdist run`."""
