@@ -1,0 +1,14 @@
+"""The physics of one layer: pure torch, pure functions, no neighbours, no Ray.
+
+layers.py        the layer contract; instant and relaxing layers; any nn.Module as a pure function
+blocks.py        residual block; coupling that can be inverted
+hamiltonian.py   a layer's Hamiltonian and its partial derivatives
+tick.py          the carry, and the two halves of a tick: evaluate and react
+dynamics.py      the constants of the equations of motion
+integrators/     explicit, semi-implicit, exponential: one file each
+rates.py         β: scaled by the delay, per parameter, adaptive
+schedules.py     β as a function of time
+pairing.py       which activations a costate meets: current, stashed, reversible; the gate
+losses.py        losses, and the costate they give
+randomness.py    seeds that a recomputation repeats
+"""

@@ -1,0 +1,44 @@
+"""Two modules that torch lacks and that locality calls for: a residual block, and a coupling that can be inverted."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """y = x + body(x)."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Coupling(nn.Module):
+    """y1 = x1 + F(x2), y2 = x2 + G(y1), x1 and x2 the halves of x along `dim`: invertible whatever F and G are.
+
+    Source: Gomez, Ren, Urtasun, Grosse, "The Reversible Residual Network", 2017, equations 6 and 7.
+    """
+
+    def __init__(self, f: nn.Module, g: nn.Module, dim: int = 1) -> None:
+        super().__init__()
+        self.f = f
+        self.g = g
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        x1, x2 = x.chunk(2, self.dim)
+        y1 = x1 + self.f(x2)
+        return torch.cat([y1, x2 + self.g(y1)], self.dim)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """The x whose forward is y."""
+        y1, y2 = y.chunk(2, self.dim)
+        x2 = y2 - self.g(y1)
+        return torch.cat([y1 - self.f(x2), x2], self.dim)
+
+
+def invertible(module: nn.Module) -> bool:
+    """Whether a module offers `inverse(y)`, which the reversible pairing calls."""
+    return callable(getattr(module, "inverse", None))

@@ -1,0 +1,52 @@
+"""The constants of one layer's equations of motion."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hamdist.physics.integrators import INTEGRATORS, Coefficients
+from hamdist.physics.integrators.contract import Gain, Integrator
+from hamdist.physics.integrators.semi_implicit import nesterov_step
+from hamdist.physics.rates import Rate
+
+StepName = Literal["explicit", "semi-implicit", "exponential"]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """dξ/dt = f;  dp/dt = −η_ξ p − s ∂H/∂ξ;  dω/dt = −η_θ ω − s (∂H/∂θ + λθ);  dθ/dt = s β ω.
+
+    tau: the step τ.  sign: s, −1 for HL's dissipative form.  state_dissipation, weight_dissipation: η_ξ, η_θ.
+    weight_decay: λ.  An adaptive rate imposes its own η_θ.
+    """
+
+    step: StepName = "semi-implicit"
+    tau: float = 1.0
+    sign: int = -1
+    state_dissipation: float = 0.0
+    weight_dissipation: float = 1.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    rate: Rate = field(default_factory=Rate)
+
+    @property
+    def integrator(self) -> Integrator:
+        integrator = INTEGRATORS[self.step]
+        return integrator._replace(step=nesterov_step) if self.nesterov else integrator
+
+    @property
+    def state_coefficients(self) -> Coefficients:
+        """(a, c) of p."""
+        return self.integrator.coefficients(self.tau, self.state_dissipation)
+
+    @property
+    def weight_coefficients(self) -> Coefficients:
+        """(a, c) of ω."""
+        if self.rate.adaptive is not None:
+            return Coefficients(self.rate.adaptive.decay, self.tau)
+        return self.integrator.coefficients(self.tau, self.weight_dissipation)
+
+    def gain(self, beta: Gain, adapted: Gain) -> Gain:
+        """βτ, the factor of ω' in the motion of θ; `adapted` is what an adaptive rate found (1 without one)."""
+        if self.rate.adaptive is None:
+            return beta * self.tau
+        return beta * adapted / self.weight_coefficients.drive

@@ -1,0 +1,22 @@
+"""θ' = θ + sβτ ω, then ω' = aω − s c G: a drive reaches the weights one update late."""
+
+from torch import Tensor
+
+from hamdist.physics.integrators.contract import (
+    Coefficients,
+    Gain,
+    Integrator,
+    driven,
+    euler_coefficients,
+    moved,
+)
+
+
+def step(
+    theta: Tensor, omega: Tensor, drive: Tensor, gain: Gain, coefficients: Coefficients, sign: int
+) -> tuple[Tensor, Tensor]:
+    """The authors' `local=True` order; with s = −1 it is SGD fed the gradient of one update ago."""
+    return moved(theta, omega, sign * gain), driven(omega, drive, coefficients, sign)
+
+
+EXPLICIT = Integrator(euler_coefficients, step, lag=1)

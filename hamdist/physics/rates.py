@@ -1,0 +1,99 @@
+"""β, the learning rate: a number or a schedule, scaled per parameter and by the delay, or adapted to the drive."""
+
+import fnmatch
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hamdist.physics.schedules import Schedule
+
+
+def delay_scale(delay: int) -> float:
+    """min(1, π/(2D+1)): the largest rate, for unit curvature, at which an update delayed by D ticks is stable.
+
+    The exact bound without momentum is 2 sin(π/(4D+2)), which is at most π/(2D+1).
+    """
+    return min(1.0, math.pi / (2 * delay + 1))
+
+
+class Adaptive(Protocol):
+    """A rule that adapts β to the history of the drive G; n counts this update, from 1.
+
+    decay: the a it imposes on ω' = aω + cG.  decoupled: weight decay shrinks θ itself instead of entering G.
+    """
+
+    @property
+    def decay(self) -> float: ...
+
+    @property
+    def decoupled(self) -> bool: ...
+
+    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Returns (drive', moment', gain): the weights then move by −lr · gain · ω'/c."""
+        ...
+
+
+@dataclass(frozen=True)
+class Adam:
+    """β_n = lr (1−b1) / (cτ (1−b1ⁿ)(√(v'/(1−b2ⁿ)) + ε)) with v' = b2 v + (1−b2) G² (Kingma and Ba, 2015)."""
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    decoupled: bool = False
+
+    @property
+    def decay(self) -> float:
+        return self.b1
+
+    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        moment = moment * self.b2 + drive * drive * (1 - self.b2)
+        spread = torch.sqrt(moment / (1 - self.b2**n)) + self.eps
+        return drive, moment, ((1 - self.b1) / (1 - self.b1**n)).to(drive.dtype) / spread
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """The drive is G/(√v' + ε) with v' = αv + (1−α)G²; a is the momentum (Tieleman and Hinton, 2012)."""
+
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    decoupled: bool = False
+
+    @property
+    def decay(self) -> float:
+        return self.momentum
+
+    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        moment = moment * self.alpha + drive * drive * (1 - self.alpha)
+        return drive / (torch.sqrt(moment) + self.eps), moment, 1.0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """β of one layer: base · delay factor · factor of the parameter, for its n-th update."""
+
+    beta: float | Schedule = 0.1
+    delay_factor: float = 1.0
+    factors: Mapping[str, float] = field(default_factory=dict)  # by parameter; 1 where absent
+    adaptive: Adaptive | None = None
+
+    def __call__(self, name: str, n: Tensor) -> float | Tensor:
+        """β for parameter `name` after n updates, before any adaptation."""
+        beta = self.beta(n) if callable(self.beta) else self.beta
+        return beta * (self.delay_factor * self.factors.get(name, 1.0))
+
+
+def parameter_factors(patterns: Mapping[str, float], layer: str, names: Iterable[str]) -> dict[str, float]:
+    """For each parameter, the product of the factors whose glob pattern matches "<layer>.<parameter>"."""
+    return {
+        name: math.prod(
+            factor for glob, factor in patterns.items() if fnmatch.fnmatch(f"{layer}.{name}", glob)
+        )
+        for name in names
+    }
