@@ -1,0 +1,11 @@
+"""The network: which layer hears which, and how far each sees.
+
+network.py    layers by name, what builds them, edges, losses
+graph.py      nodes, edges, checks, the graph-wide order of evaluation
+locality.py   nonlocal, groups, local, explicit delays: the dial
+arrival.py    when a sample arrives and its costate returns; balancing of joins
+learning.py   the constants of motion of every layer, scaled by its delay
+modules.py    torch modules from their description
+survey.py     shapes and behaviour of every layer, found with the first batch
+plan.py       what will run, as a table and as a picture
+"""

@@ -1,0 +1,54 @@
+"""How a network learns: the constants of motion of every layer, its rate scaled by its delay."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from hamdist.errors import NetworkError, Problem
+from hamdist.network.network import Network
+from hamdist.physics.dynamics import Dynamics
+from hamdist.physics.layers import Layer
+from hamdist.physics.pairing import PairingName
+from hamdist.physics.rates import delay_scale, parameter_factors
+
+RatePolicy = Literal["auto", "constant", "delay-scaled"]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """dynamics: shared by all layers.  gamma: γ, the weight of the loss.
+
+    rate: "delay-scaled" multiplies a layer's β by min(1, π/(2D+1)); "auto" does so unless the pairing is current.
+    beta_scale: glob on "<layer>.<parameter>" → factor of β.
+    """
+
+    dynamics: Dynamics = field(default_factory=Dynamics)
+    gamma: float = 1.0
+    rate: RatePolicy = "auto"
+    beta_scale: Mapping[str, float] = field(default_factory=dict)
+
+    def of_layer(self, name: str, layer: Layer, depth: int, pairing: PairingName) -> Dynamics:
+        """The dynamics of one layer whose costate returns after `depth` ticks."""
+        scaled = self.rate == "delay-scaled" or (self.rate == "auto" and pairing != "current")
+        late = depth + self.dynamics.integrator.lag
+        rate = replace(
+            self.dynamics.rate,
+            delay_factor=delay_scale(late) if scaled else 1.0,
+            factors=parameter_factors(self.beta_scale, name, layer.pure.parameters()),
+        )
+        return replace(self.dynamics, rate=rate)
+
+
+def check_time_constants(network: Network, tau: float) -> None:
+    """A relaxing layer needs T > τ/2, or a plain step overshoots. Raises NetworkError naming every other one."""
+    problems = [
+        Problem(
+            spec.key,
+            f"layer {spec.name!r} relaxes with T = {spec.relaxing}, but a plain step of tau = {tau} "
+            f"needs T > {tau / 2}",
+        )
+        for spec in network.layers
+        if spec.relaxing is not None and spec.relaxing <= tau / 2
+    ]
+    if problems:
+        raise NetworkError(*problems)

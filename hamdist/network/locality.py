@@ -1,0 +1,147 @@
+"""Locality, the dial from backpropagation to fully local: it is nothing but the delay of every edge.
+
+    nonlocal   every d = 0                    the whole network is traversed inside one tick
+    groups     d = 0 inside, 1 between        a group of layers works as one
+    local      every d = 1                    every layer works on what its neighbours said one tick ago
+
+Source and loss edges have d = 0, feedback edges d = 1, unless set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Literal
+
+from hamdist.errors import NetworkError, Problem
+from hamdist.network.arrival import balanced, is_balanced, shortest_hold
+from hamdist.network.graph import SOURCE, Edge, Graph
+from hamdist.physics.pairing import Gate, PairingName
+
+Mode = Literal["local", "nonlocal", "groups"]
+Warmup = Literal["invalid", "zeros"]
+
+
+@dataclass(frozen=True)
+class Locality:
+    """How far a layer sees within one tick, and what its costates meet.
+
+    groups: layer names, for mode "groups".  delays: edge name → ticks, over whatever the mode says.
+    hold: ticks for which each sample is presented.  balance: one sample meets itself at every join.
+    warmup: whether forward edges start with nothing, or with valid zeros.
+    tolerance: the change of a signal below which it counts as settled, where no hold is exact.
+    """
+
+    mode: Mode = "local"
+    pairing: PairingName = "stashed"
+    gate: Gate = "always"
+    hold: int = 1
+    groups: Sequence[Sequence[str]] = ()
+    delays: Mapping[str, int] = field(default_factory=dict)
+    balance: bool = True
+    warmup: Warmup = "invalid"
+    tolerance: float = 1e-6
+
+
+def apply_locality(graph: Graph, locality: Locality) -> Graph:
+    """The graph with every delay set and joins balanced.
+
+    Raises NetworkError: groups that overlap or leave a layer out, delays of edges that do not exist or below 0,
+    a cycle of total delay 0, a hold too short to settle, joins out of balance under a pairing that needs them.
+    """
+    problems = [*_group_problems(graph, locality), *_delay_problems(graph, locality)]
+    if problems:
+        raise NetworkError(*problems)
+    group_of = {name: index for index, group in enumerate(locality.groups) for name in group}
+    delayed = graph.with_edges(
+        edge.delayed(locality.delays.get(edge.name, _delay(graph, edge, locality.mode, group_of)))
+        for edge in graph.edges
+    )
+    delayed.order()
+    delayed = balanced(delayed, joins=locality.balance)
+    delayed.order()
+    _check_pairing(delayed, locality)
+    return delayed
+
+
+def settles_exactly(graph: Graph, relaxing: Mapping[str, float], tau: float) -> bool:
+    """Whether a hold long enough settles to the last bit: no feedback, and every relaxing layer has T = τ."""
+    return not graph.has_feedback and all(constant == tau for constant in relaxing.values())
+
+
+def _delay(graph: Graph, edge: Edge, mode: Mode, group_of: Mapping[str, int]) -> int:
+    if edge.delay is not None:
+        return edge.delay
+    if edge.feedback:
+        return 1
+    if edge.source == SOURCE or edge.target in graph.losses or mode == "nonlocal":
+        return 0
+    return int(mode == "local" or group_of[edge.source] != group_of[edge.target])
+
+
+def _group_problems(graph: Graph, locality: Locality) -> list[Problem]:
+    if locality.mode != "groups":
+        return []
+    listed = [name for group in locality.groups for name in group]
+    unknown = [name for name in listed if name not in graph.layers]
+    twice = sorted({name for name in listed if listed.count(name) > 1})
+    missing = [name for name in graph.layers if name not in listed]
+    return [
+        *(
+            Problem(
+                "locality.groups", f"there is no layer {name!r}; the layers are {', '.join(graph.layers)}"
+            )
+            for name in unknown
+        ),
+        *(
+            Problem("locality.groups", f"layer {name!r} is in more than one group: groups must not overlap")
+            for name in twice
+        ),
+        *(
+            Problem("locality.groups", f"layer {name!r} is in no group: every layer needs one")
+            for name in missing
+        ),
+    ]
+
+
+def _delay_problems(graph: Graph, locality: Locality) -> list[Problem]:
+    names = [edge.name for edge in graph.edges]
+    problems = []
+    for name, delay in locality.delays.items():
+        key = f"locality.delays.{name}"
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the edges are {', '.join(names)}"
+            problems.append(Problem(key, f"there is no edge {name!r}; {hint}"))
+        elif delay < 0:
+            problems.append(Problem(key, f"the delay is {delay}, but a delay is 0 ticks or more"))
+    return problems
+
+
+def _check_pairing(graph: Graph, locality: Locality) -> None:
+    if locality.pairing != "current" and not is_balanced(graph):
+        raise NetworkError(
+            Problem(
+                "locality.balance",
+                f"pairing {locality.pairing!r} needs balanced joins, or a layer would hear of "
+                "several samples at once: set balance: true, or pairing: current",
+            )
+        )
+    if locality.gate != "settled":
+        return
+    if locality.pairing != "current":
+        raise NetworkError(
+            Problem(
+                "locality.gate",
+                f"'settled' waits for today's activations, so it needs pairing: current, not "
+                f"{locality.pairing!r}",
+            )
+        )
+    needed = shortest_hold(graph)
+    if locality.hold < needed:
+        raise NetworkError(
+            Problem(
+                "stream.hold",
+                f"a hold of {locality.hold} ticks is too short for the gate 'settled': this network "
+                f"needs hold: {needed} or more",
+            )
+        )

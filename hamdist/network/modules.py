@@ -1,0 +1,71 @@
+"""Torch modules from their description: a type and its keyword arguments."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from hamdist.errors import NetworkError, Problem, UserError
+from hamdist.objects import find_object
+from hamdist.physics.blocks import Coupling, Residual
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """type: a class of torch.nn, or "package.module:Class".  key: where a config speaks of it."""
+
+    type: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
+
+    def build(self) -> nn.Module:
+        """The module. Raises NetworkError: no such class, or arguments that it does not take."""
+        kind = self.find()
+        try:
+            return kind(**self.arguments)
+        except Exception as error:
+            written = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+            raise NetworkError(Problem(self.key, f"{self.type}({written}): {error}")) from error
+
+    def find(self) -> Any:
+        """The class, or the function that makes the module."""
+        if ":" in self.type:
+            try:
+                return find_object(self.type)
+            except UserError as error:
+                raise NetworkError(Problem(f"{self.key}.type", str(error))) from error
+        kind = getattr(nn, self.type, None)
+        if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+            known = [name for name, value in vars(nn).items() if isinstance(value, type)]
+            near = get_close_matches(self.type, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            message = f"torch.nn has no module {self.type!r}{hint} (or write 'package.module:Class')"
+            raise NetworkError(Problem(f"{self.key}.type", message))
+        return kind
+
+
+def build_stack(modules: Sequence[ModuleSpec], residual: bool = False) -> nn.Module:
+    """The modules one after another, and around them the input added to their output."""
+    stack = nn.Sequential(*build_all(modules))
+    return Residual(stack) if residual else stack
+
+
+def build_coupling(f: Sequence[ModuleSpec], g: Sequence[ModuleSpec]) -> nn.Module:
+    """y1 = x1 + F(x2), y2 = x2 + G(y1)."""
+    return Coupling(build_stack(f), build_stack(g))
+
+
+def build_all(modules: Sequence[ModuleSpec]) -> list[nn.Module]:
+    """Every module, or one NetworkError with the problems of all."""
+    built: list[nn.Module] = []
+    problems: list[Problem] = []
+    for module in modules:
+        try:
+            built.append(module.build())
+        except NetworkError as error:
+            problems += error.problems
+    if problems:
+        raise NetworkError(*problems)
+    return built

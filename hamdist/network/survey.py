@@ -1,0 +1,201 @@
+"""What a network does with its first batch, found before the first tick: shapes, and how each layer behaves.
+
+Every layer is evaluated once, upstream first. What cannot work is refused here, by name.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hamdist.errors import NetworkError, Problem
+from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
+from hamdist.network.network import Network, check_owned
+from hamdist.physics.blocks import Residual
+from hamdist.physics.layers import Context, Layer, joined
+from hamdist.physics.randomness import seeded
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the survey found of one layer.
+
+    inputs: the signals it got, one per in-edge (the first batch, or what became of it).
+    output: a tensor of its output's shape and dtype.  random: whether it draws random numbers in training.
+    batch_statistics: whether its output depends on all rows at once.
+    wanted: per in-edge, whether a costate is returned (not to the source, nor along integers).
+    """
+
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    random: bool
+    batch_statistics: bool
+    wanted: tuple[bool, ...]
+
+
+def survey(network: Network, graph: Graph, layers: Mapping[str, Layer], inputs: Tensor) -> dict[str, Facts]:
+    """The facts of every layer, for a first batch of inputs [B, …].
+
+    Raises NetworkError: shapes that do not fit, a module that fails, modifies its input or gives no tensor,
+    weights shared between layers, a feedback signal whose shape cannot be known.
+    """
+    check_owned({name: layer.pure.module for name, layer in layers.items()})
+    facts: dict[str, Facts] = {}
+    outputs: dict[str, Tensor] = {SOURCE: inputs}
+    keys = {spec.name: spec.key for spec in network.layers}
+    for name in sorted_nodes(graph.nodes, graph.forward, "has no start"):
+        if name in layers:
+            signals = _signals(graph, name, outputs, layers[name])
+            facts[name] = _examine(graph.into(name), layers[name], signals, keys[name])
+            outputs[name] = facts[name].output
+    _check_feedback(graph, facts)
+    return facts
+
+
+def check_losses(network: Network, facts: Mapping[str, Facts], targets: Tensor | None) -> None:
+    """Every loss must give one number for its layer's output and the stream's targets."""
+    for node, spec in network.losses.items():
+        output = facts[spec.layer].output
+        if targets is None:
+            raise NetworkError(Problem("network.loss", f"{spec.name} needs targets, but the stream has none"))
+        given = f"layer {spec.layer!r} gives {_describe(output)}, the targets are {_describe(targets)}"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                value = spec.function(output, targets)
+        except Exception as error:
+            raise NetworkError(
+                Problem("network.loss", f"{node} {spec.name} does not fit: {given}: {_first_line(error)}")
+            ) from error
+        if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
+            raise NetworkError(
+                Problem("network.loss", f"{spec.name} must give one real number, but for {given} it does not")
+            )
+
+
+def _signals(graph: Graph, name: str, outputs: Mapping[str, Tensor], layer: Layer) -> tuple[Tensor, ...]:
+    """What reaches a layer on each in-edge; zeros of the right shape along feedback."""
+    known = [outputs[edge.source] for edge in graph.into(name) if not edge.feedback]
+    return tuple(
+        _feedback_zeros(edge, known[0], layer.pure.join) if edge.feedback else outputs[edge.source]
+        for edge in graph.into(name)
+    )
+
+
+def _feedback_zeros(edge: Edge, like: Tensor, join: str) -> Tensor:
+    if edge.shape is not None:
+        return like.new_zeros(len(like), *edge.shape)
+    if join != "sum":
+        raise NetworkError(
+            f"feedback edge {edge.name}: the shape of its signal is not known before the first tick; "
+            "give the edge shape: [...] (of one row)"
+        )
+    return torch.zeros_like(like)
+
+
+def _examine(edges: tuple[Edge, ...], layer: Layer, signals: tuple[Tensor, ...], key: str) -> Facts:
+    """Evaluates one layer in training and notes what it does."""
+    name, module = edges[0].target, layer.pure.module
+    copies = tuple(signal.clone() for signal in signals)
+    versions = [copy._version for copy in copies]
+    with seeded(0):
+        before = _generator_state(signals[0].device)
+        output, buffers = _first_output(edges, layer, copies, key)
+        random = any(
+            not torch.equal(a, b) for a, b in zip(before, _generator_state(signals[0].device), strict=True)
+        )
+    if [copy._version for copy in copies] != versions:
+        raise NetworkError(
+            Problem(
+                key,
+                f"layer {name!r} modifies its input in place, which its neighbour still needs: "
+                "use inplace=False in its first module",
+            )
+        )
+    if isinstance(module, Residual) and output.shape != signals[0].shape:
+        raise NetworkError(
+            Problem(
+                key,
+                f"residual layer {name!r} takes {list(signals[0].shape)} but its body gives "
+                f"{list(output.shape)}: both must be of one shape",
+            )
+        )
+    moved = any(not torch.equal(buffers[n], b) for n, b in layer.pure.buffers().items())
+    normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+    wanted = tuple(e.source != SOURCE and a.is_floating_point() for e, a in zip(edges, signals, strict=True))
+    return Facts(signals, torch.zeros_like(output), random, moved or normed, wanted)
+
+
+def _first_output(
+    edges: tuple[Edge, ...], layer: Layer, signals: tuple[Tensor, ...], key: str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    name = edges[0].target
+    try:
+        _materialise(layer, signals)
+        output, buffers = layer.pure(layer.pure.parameters(), layer.pure.buffers(), signals, Context())
+    except Exception as error:
+        raise NetworkError(Problem(key, _misfit(edges, layer.pure.module, signals, error))) from error
+    if not isinstance(output, Tensor) or output.shape[:1] != signals[0].shape[:1]:
+        got = _describe(output) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise NetworkError(
+            Problem(
+                key,
+                f"layer {name!r} must give a tensor with the {len(signals[0])} rows of its input, not {got}",
+            )
+        )
+    return output, buffers
+
+
+def _materialise(layer: Layer, signals: tuple[Tensor, ...]) -> None:
+    """Lazy modules learn their shapes from a first plain call."""
+    if any(isinstance(p, nn.UninitializedParameter) for p in layer.pure.module.parameters()):
+        layer.pure.module(*joined(signals, layer.pure.join))
+
+
+def _misfit(edges: tuple[Edge, ...], module: nn.Module, signals: tuple[Tensor, ...], error: Exception) -> str:
+    given = ", ".join(f"{edge.source!r} gives {_describe(a)}" for edge, a in zip(edges, signals, strict=True))
+    return f"{given}, but layer {edges[0].target!r} ({expects(module)}) cannot take it: {_first_line(error)}"
+
+
+EXPECTATIONS = (
+    "in_features",
+    "in_channels",
+    "num_features",
+    "normalized_shape",
+    "embed_dim",
+    "num_embeddings",
+)
+
+
+def expects(module: nn.Module) -> str:
+    """What a module says of its input, as its first submodule that says anything: "Linear, in_features=32"."""
+    for part in module.modules():
+        for attribute in EXPECTATIONS:
+            if isinstance(getattr(part, attribute, None), int | tuple):
+                return f"{type(part).__name__}, {attribute}={getattr(part, attribute)}"
+    return type(module).__name__
+
+
+def _check_feedback(graph: Graph, facts: Mapping[str, Facts]) -> None:
+    for name in graph.layers:
+        for edge, signal in zip(graph.into(name), facts[name].inputs, strict=True):
+            if edge.feedback and facts[edge.source].output.shape != signal.shape:
+                raise NetworkError(
+                    f"feedback edge {edge.name}: {edge.source!r} gives {list(facts[edge.source].output.shape)}, "
+                    f"but {name!r} takes {list(signal.shape)} there"
+                )
+
+
+def _generator_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,76 @@
+"""Prequential metrics: loss, accuracy and mean absolute error, added up on the device and fetched seldom."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+
+def accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """The number of rows whose largest output is at the target's class; one output is a logit of class 1.
+
+    Shapes: output [R, C, …] with target [R, …] of classes, or output [R] or [R, 1] with target of 0s and 1s.
+    """
+    if output.shape == target.shape or output.shape[1:] == (1,):
+        right = (output.reshape(len(output), -1) > 0) == (target.reshape(len(target), -1) > 0.5)
+    else:
+        right = output.argmax(dim=1) == target
+    return right.reshape(len(right), -1).double().mean(dim=1).sum()
+
+
+def absolute_error(output: Tensor, target: Tensor) -> Tensor:
+    """The sum over rows of the mean absolute difference."""
+    return (output - target).abs().reshape(len(output), -1).double().mean(dim=1).sum()
+
+
+def metrics_for(loss: str, target: Tensor) -> dict[str, Metric]:
+    """Accuracy where the targets are classes, the mean absolute error where they are numbers."""
+    if loss == "bce_with_logits" or not target.is_floating_point():
+        return {"accuracy": accuracy}
+    return {"mae": absolute_error}
+
+
+class Scores:
+    """Means over rows, of everything since the start and of the window since the last fetch."""
+
+    def __init__(self, metrics: dict[str, Metric]) -> None:
+        self.metrics = metrics
+        self.rows = 0
+        self._window_rows = 0
+        self._sums: Tensor | None = None  # [1 + number of metrics], float64
+        self._window: Tensor | None = None
+
+    def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
+        """loss: mean over the rows; output, target: those rows."""
+        rows = len(output)
+        sums = [loss.detach().double() * rows, *(metric(output, target) for metric in self.metrics.values())]
+        self.rows += rows
+        self._window_rows += rows
+        stacked = torch.stack(sums)
+        self._window = stacked if self._window is None else self._window + stacked
+
+    def window(self) -> dict[str, float]:
+        """The means since the last call; {} if nothing came."""
+        means = self._named(self._window, self._window_rows)
+        self._close()
+        return means
+
+    def total(self) -> dict[str, float]:
+        """The means since the start; {} if nothing ever came."""
+        open_sums = self._window
+        both = (
+            open_sums if self._sums is None else self._sums if open_sums is None else self._sums + open_sums
+        )
+        return self._named(both, self.rows)
+
+    def _close(self) -> None:
+        if self._window is not None:
+            self._sums = self._window if self._sums is None else self._sums + self._window
+        self._window, self._window_rows = None, 0
+
+    def _named(self, sums: Tensor | None, rows: int) -> dict[str, float]:
+        if sums is None:
+            return {}
+        return dict(zip(("loss", *self.metrics), (sums / rows).tolist(), strict=True))

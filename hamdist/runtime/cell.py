@@ -1,0 +1,196 @@
+"""One layer at work: its carry, its memory and its ledger, around the two pure halves of a tick.
+
+A cell knows only its own edges. `evaluate` takes a signal from every in-edge and gives the one for all out-edges;
+`react` takes a costate from every out-edge and gives one for every in-edge.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hamdist.network.graph import Edge
+from hamdist.network.survey import Facts
+from hamdist.physics.dynamics import Dynamics
+from hamdist.physics.hamiltonian import Partials, Pullback, Wanted
+from hamdist.physics.layers import Context, Layer, Point
+from hamdist.physics.pairing import Gate, PairingName, Returned, gate_open, make_memory
+from hamdist.physics.randomness import derive_seed
+from hamdist.physics.tick import advance_state, evaluate, initial_carry, react
+from hamdist.runtime.ledger import Ledger
+from hamdist.runtime.settling import Settling
+from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal, Token, meeting
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """All that a cell must know of the network: itself, its edges, and how it learns.
+
+    depth: D, the ticks from its evaluation to its costate's return.  settling: tolerance and window of `settled`,
+    None where a hold settles exactly.  warm: whether a layer with latency starts with a valid output.
+    """
+
+    name: str
+    layer: Layer
+    facts: Facts
+    dynamics: Dynamics
+    into: tuple[Edge, ...]
+    out_of: tuple[Edge, ...]
+    depth: int
+    pairing: PairingName = "stashed"
+    gate: Gate = "always"
+    hold: int = 1
+    settling: tuple[float, int] | None = None
+    warm: bool = False
+    seed: int = 0
+
+
+class Cell:
+    """A layer's mutable shell. Everything that moves is in `carry`, `memory` and the two pending tokens."""
+
+    def __init__(self, plan: CellPlan) -> None:
+        self.plan = plan
+        self.carry = initial_carry(plan.layer, plan.facts.inputs, plan.dynamics)
+        self.memory = make_memory(plan.pairing, plan.layer, plan.depth)
+        self.ledger = Ledger()
+        self.settling = plan.settling and Settling(*plan.settling)
+        self._forward_in = [not edge.feedback for edge in plan.into]
+        self._forward_out = [not edge.feedback for edge in plan.out_of]
+        self._zeros = tuple(torch.zeros_like(signal) for signal in plan.facts.inputs)
+        self._quiet = torch.zeros_like(plan.facts.output)
+        # Of a layer with latency: whose samples ξ shows, and whose costate p holds.
+        self._shown: Token = ZEROS if plan.warm else INVALID
+        self._held: Token = INVALID
+        self._trial: tuple[Tensor, ...] | None = None  # the state that hold-out samples move, beside ξ
+        self._point: Point | None = None  # this tick's, if it learns
+        self._pullback: Pullback | None = None
+        self._latest: Point | None = None  # the last that learnt
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the layer's module would have in its state_dict."""
+        return self.plan.layer.pure.state_dict(self.carry.parameters, self.carry.buffers)
+
+    # First half
+
+    def evaluate(self, tick: int, signals: list[Signal]) -> Signal:
+        """Takes one signal per in-edge and returns the one for every out-edge."""
+        self._point = self._pullback = None
+        token = meeting([s.token for s, forward in zip(signals, self._forward_in, strict=True) if forward])
+        shown = self._before(token)
+        if token.valid:
+            inputs = tuple(
+                zeros if signal.value is None else signal.value
+                for signal, zeros in zip(signals, self._zeros, strict=True)
+            )
+            output = self._learn_from(tick, token, inputs) if token.learn else self._try(token, inputs)
+            shown = shown if self.plan.layer.latency else Signal(token, output)
+        self.memory.remember(self._point)
+        return shown
+
+    def _before(self, token: Token) -> Signal:
+        """What a layer with latency shows: ξ as it was, with the token of the samples that made it."""
+        if not self.plan.layer.latency:
+            return Signal(INVALID)
+        shown, self._shown = self._shown, token
+        if not shown.valid:
+            return Signal(INVALID)
+        state = self.carry.state if shown.learn or self._trial is None else self._trial
+        return Signal(shown, state[0])
+
+    def _learn_from(self, tick: int, token: Token, inputs: tuple[Tensor, ...]) -> Tensor:
+        self._trial = None
+        point = Point(inputs, self.carry.state, self._context(token))
+        wanted = self._wanted(tick) if self.memory.meets_present else None
+        values, self._pullback = evaluate(self.plan.layer, self.carry, point, wanted)
+        self._point = self._latest = point
+        if token.rows and token.repeat == 0:
+            self.carry = self.carry._replace(buffers=values.buffers)
+        if point.state:
+            self.carry = advance_state(self.carry, values, self.plan.dynamics)
+        return values.output
+
+    def _try(self, token: Token, inputs: tuple[Tensor, ...]) -> Tensor:
+        """A hold-out sample: nothing of the layer moves, not even ξ, of which a copy does."""
+        if self._trial is None:
+            self._trial = self.carry.state
+        trial = self.carry._replace(state=self._trial)
+        values, _ = evaluate(
+            self.plan.layer, trial, Point(inputs, self._trial, Context(training=False)), None
+        )
+        self._trial = advance_state(trial, values, self.plan.dynamics).state
+        return values.output
+
+    # Second half
+
+    def react(self, tick: int, costates: list[Costate]) -> list[Costate]:
+        """Takes one costate per out-edge and returns one per in-edge."""
+        token = meeting([c.token for c, forward in zip(costates, self._forward_out, strict=True) if forward])
+        driving = token
+        if self.plan.layer.latency:
+            driving, self._held = self._held, token
+        if not (token.valid or driving.valid):
+            return [NO_COSTATE] * len(self.plan.into)
+        q = self._total(costates)
+        drives = self._gate(tick, q, driving)
+        point, partials = self._pair(tick, driving, q, costates)
+        self.carry = react(self.carry, partials, self.plan.dynamics, costate=token.valid, weights=drives)
+        if drives:
+            self.ledger.drove(driving)
+        return (
+            self._returned(driving, point, partials) if driving.valid else [NO_COSTATE] * len(self.plan.into)
+        )
+
+    def _total(self, costates: list[Costate]) -> Tensor:
+        """q, the sum of the costates in edge order."""
+        total: Tensor | None = None
+        for costate in costates:
+            if costate.value is not None:
+                total = costate.value if total is None else total + costate.value
+        return self._quiet if total is None else total
+
+    def _pair(self, tick: int, driving: Token, q: Tensor, costates: list[Costate]) -> tuple[Point, Partials]:
+        """The point that the costate meets, and the partial derivatives of H there."""
+        if self._pullback is not None:
+            assert self._point is not None
+            return self._point, self._pullback(q, self.carry.state_costate)
+        outputs = [costate.output for costate in costates if costate.output is not None]
+        returned = Returned(outputs[0] if outputs else None, self._context(driving))
+        point = self.memory.recall(self.carry, returned) or self._latest
+        assert point is not None, f"{self.plan.name}: a costate came before anything was evaluated"
+        _, pullback = evaluate(self.plan.layer, self.carry, point, self._wanted(tick))
+        assert pullback is not None
+        return point, pullback(q, self.carry.state_costate)
+
+    def _returned(self, token: Token, point: Point, partials: Partials) -> list[Costate]:
+        """∂H/∂a along every in-edge; feedback returns it under `current` only."""
+        current, reversible = self.plan.pairing == "current", self.plan.pairing == "reversible"
+        return [
+            Costate(token, value, signal if reversible else None) if forward or current else NO_COSTATE
+            for forward, value, signal in zip(self._forward_in, partials.inputs, point.inputs, strict=True)
+        ]
+
+    def _gate(self, tick: int, q: Tensor, driving: Token) -> bool:
+        """Whether this costate may drive the weights; one that has not settled is counted as skipped."""
+        settled = self._has_settled(q)
+        if not (driving.valid and gate_open(self.plan.gate, tick, self.plan.hold)):
+            return False
+        self.ledger.skipped += not settled
+        return settled
+
+    def _has_settled(self, q: Tensor) -> bool:
+        """Where no hold is exact, the gate stays shut until what the layer hears and holds stops changing."""
+        if self.settling is None or self._latest is None:
+            return True
+        return self.settling.observe((*self._latest.inputs, q, *self.carry.state, *self.carry.state_costate))
+
+    # Circumstances
+
+    def _context(self, token: Token) -> Context:
+        """Random layers draw from (run, layer, sample number); batch statistics see the real rows only."""
+        facts, batch = self.plan.facts, len(self._quiet)
+        seed = derive_seed(self.plan.seed, self.plan.name, token.first) if facts.random else None
+        rows = token.rows if facts.batch_statistics and 0 < token.rows < batch else None
+        return Context(True, seed, rows)
+
+    def _wanted(self, tick: int) -> Wanted:
+        return Wanted(gate_open(self.plan.gate, tick, self.plan.hold), self.plan.facts.wanted)

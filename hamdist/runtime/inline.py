@@ -1,0 +1,165 @@
+"""All cells in this process: one loop that runs every locality, since a delay is only tokens in a channel.
+
+A tick evaluates every cell in the graph-wide order, then lets every cell react in the reverse of it.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from hamdist.errors import DivergenceError, RunError, StreamError
+from hamdist.network.graph import SOURCE, Edge
+from hamdist.network.plain import forward_pass
+from hamdist.physics.layers import Context
+from hamdist.runtime.cell import Cell
+from hamdist.runtime.channel import Channel
+from hamdist.runtime.divergence import diagnosis
+from hamdist.runtime.loss_cell import LossCell, Prediction
+from hamdist.runtime.program import Program
+from hamdist.runtime.token import INVALID, Signal, Token
+
+
+class InlineRuntime:
+    """Runs a program in this process, tick by tick.
+
+    tick: the number of ticks done.  samples: the number of samples that entered, hold-out not counted.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.tick = 0
+        self.samples = 0
+        self.cells = {name: Cell(plan) for name, plan in program.cells.items()}
+        self.losses = {
+            node: LossCell(
+                node,
+                spec,
+                program.learning.gamma,
+                program.locality.gate,
+                program.locality.hold,
+                program.targets,
+            )
+            for node, spec in program.network.losses.items()
+        }
+        self._batch = len(program.targets)
+        self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
+        self._into = {node: [c for c in self._channels if c.edge.target == node] for node in program.order}
+        self._out_of = {node: [c for c in self._channels if c.edge.source == node] for node in program.order}
+        self._layers = [node for node in program.order if node in self.cells]
+
+    @property
+    def batch(self) -> int:
+        """The rows of a full batch, those of the first one."""
+        return self._batch
+
+    @property
+    def loss(self) -> LossCell:
+        """The first loss, whose scores are the run's."""
+        return next(iter(self.losses.values()))
+
+    def present(self, inputs: Tensor, targets: Tensor, learn: bool = True) -> Iterator[Prediction]:
+        """Presents one batch for `hold` ticks; yields what left the network in them.
+
+        inputs [R, …], targets [R, …], R at most `batch`: a shorter batch is padded with its last row.
+        """
+        rows = len(inputs)
+        inputs, targets = self._filled(inputs), self._filled(targets)
+        for repeat in range(self.program.locality.hold):
+            token = Token(self.tick, self.samples, rows, repeat, learn=learn)
+            yield from self._tick(Signal(token, inputs), Signal(token, targets))
+        if learn:
+            self.samples += rows
+
+    def drain(self) -> Iterator[Prediction]:
+        """Goes on without new samples until the costate of every sample has reached every layer."""
+        for _ in range(self.program.drain):
+            yield from self._tick(Signal(INVALID), Signal(INVALID))
+
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Prediction]:
+        """Sends hold-out batches through, in evaluation mode; nothing learns from them."""
+        for inputs, targets in batches:
+            yield from self.present(inputs, targets, learn=False)
+        for _ in range(self.program.flush):
+            yield from self._tick(Signal(INVALID), Signal(INVALID))
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """What today's weights say of inputs [R, …], in one plain pass and in evaluation mode; nothing moves.
+
+        Relaxing layers stand at their equilibrium, and nothing comes along feedback edges.
+        """
+
+        def call(name: str, signals: tuple[Tensor, ...]) -> Tensor:
+            cell = self.cells[name]
+            pure, carry = cell.plan.layer.pure, cell.carry
+            return pure(carry.parameters, carry.buffers, signals, Context(training=False))[0]
+
+        with torch.no_grad():
+            return forward_pass(self.program.graph, call, inputs)[self.program.graph.layers[-1]]
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Every layer's state_dict."""
+        return {name: cell.tensors() for name, cell in self.cells.items()}
+
+    def seen_once(self) -> bool:
+        """Whether every sample that entered drove every layer exactly once."""
+        return all(cell.ledger.seen_once(self.samples) for cell in self.cells.values())
+
+    @torch.no_grad()
+    def _tick(self, inputs: Signal, targets: Signal) -> list[Prediction]:
+        for channel in self._out_of[SOURCE]:
+            channel.signals.append(targets if channel.edge.target in self.losses else inputs)
+        for node in self.program.order:
+            if node in self.cells:
+                self._evaluate(node)
+            elif node in self.losses:
+                output, target = (channel.signals.popleft() for channel in self._into[node])
+                self.losses[node].evaluate(self.tick, output, target)
+        for node in reversed(self.program.order):
+            if node in self.cells:
+                self._react(node)
+            elif node in self.losses:
+                self._into[node][0].costates.append(self.losses[node].react())
+        self._check()
+        self.tick += 1
+        return [loss.prediction for loss in self.losses.values() if loss.prediction is not None]
+
+    def _evaluate(self, name: str) -> None:
+        signals = [channel.signals.popleft() for channel in self._into[name]]
+        try:
+            shown = self.cells[name].evaluate(self.tick, signals)
+        except Exception as error:
+            raise RunError(f"layer {name!r} failed at tick {self.tick}: {error}") from error
+        for channel in self._out_of[name]:
+            channel.signals.append(shown)
+
+    def _react(self, name: str) -> None:
+        costates = [channel.costates.popleft() for channel in self._out_of[name]]
+        returned = self.cells[name].react(self.tick, costates)
+        for channel, costate in zip(self._into[name], returned, strict=True):
+            if channel.edge.source != SOURCE:
+                channel.costates.append(costate)
+
+    def _check(self) -> None:
+        """Stops at the first tick whose loss is not finite."""
+        for loss in self.losses.values():
+            if loss.loss is not None and not torch.isfinite(loss.loss):
+                raise DivergenceError(diagnosis(self.tick, loss.loss, self.cells))
+
+    def _initial(self, edge: Edge) -> Tensor | None:
+        """Valid zeros in a layer's forward edge under `warmup: zeros`, else nothing."""
+        if self.program.locality.warmup != "zeros" or edge.feedback or edge.target in self.losses:
+            return None
+        index = self.program.graph.into(edge.target).index(edge)
+        return torch.zeros_like(self.program.cells[edge.target].facts.inputs[index])
+
+    def _filled(self, rows: Tensor) -> Tensor:
+        """Up to the batch size, by repeating the last row."""
+        missing = self._batch - len(rows)
+        if missing == 0:
+            return rows
+        if missing < 0 or len(rows) == 0:
+            raise StreamError(
+                f"a batch of {len(rows)} rows came at sample {self.samples}, but the first had {self._batch}"
+            )
+        return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])

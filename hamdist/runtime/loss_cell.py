@@ -1,0 +1,66 @@
+"""A loss at work: it hears an output and its target, adds up the metrics, and returns γ ∂loss/∂y."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hamdist.network.network import LossSpec
+from hamdist.physics.losses import loss_and_costate
+from hamdist.physics.pairing import Gate, gate_open
+from hamdist.report.metrics import Scores, metrics_for
+from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What left the network in one tick: the output of the samples first … first + rows − 1, and their mean loss."""
+
+    output: Tensor  # [rows, …]
+    first: int
+    rows: int
+    loss: Tensor  # 0-dimensional
+
+
+class LossCell:
+    """Shell of one loss node. Prequential scores count each sample once, before it is learnt from."""
+
+    def __init__(
+        self, name: str, spec: LossSpec, gamma: float, gate: Gate, hold: int, target: Tensor
+    ) -> None:
+        self.name = name
+        self.spec = spec
+        self.weight = gamma * spec.weight
+        self.gate, self.hold = gate, hold
+        self.prequential = Scores(metrics_for(spec.name, target))
+        self.holdout = Scores(metrics_for(spec.name, target))
+        self.prediction: Prediction | None = None  # of this tick
+        self.loss: Tensor | None = None  # of this tick
+        self._costate = NO_COSTATE
+
+    def evaluate(self, tick: int, output: Signal, target: Signal) -> None:
+        """Hears an output [B, …] and the target [B, …] of the same samples."""
+        self.prediction, self.loss, self._costate = None, None, NO_COSTATE
+        if not (output.token.valid and target.token.valid):
+            return
+        assert output.value is not None
+        assert target.value is not None
+        token, rows = output.token, target.token.rows
+        assert token.first == target.token.first, f"{self.name}: an output met another sample's target"
+        loss, q = loss_and_costate(self.spec.function, output.value, target.value, rows, self.weight)
+        self.loss = loss
+        if self._counts(tick, token):
+            scores = self.prequential if token.learn else self.holdout
+            scores.add(loss, output.value[:rows], target.value[:rows])
+            self.prediction = Prediction(output.value[:rows], token.first, rows, loss)
+        if token.learn:
+            self._costate = Costate(token, q, output.value)
+
+    def react(self) -> Costate:
+        """The costate along the edge from the layer; along the target's edge nothing returns."""
+        return self._costate
+
+    def _counts(self, tick: int, token: Token) -> bool:
+        """Of a held sample one tick counts: the first under `always`, the settled one otherwise."""
+        if not token.learn:
+            return token.repeat == self.hold - 1
+        return gate_open(self.gate, tick, self.hold) if self.gate == "settled" else token.repeat == 0

@@ -1,0 +1,68 @@
+"""What travels along an edge: a token that says of which samples it speaks, and with it a signal or a costate."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """tick: at which the samples entered.  first, rows: their numbers, first … first + rows − 1 (rows 0: none).
+
+    repeat: which tick of its hold this is, from 0.  valid: an invalid token moves nothing.  learn: False for
+    hold-out samples.  last: no sample comes after these.
+    """
+
+    tick: int = -1
+    first: int = -1
+    rows: int = 0
+    repeat: int = 0
+    valid: bool = True
+    learn: bool = True
+    last: bool = False
+
+    @property
+    def learns(self) -> bool:
+        return self.valid and self.learn
+
+
+INVALID = Token(valid=False)
+ZEROS = Token()
+
+
+class Signal(NamedTuple):
+    """A state signal y, forward along an edge; no value where the token is invalid."""
+
+    token: Token
+    value: Tensor | None = None
+
+
+class Costate(NamedTuple):
+    """A costate signal ∂H/∂a, backward along an edge; None along edges that return nothing, such as integers.
+
+    output: the input used, for a reversible neighbour to take as its own output.
+    """
+
+    token: Token
+    value: Tensor | None = None
+    output: Tensor | None = None
+
+
+NO_COSTATE = Costate(INVALID)
+
+
+def meeting(tokens: list[Token]) -> Token:
+    """The token of a join: valid if all are, and that of the oldest samples."""
+    first = tokens[0]
+    for token in tokens:
+        if not token.valid:
+            return INVALID
+        if token.first < first.first:
+            first = token
+    return first
+
+
+def closing(token: Token) -> Token:
+    """The same token, marked as the last."""
+    return replace(token, last=True)

@@ -1,0 +1,111 @@
+"""What the equivalence tests share: networks to compare, a runtime around them, streams of random samples."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Locality
+from hamdist.network.network import Network
+from hamdist.physics.blocks import Residual
+from hamdist.physics.dynamics import Dynamics
+from hamdist.physics.rates import Rate
+from hamdist.runtime.inline import InlineRuntime
+from hamdist.runtime.program import program
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def mlp(depth: int = 3, width: int = 8, classes: int = 3, seed: int = 0) -> list[nn.Module]:
+    torch.manual_seed(seed)
+    hidden = [nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(depth - 1)]
+    return [layer.double() for layer in (*hidden, nn.Linear(width, classes))]
+
+
+def residual_net(depth: int = 4, width: int = 8, classes: int = 3, seed: int = 0) -> list[nn.Module]:
+    torch.manual_seed(seed)
+    blocks = [Residual(nn.Sequential(nn.Linear(width, width), nn.Tanh())) for _ in range(depth - 1)]
+    return [layer.double() for layer in (*blocks, nn.Linear(width, classes))]
+
+
+def cnn(classes: int = 3, seed: int = 0) -> list[nn.Module]:
+    """For images [B, 1, 8, 8]."""
+    torch.manual_seed(seed)
+    return [
+        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()).double(),
+        nn.Sequential(nn.Conv2d(4, 4, 3, stride=2, padding=1), nn.GELU()).double(),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, classes)).double(),
+    ]
+
+
+def transformer(classes: int = 3, seed: int = 0) -> list[nn.Module]:
+    """For sequences [B, T, 8]; classifies every position: output [B, classes, T]."""
+    torch.manual_seed(seed)
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, classes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x).transpose(1, 2)
+
+    block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    return [nn.Linear(8, 8).double(), block.double(), Head().double()]
+
+
+def samples(count: int, shape: Sequence[int], classes: int = 3, batch: int = 4, seed: int = 1) -> Batches:
+    """Random classification batches; an output with positions has one class for each."""
+    generator = torch.Generator().manual_seed(seed)
+    positions = tuple(shape[:1]) if len(shape) == 2 else ()
+    return [
+        (
+            torch.randn(batch, *shape, generator=generator, dtype=torch.float64),
+            torch.randint(0, classes, (batch, *positions), generator=generator),
+        )
+        for _ in range(count)
+    ]
+
+
+def learning(beta: float = 0.1, **constants: Any) -> Learning:
+    """Learning constants from keywords of Dynamics, Rate ("adaptive") and Learning ("gamma", "rate")."""
+    adaptive = constants.pop("adaptive", None)
+    outer = {key: constants.pop(key) for key in ("gamma", "rate", "beta_scale") if key in constants}
+    return Learning(Dynamics(rate=Rate(beta, adaptive=adaptive), **constants), **({"rate": "constant"} | outer))
+
+
+def runtime_of(
+    layers: Any,
+    batches: Batches,
+    loss: Any = nn.functional.cross_entropy,
+    edges: Any = None,
+    rule: Learning | None = None,
+    seed: int = 0,
+    **locality: Any,
+) -> InlineRuntime:
+    """An inline runtime in float64 over modules or a Network."""
+    network = layers if isinstance(layers, Network) else Network.of(layers, loss, edges)
+    place = replace(Locality(), **locality)
+    return InlineRuntime(program(network, place, rule or learning(), batches[0], seed, torch.float64))
+
+
+def run_through(runtime: InlineRuntime, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Any]:
+    """Presents every batch and drains; all predictions in order."""
+    predictions = [p for x, y in batches for p in runtime.present(x, y)]
+    return predictions + list(runtime.drain())
+
+
+def weights(runtime: InlineRuntime) -> dict[str, Tensor]:
+    """Every weight, by "<layer>.<parameter>"."""
+    return {
+        f"{name}.{key}": value for name, cell in runtime.cells.items() for key, value in cell.carry.parameters.items()
+    }
+
+
+def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    """The largest absolute difference over all entries; the keys must agree."""
+    assert ours.keys() == theirs.keys()
+    return max((ours[key] - theirs[key]).abs().max().item() for key in ours)

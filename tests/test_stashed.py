@@ -1,0 +1,114 @@
+"""E5: stashed, fully local, is learning with delayed gradients: a plain loop in the test simulates it directly.
+
+Tolerance 1e-10 in float64.
+"""
+
+import pytest
+import torch
+from helpers import cnn, largest_difference, learning, mlp, residual_net, run_through, runtime_of, samples, weights
+from torch import nn
+
+from hamdist.physics.rates import delay_scale
+
+TOLERANCE = 1e-10
+
+
+def delayed_gradients(layers, batches, rates, momentum, delays=None, decay=0.0):
+    """A chain whose layer ℓ evaluates sample n at tick n + A(ℓ), and hears of it D(ℓ) ticks later.
+
+    Everything is on the tape of one tick at a time: layer ℓ's output with the weights it had then, and its
+    gradient at the input of D ticks ago with the weights of now.
+    """
+    N, T = len(layers), len(batches)
+    delays = delays or [1] * (N - 1)
+    arrival = [sum(delays[:i]) for i in range(N)]
+    inputs = [dict() for _ in range(N + 1)]  # inputs[ℓ][n]: what layer ℓ was fed for sample n
+    costates = [dict() for _ in range(N + 1)]  # costates[ℓ][n]: ∂loss/∂(output of ℓ − 1) for sample n
+    velocity = [[torch.zeros_like(p) for p in layer.parameters()] for layer in layers]
+    losses = {}
+    for tick in range(T + 2 * arrival[-1]):
+        updates = []
+        for i, layer in enumerate(layers):
+            n = tick - arrival[i]
+            if 0 <= n < T:
+                x = batches[n][0] if i == 0 else inputs[i][n]
+                inputs[i][n] = x
+                y = layer(x).detach()
+                inputs[i + 1][n] = y
+                if i == N - 1:
+                    y = y.requires_grad_()
+                    losses[n] = nn.functional.cross_entropy(y, batches[n][1])
+                    (costates[N][n],) = torch.autograd.grad(losses[n], y)
+        for i, layer in reversed(list(enumerate(layers))):
+            n = tick - arrival[i] - 2 * (arrival[-1] - arrival[i])
+            if 0 <= n < T:
+                x = inputs[i][n].detach().requires_grad_()
+                wrt = [x, *layer.parameters()]
+                gradients = torch.autograd.grad(layer(x), wrt, costates[i + 1][n])
+                costates[i][n] = gradients[0]
+                updates.append((i, gradients[1:]))
+        for i, gradients in updates:
+            with torch.no_grad():
+                for p, v, g in zip(layers[i].parameters(), velocity[i], gradients, strict=True):
+                    v.mul_(momentum).add_(g + decay * p)
+                    p.sub_(rates[i] * v)
+    return {f"{i}.{n}": p.detach() for i, layer in enumerate(layers) for n, p in layer.named_parameters()}
+
+
+@pytest.mark.parametrize("depth", [2, 3, 6, 12])
+@pytest.mark.parametrize("make", [mlp, residual_net])
+def test_chain(make, depth):
+    batches = samples(60, (8,))
+    rule = learning(0.1, weight_dissipation=0.5, weight_decay=1e-3)
+    runtime = runtime_of(make(depth), batches, rule=rule)
+    run_through(runtime, batches)
+    oracle = delayed_gradients(make(depth), batches, [0.1] * depth, 0.5, decay=1e-3)
+    assert largest_difference(weights(runtime), oracle) < TOLERANCE
+    assert runtime.seen_once()
+
+
+def test_convolutions_and_batch_statistics():
+    batches = samples(40, (1, 8, 8))
+    runtime = runtime_of(cnn(), batches, rule=learning(0.1))
+    run_through(runtime, batches)
+    assert largest_difference(weights(runtime), delayed_gradients(cnn(), batches, [0.1] * 3, 0.0)) < TOLERANCE
+
+
+def test_delays_beyond_one():
+    batches = samples(50, (8,))
+    runtime = runtime_of(residual_net(4), batches, delays={"0->1": 3, "2->3": 0})
+    run_through(runtime, batches)
+    oracle = delayed_gradients(residual_net(4), batches, [0.1] * 4, 0.0, delays=[3, 1, 0])
+    assert largest_difference(weights(runtime), oracle) < TOLERANCE
+    assert runtime.seen_once()
+
+
+def test_groups_are_delays_between_them():
+    batches = samples(50, (8,))
+    runtime = runtime_of(residual_net(6), batches, mode="groups", groups=[["0", "1"], ["2", "3"], ["4", "5"]])
+    run_through(runtime, batches)
+    oracle = delayed_gradients(residual_net(6), batches, [0.1] * 6, 0.0, delays=[0, 1, 0, 1, 0])
+    assert largest_difference(weights(runtime), oracle) < TOLERANCE
+
+
+@pytest.mark.parametrize(("step", "late"), [("semi-implicit", 0), ("explicit", 1)])
+def test_delay_scaled_rates(step, late):
+    """Layer ℓ's β is multiplied by min(1, π/(2D+1)), D one more under the explicit step."""
+    depth = 6
+    batches = samples(60, (8,))
+    runtime = runtime_of(residual_net(depth), batches, rule=learning(0.3, rate="auto", step=step))
+    factors = [delay_scale(2 * (depth - 1 - i) + late) for i in range(depth)]
+    assert factors[0] < 0.3
+    assert [cell.plan.dynamics.rate.delay_factor for cell in runtime.cells.values()] == factors
+    if step == "semi-implicit":
+        run_through(runtime, batches)
+        oracle = delayed_gradients(residual_net(depth), batches, [0.3 * f for f in factors], 0.0)
+        assert largest_difference(weights(runtime), oracle) < TOLERANCE
+
+
+def test_what_is_stored_is_bounded_by_the_depth():
+    batches = samples(40, (8,))
+    runtime = runtime_of(mlp(4), batches)
+    for x, y in batches:
+        list(runtime.present(x, y))
+    assert [cell.memory.kept for cell in runtime.cells.values()] == [7, 5, 3, 1]
