@@ -1,0 +1,82 @@
+"""A guard around any stream, so that what is behind it can rely on what comes out."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hamdist.errors import StreamError
+from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
+from hamdist.streams.stream import Batch, Stream
+
+
+class Checked(Stream):
+    """The same stream, with a StreamError where it breaks a promise.
+
+    It is empty, ends before its `samples`, changes shape or dtype, has targets now and then, holds a NaN or
+    an infinity, or has batches of unequal size before the last.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.samples, self.classes = stream.samples, stream.classes
+
+    def __iter__(self) -> Iterator[Batch]:
+        number = 0
+        for batch in guarded(iter(self._stream), "sample"):
+            number += len(batch.inputs)
+            yield batch
+        if number == 0:
+            raise StreamError("the stream is empty; expected one sample at least")
+        if self.samples is not None and number < self.samples:
+            raise StreamError(
+                f"the stream ended after {number} samples, where {self.samples} were promised; lower `samples`"
+            )
+
+    def holdout(self) -> Iterator[Batch] | None:
+        held_out = self._stream.holdout()
+        return None if held_out is None else guarded(held_out, "hold-out sample")
+
+
+def guarded(batches: Iterator[Batch], noun: str) -> Iterator[Batch]:
+    """The batches, each after its checks; errors call a sample `noun` and its number."""
+    number, form, full, last = 0, None, None, None
+    for batch in batches:
+        rows, where = len(batch.inputs), f"{noun} {number}"
+        form = form or form_of_rows(*batch)
+        _check_form(batch, form, where)
+        full = full or rows
+        _check_rows(rows, last or full, full, where)
+        _check_finite(batch.inputs, "input", noun, number)
+        if batch.targets is not None:
+            _check_finite(batch.targets, "target", noun, number)
+        number, last = number + rows, rows
+        yield batch
+
+
+def _check_form(batch: Batch, form: SampleForm, where: str) -> None:
+    require_same_form(form, form_of_rows(*batch), where)
+    if batch.targets is not None and len(batch.targets) != len(batch.inputs):
+        lengths = f"{len(batch.inputs)} rows of inputs and {len(batch.targets)} of targets"
+        raise StreamError(f"{where}: a batch of {lengths}; expected as many of either")
+
+
+def _check_rows(rows: int, last: int, full: int, where: str) -> None:
+    if rows > full or last < full:
+        odd = rows if rows > full else last
+        raise StreamError(
+            f"{where}: a batch of {odd} where the first one had {full}; only the last batch may be shorter "
+            "(drop_last=True in a DataLoader)"
+        )
+
+
+def _check_finite(values: Tensor, what: str, noun: str, number: int) -> None:
+    # x − x is 0 unless x is a NaN or an infinity; for small batches in half the time of torch.isfinite
+    if not values.is_floating_point() or not (values - values).any():
+        return
+    row, *index = torch.nonzero(~torch.isfinite(values))[0].tolist()
+    feature = index[0] if len(index) == 1 else tuple(index)
+    value = values[(row, *index)].item()
+    raise StreamError(
+        f"{noun} {number + row}: feature {feature} of the {what} is {value}; expected finite numbers"
+    )

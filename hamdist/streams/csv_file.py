@@ -1,0 +1,84 @@
+"""Tables in text files, a row a line."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from hamdist.errors import Problem, StreamError
+from hamdist.streams.settings import existing_file
+from hamdist.streams.suggest import listed
+from hamdist.streams.table import Row, Table
+
+
+class CSV(Table):
+    """A file of comma-separated values, read line by line; see `Table` for the columns.
+
+    header:    the first line names the columns; without it they are called 0, 1, 2, …
+    delimiter: the character between two values
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        target: str | int | None,
+        features: Sequence[str | int] | None = None,
+        classes: Sequence[object] | None = None,
+        kind: str = "class",
+        header: bool = True,
+        delimiter: str = ",",
+        batch_size: int = 1,
+        samples: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        file = existing_file("path", path)
+        if len(delimiter) != 1:
+            raise StreamError(Problem("delimiter", f"must be one character, not {delimiter!r}"))
+        self._header, self._delimiter = header, delimiter
+        self._names = self._read_names(file)
+        super().__init__(
+            file,
+            self._names,
+            None if target is None else str(target),
+            None if features is None else [str(name) for name in features],
+            classes,
+            kind,
+            batch_size,
+            samples,
+            dtype,
+        )
+
+    def rows(self) -> Iterator[Row]:
+        positions = [self._names.index(name) for name in self.columns]
+        lines = self._lines(self.path)
+        if self._header:
+            next(lines)
+        for number, cells in lines:
+            place = f"{self.path}:{number}"
+            if len(cells) != len(self._names):
+                raise StreamError(
+                    f"{place}: {len(cells)} values, where the first line has {len(self._names)}"
+                )
+            yield Row(place, [cells[position].strip() for position in positions])
+
+    def _read_names(self, path: Path) -> list[str]:
+        _, first = next(self._lines(path), (0, []))
+        if not first:
+            raise StreamError(f"{path} is empty")
+        if not self._header:
+            return [str(number) for number in range(len(first))]
+        names = [name.strip() for name in first]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise StreamError(f"{path}:1: the header names a column twice: {listed(twice)}")
+        return names
+
+    def _lines(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        """Number and cells of every line that is not blank."""
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=self._delimiter)
+            try:
+                yield from ((reader.line_num, cells) for cells in reader if cells)
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise StreamError(f"{path}:{reader.line_num + 1}: cannot be read as CSV: {error}") from error

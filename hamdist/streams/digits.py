@@ -1,0 +1,57 @@
+"""scikit-learn's digits: 1797 images of 8×8 pixels in ten classes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from hamdist.streams.row_order import RowOrder, in_turn
+from hamdist.streams.settings import held_out_rows
+from hamdist.streams.stream import Batch, Stream, make_batch
+
+MEAN, DEVIATION = 4.884, 6.017
+"""Of the pixels of all images, which are 0 … 16."""
+
+
+class Digits(Stream):
+    """Images with pixels of mean 0 and deviation 1, [R, 64] or, not `flat`, [R, 1, 8, 8]; classes [R].
+
+    Which images are held out depends on the seed: a mean over seeds is one over hold-outs, too.
+    """
+
+    classes = 10
+
+    def __init__(
+        self,
+        batch_size: int = 16,
+        samples: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        holdout: float = 0.2,
+        flat: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        rows = np.random.default_rng(seed).permutation(len(labels))
+        shape = (64,) if flat else (1, 8, 8)
+        images = ((pixels[rows] - MEAN) / DEVIATION).reshape(-1, *shape)
+        self._data = make_batch(torch.from_numpy(images), torch.from_numpy(labels[rows]), dtype)
+        self._streamed = len(rows) - held_out_rows(holdout, len(rows))
+        self._order = RowOrder(self._streamed, batch_size, samples, shuffle, seed)
+        self.samples = self._order.presented
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self._fetch, self._order.batches())
+
+    def holdout(self) -> Iterator[Batch] | None:
+        total = len(self._data.inputs)
+        if self._streamed == total:
+            return None
+        return map(self._fetch, in_turn(self._streamed, total, self._order.batch_size))
+
+    def _fetch(self, rows: np.ndarray) -> Batch:
+        assert self._data.targets is not None
+        chosen = torch.from_numpy(rows)
+        return Batch(self._data.inputs[chosen], self._data.targets[chosen])

@@ -1,0 +1,53 @@
+"""The form of a stream's samples, shape and dtype, which must not change midway."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hamdist.errors import StreamError
+
+
+class TensorForm(NamedTuple):
+    """What one sample's inputs or targets look like."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"shape {self.shape} and {str(self.dtype).removeprefix('torch.')}"
+
+
+class SampleForm(NamedTuple):
+    """What one sample looks like; `targets` is None where there are none."""
+
+    inputs: TensorForm
+    targets: TensorForm | None
+
+
+def form_of_sample(inputs: Tensor, targets: Tensor | None) -> SampleForm:
+    """The form of one sample."""
+    return SampleForm(_form(inputs.shape, inputs), None if targets is None else _form(targets.shape, targets))
+
+
+def form_of_rows(inputs: Tensor, targets: Tensor | None) -> SampleForm:
+    """The form of a batch's rows, [R, ...]."""
+    return SampleForm(
+        _form(inputs.shape[1:], inputs), None if targets is None else _form(targets.shape[1:], targets)
+    )
+
+
+def require_same_form(was: SampleForm, now: SampleForm, where: str) -> None:
+    """StreamError that says at which sample (`where`) what changed, what it was and what it is."""
+    if was == now:
+        return
+    if was.inputs != now.inputs:
+        raise StreamError(f"{where}: the input has {now.inputs}, where it had {was.inputs} before")
+    if now.targets is None or was.targets is None:
+        change = ("no target", "one") if now.targets is None else ("a target", "none")
+        raise StreamError(f"{where} has {change[0]}, where the samples before had {change[1]}")
+    raise StreamError(f"{where}: the target has {now.targets}, where it had {was.targets} before")
+
+
+def _form(shape: torch.Size, values: Tensor) -> TensorForm:
+    return TensorForm(tuple(shape), values.dtype)

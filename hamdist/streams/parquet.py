@@ -1,0 +1,59 @@
+"""Tables in Parquet files."""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from hamdist.errors import MissingExtraError, StreamError
+from hamdist.streams.settings import existing_file, promised
+from hamdist.streams.table import Row, Table
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+ROWS_IN_MEMORY = 1024
+"""How many rows are decoded at a time, whatever the size of a batch."""
+
+
+class Parquet(Table):
+    """A Parquet file, read a record batch at a time, and of it only the columns that are asked for; see `Table`."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        target: str | None,
+        features: Sequence[str] | None = None,
+        classes: Sequence[object] | None = None,
+        kind: str = "class",
+        batch_size: int = 1,
+        samples: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        file = existing_file("path", path)
+        with _open(file) as parquet:
+            names, rows = list(parquet.schema_arrow.names), parquet.metadata.num_rows
+        super().__init__(file, names, target, features, classes, kind, batch_size, samples, dtype)
+        self.samples = promised(samples, rows)
+
+    def rows(self) -> Iterator[Row]:
+        numbers = count()
+        with _open(self.path) as parquet:
+            for batch in parquet.iter_batches(batch_size=ROWS_IN_MEMORY, columns=self.columns):
+                columns = [batch.column(name).to_pylist() for name in self.columns]
+                for values in zip(*columns, strict=True):
+                    yield Row(f"{self.path}:row {next(numbers)}", values)
+
+
+def _open(path: Path) -> "ParquetFile":
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise MissingExtraError("the parquet stream", "parquet") from error
+    try:
+        return ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        raise StreamError(f"{path} cannot be read as Parquet: {error}") from error

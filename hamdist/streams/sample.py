@@ -1,0 +1,84 @@
+"""One sample, and what a Python object may look like that is one."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hamdist.errors import StreamError
+from hamdist.streams.stream import as_target
+from hamdist.streams.suggest import listed
+
+ACCEPTED = "a sample is (x, y), {'x': ..., 'y': ...} or x alone"
+
+
+class Sample(NamedTuple):
+    """One sample before it is batched: a row of a `Batch`, and the `place` it was read from, such as file and line."""
+
+    inputs: Tensor
+    targets: Tensor | None
+    place: str = ""
+
+
+def split_pair(item: Any, where: str) -> tuple[Any, Any]:
+    """x and y of a tuple or a mapping; anything else is x alone, and y is None. `where` opens an error message."""
+    if isinstance(item, Mapping):
+        if "x" not in item or not item.keys() <= {"x", "y"}:
+            raise StreamError(f"{where}: a mapping with the keys {listed(item)}; {ACCEPTED}")
+        return item["x"], item.get("y")
+    if isinstance(item, tuple):
+        if len(item) not in (1, 2):
+            raise StreamError(f"{where}: a tuple of {len(item)}; {ACCEPTED}")
+        return item[0], item[1] if len(item) == 2 else None
+    return item, None
+
+
+def parse_sample(item: Any, dtype: torch.dtype, where: str) -> Sample:
+    """A sample from numbers, lists, arrays or tensors, copied, so that whoever made it may use the memory again.
+
+    Arrays and tensors keep whole numbers whole. Python's numbers and lists become floating, except a target
+    that is one whole number or a boolean: that is a class.
+    """
+    x, y = split_pair(item, where)
+    inputs = _tensor(x, f"{where}: the input")
+    return Sample(_cast(inputs, dtype), None if y is None else _target(y, dtype, f"{where}: the target"))
+
+
+def _target(y: Any, dtype: torch.dtype, what: str) -> Tensor:
+    if isinstance(y, bool | int):
+        return torch.tensor(int(y))
+    return _cast(as_target(_tensor(y, what)), dtype)
+
+
+def _cast(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.to(dtype) if values.is_floating_point() or values.dtype == torch.bool else values
+
+
+def _tensor(value: Any, what: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray | np.generic):
+        return tensor_of(np.array(value), what)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError):
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "biuf":
+        raise StreamError(f"{what} is {_shown(value)}; expected numbers, all of one shape")
+    return torch.from_numpy(array.astype(np.float64))
+
+
+def tensor_of(array: np.ndarray, what: str) -> Tensor:
+    """The tensor of a numeric array in any byte order; `what` opens the StreamError for one that is not numeric."""
+    if array.dtype.kind not in "biufc":
+        raise StreamError(f"{what} is an array of {array.dtype}; expected numbers")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

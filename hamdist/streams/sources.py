@@ -1,0 +1,60 @@
+"""The sources by the names a config knows them by."""
+
+import inspect
+from typing import Any
+
+import torch
+
+from hamdist.errors import Problem, StreamError
+from hamdist.streams.arrays import Arrays
+from hamdist.streams.checked import Checked
+from hamdist.streams.csv_file import CSV
+from hamdist.streams.digits import Digits
+from hamdist.streams.iterable import Iterable
+from hamdist.streams.json_lines import JSONLines
+from hamdist.streams.parquet import Parquet
+from hamdist.streams.river_dataset import River
+from hamdist.streams.setting_types import setting_problems
+from hamdist.streams.signals import Signals
+from hamdist.streams.standardise import Standardise
+from hamdist.streams.stream import Stream
+from hamdist.streams.suggest import did_you_mean
+from hamdist.streams.torch_dataset import TorchDataset
+
+SOURCES: dict[str, type[Any]] = {
+    "digits": Digits,
+    "signals": Signals,
+    "arrays": Arrays,
+    "csv": CSV,
+    "parquet": Parquet,
+    "river": River,
+    "torch": TorchDataset,
+    "iterable": Iterable,
+    "stdin": JSONLines,
+}
+
+
+def open_stream(
+    source: str,
+    *,
+    standardise: bool = False,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    **settings: Any,
+) -> Stream:
+    """The stream of a source with its settings, the arguments of its class; checked, and standardised if asked.
+
+    `seed` is for the sources that draw random numbers; the others never see it.
+    """
+    if source not in SOURCES:
+        known = ", ".join(SOURCES)
+        message = f"there is no source {source!r}; there are {known}{did_you_mean(source, SOURCES)}"
+        raise StreamError(Problem("source", message))
+    if not dtype.is_floating_point:
+        raise StreamError(Problem("dtype", f"must be a floating one, not {dtype}"))
+    problems = setting_problems(source, SOURCES[source], settings, given=("seed", "dtype"))
+    if problems:
+        raise StreamError(*problems)
+    drawn = {"seed": seed} if "seed" in inspect.signature(SOURCES[source]).parameters else {}
+    checked = Checked(SOURCES[source](**settings, **drawn, dtype=dtype))
+    return Standardise(checked) if standardise else checked

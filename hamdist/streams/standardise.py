@@ -1,0 +1,80 @@
+"""Online standardisation: every feature to zero mean and unit variance, as far as is known by then."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hamdist.errors import StreamError
+from hamdist.streams.stream import Batch, Stream
+
+
+@dataclass(frozen=True)
+class Moments:
+    """How many samples there were; of each feature, the mean and the sum of squared deviations from it, float64."""
+
+    count: int
+    mean: np.ndarray
+    squares: np.ndarray
+
+    def with_batch(self, inputs: Tensor) -> "Moments":
+        """The moments after the rows of a batch, [R, ...], R ≥ 1.
+
+        Welford's update, for a batch (Chan, Golub and LeVeque): deviations are taken from the mean so far, or at
+        first from the first row, so that a constant feature has no variance at all, not even by rounding.
+        """
+        rows = inputs.double().numpy(force=True)
+        origin = self.mean if self.count else rows[0]
+        deviations = rows - origin
+        shift = deviations.sum(axis=0) / len(rows)
+        count = self.count + len(rows)
+        within = np.square(deviations - shift).sum(axis=0)
+        between = np.square(shift) * (self.count * len(rows) / count)
+        return Moments(count, origin + shift * (len(rows) / count), self.squares + within + between)
+
+    def standardise(self, inputs: Tensor) -> Tensor:
+        """(x − mean) / √variance, the population's variance; 0 where the variance is 0."""
+        deviations = inputs.double().numpy(force=True) - self.mean
+        spread = np.sqrt(self.squares / max(self.count, 1))
+        scaled = np.divide(deviations, spread, out=np.zeros_like(deviations), where=spread > 0)
+        return torch.from_numpy(scaled).to(inputs)
+
+
+class Standardise(Stream):
+    """The same stream with standardised inputs.
+
+    A batch updates the moments with all its rows and is transformed with the updated ones; the numbers are
+    those of River's StandardScaler, learn_one or learn_many first and transform_one or transform_many then. A
+    hold-out is transformed with the moments reached when it is asked for, and leaves them alone.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._moments: Moments | None = None
+        self.samples, self.classes = stream.samples, stream.classes
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._moments = None
+        for batch in self._stream:
+            known = self._moments or nothing_known(batch.inputs)
+            self._moments = known.with_batch(batch.inputs)
+            yield batch._replace(inputs=self._moments.standardise(batch.inputs))
+
+    def holdout(self) -> Iterator[Batch] | None:
+        held_out, moments = self._stream.holdout(), self._moments
+        if held_out is None:
+            return None
+        return (
+            batch._replace(inputs=(moments or nothing_known(batch.inputs)).standardise(batch.inputs))
+            for batch in held_out
+        )
+
+
+def nothing_known(inputs: Tensor) -> Moments:
+    """The moments before the first sample of inputs like these, [R, ...]."""
+    if not inputs.is_floating_point():
+        raise StreamError(f"standardise needs floating inputs, and these are {inputs.dtype}; leave it out")
+    zeros = np.zeros(inputs.shape[1:])
+    return Moments(0, zeros, zeros)

@@ -1,0 +1,59 @@
+"""What a stream is: batches of samples in an order of its own, possibly without an end."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """R samples, a row each.
+
+    inputs:  [R, ...]
+    targets: [R, ...] numbers or [R] classes (int64); None where the stream has no targets
+    """
+
+    inputs: Tensor
+    targets: Tensor | None
+
+
+class Stream(ABC):
+    """Samples, numbered from 0 in the order presented, in batches of equal size; the last one may be short.
+
+    samples: how many samples it promises; None where it is endless or cannot know
+    classes: into how many classes its targets fall, where it knows
+    """
+
+    samples: int | None = None
+    classes: int | None = None
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches from the start; at any time only a bounded number of them is in memory."""
+
+    def holdout(self) -> Iterator[Batch] | None:
+        """Samples to test on, which the stream itself never presents; None where the source has none."""
+        return None
+
+
+def make_batch(inputs: Tensor, targets: Tensor | None, dtype: torch.dtype) -> Batch:
+    """A batch by the conventions of every stream.
+
+    Floating numbers and booleans among the inputs become `dtype`, integers stay (they are indices). Floating
+    targets become `dtype`, integers and booleans int64 (they are classes). A floating number a row is a
+    vector of length one.
+    """
+    return Batch(_numbers(inputs, dtype), None if targets is None else _numbers(as_target(targets), dtype))
+
+
+def as_target(values: Tensor) -> Tensor:
+    """Integers and booleans as int64, which is what losses take for classes; all else as it is."""
+    return values if values.is_floating_point() or values.is_complex() else values.long()
+
+
+def _numbers(values: Tensor, dtype: torch.dtype) -> Tensor:
+    if values.is_floating_point() or values.dtype == torch.bool:
+        values = values.to(dtype)
+    return values.unsqueeze(1) if values.dim() == 1 and values.is_floating_point() else values

@@ -1,0 +1,114 @@
+"""Rows of a table into samples: what CSV and Parquet share."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hamdist.errors import Problem, StreamError
+from hamdist.streams.batching import in_batches
+from hamdist.streams.labels import Labels
+from hamdist.streams.sample import Sample
+from hamdist.streams.settings import check_choice, check_counts
+from hamdist.streams.stream import Batch, Stream
+from hamdist.streams.suggest import did_you_mean, listed
+
+KINDS = ("class", "number")
+
+
+class Row(NamedTuple):
+    """One row: the file and line it stands in, and its values in the order of `Table.columns`."""
+
+    place: str
+    values: Sequence[Any]
+
+
+class Table(Stream):
+    """A table read row by row: the features [R, columns] are numbers, the target is a class or a number.
+
+    target:   the column to predict; None: there is none
+    features: the columns of the input, in this order; None: all but the target
+    kind:     "class": the target is a label, [R] int64; "number": [R, 1]
+    classes:  the labels of the classes 0, 1, …; None: numbered in the order of first appearance
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        names: Sequence[str],
+        target: str | None,
+        features: Sequence[str] | None,
+        classes: Sequence[object] | None,
+        kind: str,
+        batch_size: int,
+        samples: int | None,
+        dtype: torch.dtype,
+    ) -> None:
+        check_counts(batch_size=batch_size, samples=samples)
+        check_choice("kind", kind, KINDS)
+        if classes is not None and kind != "class":
+            raise StreamError(Problem("classes", f"a target of kind {kind} has no classes; leave them out"))
+        self.path, self.target, self.samples = path, target, samples
+        self.features = choose_features(path, names, target, features)
+        self.columns = self.features if target is None else [*self.features, target]
+        self._labels = Labels(classes) if kind == "class" else None
+        self.classes = self._labels.count if self._labels else None
+        self._batch_size, self._dtype = batch_size, dtype
+
+    @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """The rows from the first to the last, with the values of `columns`."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        return in_batches(map(self._sample, self.rows()), self._batch_size, self.samples, self._dtype)
+
+    def _sample(self, row: Row) -> Sample:
+        width = len(self.features)
+        numbers = [
+            to_number(value, f"{row.place}:{name}")
+            for name, value in zip(self.features, row.values[:width], strict=True)
+        ]
+        targets = None if self.target is None else self._target(row.values[width], row.place)
+        return Sample(torch.tensor(numbers, dtype=self._dtype), targets, row.place)
+
+    def _target(self, value: Any, place: str) -> Tensor:
+        where = f"{place}:{self.target}"
+        if self._labels is None:
+            return torch.tensor(to_number(value, where), dtype=self._dtype)
+        if value is None or value == "":
+            raise StreamError(f"{where}: the cell is empty; expected a label")
+        return torch.tensor(self._labels.number(value, where))
+
+
+def to_number(value: Any, where: str) -> float:
+    """The number in a cell; `where` opens the message of the StreamError for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        found = "the cell is empty" if value is None or value == "" else f"{value!r} is not a number"
+        raise StreamError(f"{where}: {found}; expected a number") from None
+
+
+def choose_features(
+    path: Path, names: Sequence[str], target: str | None, features: Sequence[str] | None
+) -> list[str]:
+    """The feature columns, after checking that every column asked for is there and that there is one at least."""
+    chosen = [name for name in names if name != target] if features is None else [str(f) for f in features]
+    wanted = [("features", name) for name in chosen]
+    if target is not None:
+        wanted.append(("target", target))
+    problems = [
+        Problem(key, f"{path} has no column {name!r}; it has {listed(names)}{did_you_mean(name, names)}")
+        for key, name in wanted
+        if name not in names
+    ]
+    if target in chosen:
+        problems.append(Problem("features", f"the target {target!r} is among them"))
+    if not chosen:
+        problems.append(Problem("features", f"none are left in {path}, which has {listed(names)}"))
+    if problems:
+        raise StreamError(*problems)
+    return chosen
