@@ -1,0 +1,73 @@
+"""hamdist: neural networks that compute and learn over time, from fully local to backpropagation (Hamiltonian Learning).
+
+The map, from the ground up; imports only point down.
+
+    physics/    one layer: its Hamiltonian, the steps, the rates, the pairing; pure torch
+    streams/    where samples come from
+    config/     YAML into frozen, typed objects
+    report/     progress, metrics, tables, pictures
+    network/    which layer hears which, and how far each sees
+    runtime/    what moves tokens along the edges, tick by tick
+    learner.py  learning one batch at a time, in Python
+    run.py      a config from start to end; assembly.py, run_directory.py, summary.py, export.py serve it
+    cli.py      the command `hamdist`
+
+Public names, loaded when first used:
+
+    Learner      a network that learns batch after batch
+    Network      layers, edges and losses; LayerSpec and LossSpec are its parts
+    Coupling     a reversible module; Residual, a residual one
+    Prediction   what left the network in a step
+    run          runs a config to the end of its stream and returns the summary
+    check, plan  what is wrong with a config; what it would run
+    export       a run's weights as a plain state_dict
+    plain_model  the ordinary PyTorch model behind a network
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hamdist.export import export
+    from hamdist.learner import Learner
+    from hamdist.network.network import LayerSpec, LossSpec, Network
+    from hamdist.network.plain import plain_model
+    from hamdist.physics.blocks import Coupling, Residual
+    from hamdist.run import check, plan, run
+    from hamdist.runtime.loss_cell import Prediction
+
+_HOMES = {
+    "Coupling": "hamdist.physics.blocks",
+    "Learner": "hamdist.learner",
+    "LayerSpec": "hamdist.network.network",
+    "LossSpec": "hamdist.network.network",
+    "Network": "hamdist.network.network",
+    "Prediction": "hamdist.runtime.loss_cell",
+    "Residual": "hamdist.physics.blocks",
+    "check": "hamdist.run",
+    "export": "hamdist.export",
+    "plain_model": "hamdist.network.plain",
+    "plan": "hamdist.run",
+    "run": "hamdist.run",
+}
+
+__all__ = [
+    "Coupling",
+    "LayerSpec",
+    "Learner",
+    "LossSpec",
+    "Network",
+    "Prediction",
+    "Residual",
+    "check",
+    "export",
+    "plain_model",
+    "plan",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hamdist' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,184 @@
+"""From a typed config to the objects it speaks of: the stream, the network, its locality, how it learns."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from hamdist.config.learning_schema import LearningConfig
+from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
+from hamdist.config.schema import LocalityConfig, RunConfig
+from hamdist.errors import ConfigError, NetworkError, Problem, StreamError, UserError
+from hamdist.network.graph import LOSS, Edge
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Locality
+from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
+from hamdist.network.network import LayerSpec, LossSpec, Network, edge_name, layer_name, named_layers, spec_of
+from hamdist.objects import find_object
+from hamdist.physics.dynamics import Dynamics
+from hamdist.physics.losses import LOSSES, LossFunction
+from hamdist.physics.randomness import derive_seed, seeded
+from hamdist.physics.rates import Adam, Adaptive, Rate, RMSprop
+from hamdist.physics.schedules import SCHEDULES, Schedule, warmed_up
+from hamdist.streams import Stream, open_stream
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def dtype_of(config: NetworkConfig) -> torch.dtype:
+    return DTYPES[config.dtype]
+
+
+def device_of(name: str) -> torch.device:
+    """`auto`: a GPU where there is one. Raises ConfigError for a device that this machine lacks."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ConfigError(
+            Problem("placement.device", f"there is no {name}: this machine has {found} GPUs torch can use")
+        )
+    return device
+
+
+def stream_of(config: RunConfig) -> Stream:
+    """The stream, not yet read. Raises StreamError with the keys of the config."""
+    settings = config.stream.model_dump(exclude={"hold"})
+    try:
+        return open_stream(**settings, seed=config.seed, dtype=dtype_of(config.network))
+    except StreamError as error:
+        raise StreamError(
+            *(Problem(f"stream.{p.key}" if p.key else "stream", p.message) for p in error.problems)
+        ) from error
+
+
+def network_of(config: NetworkConfig, seed: int) -> Network:
+    """The network; modules are built later, each on its own. Raises NetworkError."""
+    if config.factory is not None:
+        specs = _from_factory(config.factory, config.args, seed)
+    else:
+        specs = tuple(
+            LayerSpec(
+                name,
+                _builder(layer, f"network.layers.{index}"),
+                layer.join,
+                layer.relaxing,
+                f"network.layers.{index}",
+            )
+            for index, layer in enumerate(config.layers or ())
+            for name in layer.names
+        )
+    names = [spec.name for spec in specs]
+    edges = config.edges
+    return Network(
+        specs,
+        _losses(config.loss, names),
+        None
+        if edges is None
+        else tuple(
+            Edge(layer_name(edge.source, names), layer_name(edge.target, names), edge.delay, shape=edge.shape)
+            for edge in edges
+        ),
+    )
+
+
+def locality_of(config: LocalityConfig, names: Sequence[str], hold: int) -> Locality:
+    return Locality(
+        mode=config.mode,
+        pairing=config.pairing,
+        gate=config.gate,
+        hold=hold,
+        groups=[[layer_name(layer, names) for layer in group] for group in config.groups or ()],
+        delays={edge_name(name, names): delay for name, delay in config.delays.items()},
+        balance=config.balance,
+        warmup=config.warmup,
+        tolerance=config.tolerance,
+    )
+
+
+def learning_of(config: LearningConfig) -> Learning:
+    weight = config.dissipation.weight
+    dynamics = Dynamics(
+        step=config.step,
+        tau=config.tau,
+        sign=config.sign,
+        state_dissipation=config.dissipation.state,
+        weight_dissipation=1.0 if weight is None else weight,
+        weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
+        rate=Rate(_beta(config.beta), adaptive=_adaptive(config.adaptive)),
+    )
+    return Learning(dynamics, config.gamma, config.rate, config.beta_scale)
+
+
+def _builder(layer: LayerConfig, key: str) -> Any:
+    if layer.coupling is not None:
+        f = _module_specs(layer.coupling.f, f"{key}.coupling.f")
+        g = _module_specs(layer.coupling.g, f"{key}.coupling.g")
+        return partial(build_coupling, f, g)
+    assert layer.modules is not None
+    return partial(build_stack, _module_specs(layer.modules, f"{key}.modules"), layer.residual)
+
+
+def _module_specs(modules: Sequence[ModuleConfig], key: str) -> list[ModuleSpec]:
+    return [ModuleSpec(m.type, m.arguments, f"{key}.{index}") for index, m in enumerate(modules)]
+
+
+def _from_factory(factory: str, args: dict[str, Any], seed: int) -> tuple[LayerSpec, ...]:
+    """The layers that a user's function returns, as modules or as builders."""
+    try:
+        with seeded(derive_seed(seed, "factory")):
+            layers = find_object(factory)(**args)
+        return tuple(spec_of(name, layer) for name, layer in named_layers(layers).items())
+    except UserError as error:
+        raise NetworkError(Problem("network.factory", str(error))) from error
+    except Exception as error:
+        raise NetworkError(Problem("network.factory", f"{factory} failed: {error!r}")) from error
+
+
+def _losses(losses: Sequence[LossConfig], names: Sequence[str]) -> dict[str, LossSpec]:
+    """Losses by node: "loss", or "loss-<layer>" for those after the first."""
+    specs: dict[str, LossSpec] = {}
+    for index, loss in enumerate(losses):
+        layer = names[-1] if loss.layer is None else layer_name(loss.layer, names)
+        node = LOSS if index == 0 else f"{LOSS}-{layer}"
+        if node in specs:
+            raise NetworkError(
+                Problem(
+                    f"network.loss.{index}",
+                    f"layer {layer!r} bears two losses: weigh one, or write one function",
+                )
+            )
+        specs[node] = LossSpec(
+            _loss_function(loss.type, f"network.loss.{index}"), layer, loss.type, loss.weight
+        )
+    return specs
+
+
+def _loss_function(name: str, key: str) -> LossFunction:
+    if name in LOSSES:
+        return LOSSES[name]
+    try:
+        found = find_object(name)
+    except UserError as error:
+        raise NetworkError(Problem(key, str(error))) from error
+    return found() if isinstance(found, type) and issubclass(found, nn.Module) else found
+
+
+def _beta(beta: Any) -> float | Schedule:
+    if isinstance(beta, int | float):
+        return float(beta)
+    arguments = beta.model_dump(exclude={"schedule", "warmup"})
+    schedule = SCHEDULES[beta.schedule](**arguments)
+    return warmed_up(schedule, beta.warmup) if beta.warmup else schedule
+
+
+def _adaptive(config: Any) -> Adaptive | None:
+    if config is None:
+        return None
+    if config.type == "rmsprop":
+        return RMSprop(config.alpha, config.eps, config.momentum)
+    return Adam(config.b1, config.b2, config.eps, decoupled=config.type == "adamw")

@@ -1,0 +1,155 @@
+"""The `learning` section: step, learning rate, dissipation and what adapts them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationInfo, field_validator
+
+from hamdist.config.types import (
+    Count,
+    Flag,
+    Fraction,
+    NonNegative,
+    Number,
+    Positive,
+    Section,
+    Text,
+    WholeOrZero,
+)
+
+
+class ScheduleBase(Section):
+    """What every schedule has; n counts the updates of a layer."""
+
+    schedule: str
+    start: NonNegative = Field(description="β at the first update, but for the warm-up.")
+    over: Count = Field(description="Length of the schedule, in updates.")
+    warmup: WholeOrZero = Field(
+        default=0, description="For that many updates, β is also multiplied by (n + 1) / warmup."
+    )
+
+
+class CosineSchedule(ScheduleBase):
+    schedule: Literal["cosine"] = Field(description="Half a cosine from `start` to `end`, then `end`.")
+    end: NonNegative = Field(default=0.0, description="β after `over` updates.")
+
+
+class LinearSchedule(ScheduleBase):
+    schedule: Literal["linear"] = Field(description="A line from `start` to `end`, then `end`.")
+    end: NonNegative = Field(default=0.0, description="β after `over` updates.")
+
+
+class ExponentialSchedule(ScheduleBase):
+    schedule: Literal["exponential"] = Field(description="start · factor^(n / over).")
+    factor: Positive = Field(description="What β is multiplied by every `over` updates, smoothly.")
+
+
+class InverseSqrtSchedule(ScheduleBase):
+    schedule: Literal["inverse-sqrt"] = Field(description="start / √(1 + n / over).")
+
+
+class StepSchedule(ScheduleBase):
+    schedule: Literal["step"] = Field(description="start · factor^⌊n / over⌋.")
+    factor: Positive = Field(description="What β is multiplied by every `over` updates, at once.")
+
+
+Schedule = Annotated[
+    CosineSchedule | LinearSchedule | ExponentialSchedule | InverseSqrtSchedule | StepSchedule,
+    Field(discriminator="schedule"),
+]
+
+
+def _number_or_schedule(value: Any) -> str:
+    return "a schedule" if isinstance(value, Mapping | BaseModel) else "a number"
+
+
+Beta = Annotated[
+    Annotated[NonNegative, Tag("a number")] | Annotated[Schedule, Tag("a schedule")],
+    Discriminator(_number_or_schedule),
+]
+
+
+class DissipationConfig(Section):
+    """How fast costates fade: η of the states' and of the weights' costates."""
+
+    state: NonNegative = Field(
+        default=0.0, description="η_ξ, of the states' costates; it shrinks the signal with depth."
+    )
+    weight: NonNegative | None = Field(
+        default=None,
+        description="η_θ, of the weights' costates; momentum is 1 − τη_θ. `null`: 1.0, or what `adaptive` sets.",
+    )
+
+
+class AdamConfig(Section):
+    type: Literal["adam", "adamw"] = Field(description="AdamW decays weights apart from the gradient.")
+    b1: Fraction = Field(
+        default=0.9, description="Decay of the first moment; it takes the place of the dissipation."
+    )
+    b2: Fraction = Field(default=0.999, description="Decay of the second moment.")
+    eps: Positive = Field(default=1e-8, description="Added to the root of the second moment.")
+
+
+class RmspropConfig(Section):
+    type: Literal["rmsprop"] = Field(description="The running mean square alone.")
+    alpha: Fraction = Field(default=0.99, description="Decay of the second moment.")
+    eps: Positive = Field(default=1e-8, description="Added to the root of the second moment.")
+    momentum: Fraction = Field(default=0.0, description="Momentum of the preconditioned drive.")
+
+
+Adaptive = Annotated[AdamConfig | RmspropConfig, Field(discriminator="type")]
+
+
+class LearningConfig(Section):
+    """How weights and costates move in one step."""
+
+    step: Literal["explicit", "semi-implicit", "exponential"] = Field(
+        default="semi-implicit", description="How the costates of the weights and the weights are integrated."
+    )
+    tau: Positive = Field(default=1.0, description="The step of time, τ.")
+    beta: Beta = Field(default=0.1, description="The learning rate, β: a number, or a schedule (below).")
+    beta_scale: dict[Text, NonNegative] = Field(
+        default={},
+        description="Factors on β: patterns for `layer.parameter`, such as `embed.*` or `*.bias`, to numbers.",
+    )
+    gamma: Number = Field(default=1.0, description="Weight of the loss, γ.")
+    sign: Literal[-1, 1] = Field(
+        default=-1,
+        description="Sign of the costate equations: −1 is Hamiltonian Learning's form, +1 Hamilton's own.",
+    )
+    dissipation: DissipationConfig = Field(
+        default=DissipationConfig(), description="`{state, weight}`: how fast costates fade (below)."
+    )
+    rate: Literal["auto", "constant", "delay-scaled"] = Field(
+        default="auto",
+        description="`delay-scaled`: β shrinks with a layer's delay. `auto`: that under stashed and reversible pairing,"
+        " `constant` under current.",
+    )
+    adaptive: Adaptive | None = Field(
+        default=None, description="Adam, AdamW or RMSprop (below); `null`: none."
+    )
+    nesterov: Flag = Field(default=False, description="Look ahead along the momentum.")
+    weight_decay: NonNegative = Field(default=0.0, description="λ of the term λ/2 |θ|² in the Hamiltonian.")
+
+    @field_validator("adaptive")
+    @classmethod
+    def _adaptive_needs_the_new_costate(cls, adaptive: Any, info: ValidationInfo) -> Any:
+        if adaptive is None:
+            return adaptive
+        if info.data.get("step") == "explicit":
+            raise ValueError(f"{adaptive.type} needs step semi-implicit or exponential, not explicit")
+        dissipation = info.data.get("dissipation")
+        if dissipation is not None and dissipation.weight is not None:
+            raise ValueError(
+                f"{adaptive.type} sets the dissipation of the weights: remove learning.dissipation.weight"
+            )
+        return adaptive
+
+    @field_validator("nesterov")
+    @classmethod
+    def _nesterov_needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("step") == "explicit":
+            raise ValueError("nesterov needs step semi-implicit or exponential, not explicit")
+        if nesterov and info.data.get("adaptive") is not None:
+            raise ValueError("nesterov and adaptive exclude each other: remove one of them")
+        return nesterov

@@ -1,0 +1,99 @@
+"""Loads a config: a file, an example's name or a mapping, with overrides, into one typed and frozen object."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hamdist.config import examples
+from hamdist.config.document import Document, dump, read
+from hamdist.config.overrides import apply
+from hamdist.config.problems import problems_of
+from hamdist.config.schema import RunConfig
+from hamdist.errors import ConfigError, Problem, UserError
+
+
+@dataclass(frozen=True)
+class LocatedProblem(Problem):
+    """A problem that knows where its key was written; it reads "file.yaml:12:7: key.path: what is wrong"."""
+
+    location: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.location, self.key, self.message)))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A config, and where each of its keys was written."""
+
+    config: RunConfig
+    marks: Mapping[str, str]
+
+    def locate(self, key: str) -> str:
+        """Where `key` was written, or the nearest key above it: "file.yaml:12:7" or "override key.path=value".
+
+        Items of a list go by index: "network.layers.2.modules.0.type". "" where the config came from Python.
+        """
+        return _locate(self.marks, key)
+
+    def explain(self, error: UserError) -> list[str]:
+        """A line for each problem of an error that came up later, its place before it."""
+        return [str(_located(problem, self.marks)) for problem in error.problems]
+
+
+def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Loaded:
+    """The config in a file, in a mapping, or in the example of that name, with "key.path=value" `overrides` in it.
+
+    Raises ConfigError with everything that is wrong with it; its problems are `LocatedProblem`s.
+    """
+    document = apply(_document(config), overrides)
+    try:
+        return Loaded(RunConfig.model_validate(document.data), document.marks)
+    except ValidationError as error:
+        problems = problems_of(error, RunConfig, document.data)
+        raise ConfigError(*(_located(problem, document.marks) for problem in problems)) from None
+
+
+def resolved_yaml(config: RunConfig) -> str:
+    """The config with every default in it, as YAML that loads to an equal config; keys that are null are left out."""
+    return dump(config.model_dump(by_alias=True, exclude_none=True))
+
+
+def _document(config: str | Path | Mapping[str, Any]) -> Document:
+    if isinstance(config, Mapping):
+        return Document(config)
+    document = read(_file(Path(config)))
+    if not isinstance(document.data, Mapping):
+        where = _locate(document.marks, "")
+        raise ConfigError(f"{where}: expected a mapping with the keys {', '.join(RunConfig.model_fields)}")
+    return document
+
+
+def _file(path: Path) -> Path:
+    """The file itself, or the example of that name."""
+    if path.is_file():
+        return path
+    if len(path.parts) == 1 and not path.suffix and (example := examples.path_of(path.name)).is_file():
+        return example
+    near = get_close_matches(path.stem, examples.names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(examples.names())
+    raise ConfigError(
+        f"{path}: there is no such file, and no example of that name{hint} (examples: {listed})"
+    )
+
+
+def _locate(marks: Mapping[str, str], key: str) -> str:
+    while key and key not in marks:
+        key = key.rpartition(".")[0]
+    return marks.get(key, "")
+
+
+def _located(problem: Problem, marks: Mapping[str, str]) -> Problem:
+    if not problem.key or isinstance(problem, LocatedProblem):
+        return problem
+    return LocatedProblem(problem.key, problem.message, _locate(marks, problem.key))

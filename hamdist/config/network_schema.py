@@ -1,0 +1,226 @@
+"""The `network` section: layers, edges and the loss."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from hamdist.config.types import (
+    Arguments,
+    Count,
+    Flag,
+    ImportPath,
+    LayerReference,
+    Plain,
+    Positive,
+    Section,
+    Text,
+    WholeOrZero,
+    parse_edge,
+    refuse,
+)
+
+LOSSES = ("cross_entropy", "mse", "l1", "huber", "bce_with_logits", "nll")
+RESERVED_NAMES = ("source", "loss")
+
+
+class ModuleConfig(Section):
+    """A module: its type, and beside it, freely, its keyword arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Plain]
+
+    type: Text = Field(
+        description="A class of `torch.nn`, or `package.module:Class`; its arguments stand beside it."
+    )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__)
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        return {"type": self.type, **self.__pydantic_extra__}
+
+
+Modules = Annotated[tuple[ModuleConfig, ...], Field(min_length=1)]
+
+
+class CouplingConfig(Section):
+    """A reversible layer: y1 = x1 + F(x2), y2 = x2 + G(y1), on the two halves of its input."""
+
+    f: Modules = Field(description="The modules of F.")
+    g: Modules = Field(description="The modules of G.")
+
+
+def _layer_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"a layer's name is made of letters, digits, '_' and '-', got {name!r}")
+    if name.isdecimal():
+        raise ValueError(f"{name!r} would be taken for an index: give the layer a name with a letter in it")
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is reserved: it is where samples enter or leave the network")
+    return name
+
+
+class LayerConfig(Section):
+    """A layer, or `repeat` of them in a row."""
+
+    name: Annotated[str, AfterValidator(_layer_name)] = Field(
+        description="Letters, digits, `_` and `-`; `source` and `loss` are reserved."
+    )
+    repeat: Count = Field(
+        default=1, description="Makes that many layers: `block`, four times, is `block0` … `block3`."
+    )
+    residual: Flag = Field(default=False, description="Add the layer's input to its output.")
+    join: Literal["sum", "concat", "arguments"] = Field(
+        default="sum", description="How several inputs meet: summed, concatenated, or passed one by one."
+    )
+    relaxing: Positive | None = Field(
+        default=None,
+        description="Time constant T of a layer that relaxes towards its value, dξ/dt = (φ(a) − ξ)/T; more than half"
+        " of `tau`. `null`: an instant layer.",
+    )
+    modules: Modules | None = Field(default=None, description="The modules, applied one after another.")
+    coupling: CouplingConfig | None = Field(
+        default=None,
+        description="Instead of `modules`: a reversible layer, y₁ = x₁ + F(x₂), y₂ = x₂ + G(y₁).",
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the layers it makes."""
+        return (self.name,) if self.repeat == 1 else tuple(f"{self.name}{i}" for i in range(self.repeat))
+
+    @field_validator("coupling")
+    @classmethod
+    def _not_both(cls, coupling: CouplingConfig | None, info: ValidationInfo) -> CouplingConfig | None:
+        if coupling is not None and info.data.get("modules") is not None:
+            raise ValueError("a layer has either modules or a coupling, not both")
+        return coupling
+
+    @model_validator(mode="after")
+    def _not_neither(self) -> "LayerConfig":
+        if self.modules is None and self.coupling is None:
+            raise ValueError("a layer needs modules, or a coupling")
+        return self
+
+
+class EdgeConfig(Section):
+    """An edge from one layer to another; in YAML its ends are `from` and `to`."""
+
+    source: LayerReference = Field(alias="from", description="Name or index of a layer, or `source`.")
+    target: LayerReference = Field(alias="to", description="Name or index of a layer, or `loss`.")
+    delay: WholeOrZero | None = Field(
+        default=None, description="Ticks on the way; `null`: as `locality` says."
+    )
+    shape: tuple[Count, ...] | None = Field(
+        default=None,
+        description="Shape of the signal, without the batch; needed by feedback into a layer that concatenates.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            source, target = parse_edge(value)
+            return {"from": source, "to": target}
+        if not isinstance(value, Mapping | EdgeConfig):
+            raise ValueError(f"expected an edge, 'from->to' or {{from: …, to: …}}, got {value!r}")
+        return value
+
+
+def _loss_type(name: str) -> str:
+    if name in LOSSES or ":" in name:
+        return name
+    near = get_close_matches(name, LOSSES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"{name!r} is not a loss{hint} (accepted: {', '.join(LOSSES)}, or 'package.module:function')"
+    )
+
+
+class LossConfig(Section):
+    """A loss, the layer whose output it judges, and its weight in the sum."""
+
+    type: Annotated[Text, AfterValidator(_loss_type)] = Field(
+        description="`cross_entropy`, `mse`, `l1`, `huber`, `bce_with_logits`, `nll`, or `package.module:function`."
+    )
+    layer: LayerReference | None = Field(
+        default=None, description="Name or index of the layer; `null`: the last listed."
+    )
+    weight: Positive = Field(default=1.0, description="Its weight in the sum of losses.")
+
+
+def _losses(value: Any) -> Any:
+    """A name or a mapping becomes a list of one; a name in the list becomes a mapping."""
+    losses = value if isinstance(value, list | tuple) else [value]
+    return [{"type": loss} if isinstance(loss, str) else loss for loss in losses]
+
+
+class NetworkConfig(Section):
+    """Which layers there are, how they are joined, and what their output is judged by."""
+
+    dtype: Literal["float32", "float64"] = Field(
+        default="float32", description="Type of weights and signals."
+    )
+    loss: Annotated[tuple[LossConfig, ...], BeforeValidator(_losses)] = Field(
+        min_length=1,
+        description="The name of a loss, a mapping (below), or a list of these, which are summed.",
+    )
+    layers: tuple[LayerConfig, ...] | None = Field(
+        default=None, min_length=1, description="The layers, in order (below); or else a `factory`."
+    )
+    factory: ImportPath | None = Field(
+        default=None,
+        description="`package.module:name` of a function that returns the layers, instead of `layers`.",
+    )
+    args: Arguments = Field(default={}, description="Keyword arguments for the factory.")
+    edges: tuple[EdgeConfig, ...] | None = Field(
+        default=None, description='Edges, as `"0->1"`, `"embed->head"` or mappings (below); `null`: a chain.'
+    )
+
+    @field_validator("layers")
+    @classmethod
+    def _names_are_unique(cls, layers: tuple[LayerConfig, ...] | None) -> tuple[LayerConfig, ...] | None:
+        seen: set[str] = set()
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        for index, layer in enumerate(layers or ()):
+            taken = [name for name in layer.names if name in seen]
+            if taken:
+                problems.append(((index, "name"), f"there is a layer {taken[0]!r} already"))
+            seen.update(layer.names)
+        if problems:
+            refuse(*problems)
+        return layers
+
+    @field_validator("factory")
+    @classmethod
+    def _not_both(cls, factory: str | None, info: ValidationInfo) -> str | None:
+        if factory is not None and info.data.get("layers") is not None:
+            raise ValueError("a network has either layers or a factory, not both")
+        return factory
+
+    @field_validator("args")
+    @classmethod
+    def _only_for_a_factory(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if args and "factory" in info.data and info.data["factory"] is None:
+            raise ValueError("there is no factory to pass them to")
+        return args
+
+    @model_validator(mode="after")
+    def _not_neither(self) -> "NetworkConfig":
+        if self.layers is None and self.factory is None:
+            raise ValueError("a network needs layers, or a factory")
+        return self

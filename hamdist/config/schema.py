@@ -1,0 +1,127 @@
+"""The whole config of a run, frozen and typed, and its sections `locality` and `placement`."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from hamdist.config.learning_schema import LearningConfig
+from hamdist.config.network_schema import NetworkConfig
+from hamdist.config.stream_schema import StreamConfig
+from hamdist.config.types import (
+    Count,
+    EdgeName,
+    Flag,
+    LayerReference,
+    Positive,
+    Section,
+    Text,
+    WholeOrZero,
+    refuse,
+)
+
+Group = Annotated[tuple[LayerReference, ...], Field(min_length=1)]
+
+
+class LocalityConfig(Section):
+    """How far signals travel within one tick, and what a returning costate is paired with."""
+
+    mode: Literal["local", "nonlocal", "groups"] = Field(
+        default="local",
+        description="Delay of the edges: 1 everywhere, 0 everywhere, or 0 inside `groups` and 1 between.",
+    )
+    groups: tuple[Group, ...] | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description="Lists of layer names or indices, for mode `groups`.",
+    )
+    delays: dict[EdgeName, WholeOrZero] = Field(
+        default={}, description='Delays of single edges, `{"2->3": 4}`; they win over `mode`.'
+    )
+    balance: Flag = Field(
+        default=True, description="Lengthen edges into joins, so that one sample meets itself there."
+    )
+    pairing: Literal["current", "stashed", "reversible"] = Field(
+        default="stashed", description="Which activations a returning costate meets."
+    )
+    gate: Literal["always", "settled"] = Field(
+        default="always", description="Learn at every tick, or only at the last tick of a hold."
+    )
+    warmup: Literal["invalid", "zeros"] = Field(
+        default="invalid", description="Layers that nothing has reached yet wait, or compute on zeros."
+    )
+    tolerance: Positive = Field(
+        default=1e-6,
+        description="Residual that counts as settled, with feedback or relaxing layers of T ≠ τ only.",
+    )
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_belong_to_their_mode(cls, groups: Any, info: ValidationInfo) -> Any:
+        mode = info.data.get("mode")
+        if mode == "groups" and groups is None:
+            raise ValueError("mode 'groups' needs them: lists of layers, for instance [[0, 1], [2, 3]]")
+        if mode in ("local", "nonlocal") and groups is not None:
+            raise ValueError(f"mode {mode!r} has no groups: remove them, or set locality.mode to 'groups'")
+        return groups
+
+    @field_validator("gate")
+    @classmethod
+    def _settled_needs_current(cls, gate: str, info: ValidationInfo) -> str:
+        pairing = info.data.get("pairing")
+        if gate == "settled" and pairing in ("stashed", "reversible"):
+            raise ValueError(
+                "'settled' waits until today's activations have settled, so it needs pairing 'current',"
+                f" not {pairing!r}: set locality.pairing=current, or locality.gate=always"
+            )
+        return gate
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError(f"{value!r} is not a device (accepted: auto, cpu, cuda, cuda:N)")
+    return value
+
+
+class PlacementConfig(Section):
+    """Where the layers live."""
+
+    runtime: Literal["inline"] = Field(default="inline", description="All layers in this process.")
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        default="auto",
+        description="`auto`, `cpu`, `cuda` or `cuda:N`; `auto` takes a GPU where there is one.",
+    )
+    threads: Count = Field(
+        default=1, description="Threads within one operation; sums, and so bits, depend on it."
+    )
+
+
+class RunConfig(Section):
+    """A run: what is learnt from, by which network, how local, how, and where."""
+
+    name: Text = Field(description="Names the run and its directory.")
+    seed: WholeOrZero = Field(default=0, description="Weights, orders and random layers are drawn from it.")
+    stream: StreamConfig = Field(description="Where samples come from.")
+    network: NetworkConfig = Field(description="Layers, edges and the loss.")
+    locality: LocalityConfig = Field(
+        default=LocalityConfig(), description="How far signals travel within one tick."
+    )
+    learning: LearningConfig = Field(default=LearningConfig(), description="How weights and costates move.")
+    placement: PlacementConfig = Field(default=PlacementConfig(), description="Where the layers live.")
+    metrics_every: Count = Field(default=1000, description="Samples between two lines of `metrics.jsonl`.")
+
+    @model_validator(mode="after")
+    def _relaxing_layers_are_stable(self) -> "RunConfig":
+        tau = self.learning.tau
+        problems: list[tuple[tuple[str | int, ...], str]] = [
+            (
+                ("network", "layers", index, "relaxing"),
+                f"T must be more than half of learning.tau ({tau:g}), got {layer.relaxing:g}",
+            )
+            for index, layer in enumerate(self.network.layers or ())
+            if layer.relaxing is not None and layer.relaxing <= tau / 2
+        ]
+        if problems:
+            refuse(*problems)
+        return self

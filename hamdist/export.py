@@ -1,0 +1,33 @@
+"""A run's weights as a plain state_dict."""
+
+from pathlib import Path
+
+import torch
+
+from hamdist.config.loader import load
+from hamdist.errors import UserError
+from hamdist.run_directory import CONFIG, load_weights
+
+
+def export(directory: str | Path, to: str | Path) -> int:
+    """Writes the weights of a run as a file that `torch.load` reads and the plain PyTorch model takes.
+
+    Keys are "<layer>.<tensor>", layers in the order of the network where the config lists them. Returns the number
+    of tensors. Raises UserError where the directory holds no finished run, or the file cannot be written.
+    """
+    weights = load_weights(Path(directory))
+    layers = _listed(Path(directory))
+    ordered = dict(
+        sorted(weights.items(), key=lambda item: layers.get(item[0].partition(".")[0], len(layers)))
+    )
+    try:
+        torch.save(ordered, to)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{to} cannot be written: {error}") from error
+    return len(ordered)
+
+
+def _listed(directory: Path) -> dict[str, int]:
+    """The position of every layer that the run's config lists."""
+    layers = load(directory / CONFIG).config.network.layers or ()
+    return {name: index for index, name in enumerate(name for layer in layers for name in layer.names)}

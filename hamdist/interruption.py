@@ -1,0 +1,51 @@
+"""Ctrl-C at a moment that loses nothing: between two batches, or while a stream is being waited for."""
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+class Interruption:
+    """asked: whether the user has asked for the end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._waiting = False
+
+    def until_asked(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, until the user asks for the end; the item in work is finished first."""
+        iterator = iter(items)
+        while not self.asked:
+            self._waiting = True
+            try:
+                item = next(iterator)
+            except (StopIteration, KeyboardInterrupt):
+                return
+            finally:
+                self._waiting = False
+            yield item
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The first signal asks for the end; a second one, or one that finds us waiting, breaks off."""
+        again, self.asked = self.asked, True
+        if again or self._waiting:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Within it Ctrl-C is a request; outside the main thread signals are left alone."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = signal.signal(signal.SIGINT, interruption.handle)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,233 @@
+"""Learning one batch at a time, in Python, in this process."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, TypeVar, Unpack
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
+
+from hamdist.assembly import learning_of, locality_of
+from hamdist.config.learning_schema import LearningConfig
+from hamdist.config.problems import problems_of, suggestion
+from hamdist.config.schema import LocalityConfig
+from hamdist.errors import ConfigError, Problem, RunError, StreamError
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Mode
+from hamdist.network.network import Builder, EdgeLike, LayerSpec, Network
+from hamdist.physics.losses import LOSSES, LossFunction
+from hamdist.physics.tick import Carry
+from hamdist.runtime.inline import InlineRuntime
+from hamdist.runtime.loss_cell import Prediction
+from hamdist.runtime.program import program
+
+Model = TypeVar("Model", bound=BaseModel)
+Layers = (
+    nn.Sequential | Mapping[str, nn.Module | Builder] | Sequence[nn.Module | Builder | LayerSpec] | Network
+)
+
+
+class Settings(TypedDict, total=False):
+    """The keys of the config's sections `locality` and `learning`, with their defaults there.
+
+    beta may also be a function of the number of updates (a 0-dimensional tensor).
+    """
+
+    groups: Sequence[Sequence[int | str]]
+    delays: Mapping[str, int]
+    balance: bool
+    pairing: str
+    gate: str
+    warmup: str
+    tolerance: float
+    step: str
+    tau: float
+    beta: float | Mapping[str, Any] | Callable[[Tensor], Tensor]
+    beta_scale: Mapping[str, float]
+    gamma: float
+    sign: int
+    dissipation: Mapping[str, float]
+    rate: str
+    adaptive: Mapping[str, Any]
+    nesterov: bool
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One layer as it is now: weights, costates and state are those of the moment, by name."""
+
+    name: str
+    carry: Carry
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return self.carry.parameters
+
+    @property
+    def weight_costate(self) -> dict[str, Tensor]:
+        return self.carry.weight_costate
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        return self.carry.state
+
+    @property
+    def state_costate(self) -> tuple[Tensor, ...]:
+        return self.carry.state_costate
+
+
+class Learner:
+    """A network that learns from whatever it is given, batch after batch.
+
+        learner = Learner([nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)], "cross_entropy", beta=0.05)
+        for x, target in stream:
+            prediction = learner.step(x, target)
+
+    layers: an nn.Sequential, modules, functions that build them, or a Network (whose losses then count).
+    loss: a name such as "cross_entropy", or a function (output, target) → mean over the batch.
+    edges: "0->1" and the like; the chain if None.  locality: "local", "nonlocal" or "groups".
+    hold: ticks each batch is presented for.  settings: see `Settings`.
+    Raises ConfigError and NetworkError; what depends on shapes is checked with the first batch.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        loss: str | LossFunction = "cross_entropy",
+        *,
+        edges: Iterable[EdgeLike] | None = None,
+        locality: Mode = "local",
+        hold: int = 1,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        **settings: Unpack[Settings],
+    ) -> None:
+        self.network = layers if isinstance(layers, Network) else Network.of(layers, _loss(loss), edges)
+        if not isinstance(layers, Network) and isinstance(loss, str):
+            node, spec = next(iter(self.network.losses.items()))
+            self.network = replace(self.network, losses={node: replace(spec, name=loss)})
+        if hold < 1:
+            raise ConfigError(Problem("hold", f"a batch is presented for at least 1 tick, not {hold}"))
+        place, motion = _split({"mode": locality, **settings})
+        self.locality = locality_of(_validated(LocalityConfig, place), self.network.names, hold)
+        self.learning = _learning(motion)
+        self.seed, self.dtype = seed, dtype
+        self._runtime: InlineRuntime | None = None
+
+    def step(self, x: Any, target: Any) -> Prediction | None:
+        """Presents one batch, x [R, …] and target [R, …], and learns; R may be less than at first, not more.
+
+        Returns the prediction that left the network meanwhile, None while it fills: with delays it is of an
+        earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite, RunError
+        (DivergenceError) where learning fails.
+        """
+        inputs, targets = self._tensor(x, "x"), self._tensor(target, "target")
+        if self._runtime is None:
+            first = (inputs, targets)
+            built = program(self.network, self.locality, self.learning, first, self.seed, self.dtype)
+            self._runtime = InlineRuntime(built)
+        predictions = list(self._runtime.present(inputs, targets))
+        return predictions[-1] if predictions else None
+
+    def drain(self) -> list[Prediction]:
+        """Goes on until every batch has driven every layer; returns the predictions that were still under way."""
+        return [] if self._runtime is None else list(self._runtime.drain())
+
+    def predict(self, x: Any) -> Tensor:
+        """The output for x [R, …] with today's weights, in one plain pass; nothing moves."""
+        return self._started.predict(self._tensor(x, "x"))
+
+    def evaluate(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
+        """Metrics over hold-out batches (x, target), sent through without learning."""
+        tensors = ((self._tensor(x, "x"), self._tensor(y, "target")) for x, y in batches)
+        for _ in self._started.evaluate(tensors):
+            pass
+        return self._started.loss.holdout.window()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers."""
+        layers = self._started.tensors()
+        return {
+            f"{name}.{key}": tensor for name, tensors in layers.items() for key, tensor in tensors.items()
+        }
+
+    @property
+    def layers(self) -> tuple[LayerView, ...]:
+        """Every layer as it is now, in the order listed."""
+        cells = self._started.cells
+        return tuple(LayerView(name, cells[name].carry) for name in self.network.names)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Prequential means so far: every sample was predicted before it was learnt from."""
+        return {} if self._runtime is None else self._runtime.loss.prequential.total()
+
+    @property
+    def samples(self) -> int:
+        """How many samples have entered."""
+        return 0 if self._runtime is None else self._runtime.samples
+
+    @property
+    def samples_seen_once(self) -> bool:
+        """Whether every sample so far has driven every layer exactly once (true after `drain`)."""
+        return self._runtime is not None and self._runtime.seen_once()
+
+    @property
+    def _started(self) -> InlineRuntime:
+        if self._runtime is None:
+            raise RunError("the network takes its shapes from the first batch: call step(x, target) first")
+        return self._runtime
+
+    def _tensor(self, values: Any, what: str) -> Tensor:
+        """A tensor of the network's dtype where it is floating; batches have their rows first."""
+        tensor = torch.as_tensor(values)
+        if tensor.dim() == 0:
+            raise StreamError(
+                f"{what} must be a batch, its first dimension the rows, but it is a single number"
+            )
+        if tensor.is_floating_point():
+            tensor = tensor.to(self.dtype)
+            if not torch.isfinite(tensor).all():
+                raise StreamError(
+                    f"{what} of the batch at sample {self.samples} holds values that are not finite"
+                )
+        return tensor
+
+
+def _loss(loss: str | LossFunction) -> LossFunction:
+    if not isinstance(loss, str):
+        return loss
+    if loss not in LOSSES:
+        raise ConfigError(Problem("loss", f"there is no loss {loss!r}; {suggestion(loss, LOSSES)}"))
+    return LOSSES[loss]
+
+
+def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of the sections `locality` and `learning`. Raises ConfigError for those of neither."""
+    accepted = (*LocalityConfig.model_fields, *LearningConfig.model_fields)
+    unknown = [name for name in settings if name not in accepted]
+    if unknown:
+        raise ConfigError(
+            *(Problem(name, f"unknown setting; {suggestion(name, accepted)}") for name in unknown)
+        )
+    place = {name: value for name, value in settings.items() if name in LocalityConfig.model_fields}
+    return place, {name: value for name, value in settings.items() if name not in place}
+
+
+def _learning(settings: dict[str, Any]) -> Learning:
+    """The learning constants; a function for β goes past the schema."""
+    beta = settings.get("beta")
+    if not callable(beta):
+        return learning_of(_validated(LearningConfig, settings))
+    learning = learning_of(_validated(LearningConfig, {k: v for k, v in settings.items() if k != "beta"}))
+    rate = replace(learning.dynamics.rate, beta=beta)
+    return replace(learning, dynamics=replace(learning.dynamics, rate=rate))
+
+
+def _validated(model: type[Model], settings: Mapping[str, Any]) -> Model:
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(*problems_of(error, model, settings)) from None

@@ -1,0 +1,125 @@
+"""Tables for the terminal: the plan of a network, and the summary of a run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+
+class Layer(Protocol):
+    """A row of a plan's layers; shapes are without the batch, sizes in bytes, flops per sample and tick."""
+
+    name: str
+    kind: str
+    parameters: int
+    inputs_shape: Any
+    output_shape: Any
+    arrival: int
+    depth_delay: int
+    stash_bytes: int
+    flops: int
+    device: str
+    actor: Any
+
+
+class Edge(Protocol):
+    """A row of a plan's edges; lag in ticks, of feedback only."""
+
+    source: str
+    target: str
+    delay: int
+    kind: str
+    signal_bytes: int
+    lag: int | None
+
+
+def layers_table(layers: Iterable[Layer]) -> Table:
+    """Per layer: its size, when a sample arrives at it, and how many ticks later the costate returns."""
+    table = _table(
+        "Layers", left=("layer", "kind"), middle=("in → out",), right=("parameters", "arrival", "delay")
+    )
+    for heading in ("stash", "flops", "device", "actor"):
+        table.add_column(heading, justify="right")
+    for layer in layers:
+        table.add_row(
+            layer.name,
+            escape(layer.kind),
+            f"{_shape(layer.inputs_shape)} → {_shape(layer.output_shape)}",
+            f"{layer.parameters:,}",
+            str(layer.arrival),
+            str(layer.depth_delay),
+            f"{_short(layer.stash_bytes)}B",
+            _short(layer.flops),
+            str(layer.device),
+            str(layer.actor),
+        )
+    return table
+
+
+def edges_table(edges: Iterable[Edge]) -> Table:
+    """Per edge: its delay, the size of its signal, and the lag of feedback."""
+    table = _table("Edges", left=("from", "to", "kind"), right=("delay", "signal", "lag"))
+    for edge in edges:
+        lag = "" if edge.lag is None else str(edge.lag)
+        signal = f"{_short(edge.signal_bytes)}B"
+        table.add_row(edge.source, edge.target, edge.kind, str(edge.delay), signal, lag)
+    return table
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """What came of a run, from its summary."""
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in _summary_rows(summary):
+        table.add_row(name, Text(value))
+    return table
+
+
+def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    yield "status", str(summary["status"])
+    yield "loss", "none" if summary["loss"] is None else f"{summary['loss']:.4g}"
+    yield "prequential", _metrics(summary["prequential"])
+    yield "hold-out", _metrics(summary["holdout"])
+    once = "each seen once" if summary["samples_seen_once"] else "not each seen exactly once"
+    yield "samples", f"{summary['samples']:,} in {summary['ticks']:,} ticks, {once}"
+    yield (
+        "speed",
+        f"{summary['samples_per_second']:,.0f} samples a second, {summary['wall_seconds']:.1f} s in all",
+    )
+    if directory := summary.get("directory"):
+        yield "directory", str(directory)
+
+
+def _metrics(metrics: Mapping[str, float] | None) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) if metrics else "none"
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str], middle: Sequence[str] = ()) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for heading in (*left, *middle):
+        table.add_column(heading)
+    for heading in right:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _shape(shape: Any) -> str:
+    """ "1×8×8" for one shape, "64 + 64" for several, "?" for one that is not known."""
+    if shape is None:
+        return "?"
+    if any(not isinstance(size, int) for size in shape):
+        return " + ".join(map(_shape, shape))
+    return "×".join(map(str, shape)) or "1"
+
+
+def _short(number: float) -> str:
+    """ "812", "8.1 k", "16 M": with a unit behind it, "8.1 kB"."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 1000 or prefix == "T":
+            break
+        number /= 1000
+    digits = f"{number:.0f}" if number >= 100 or not prefix else f"{number:.2g}"
+    return f"{digits} {prefix}"

@@ -1,0 +1,109 @@
+"""The plan of a program: what every layer and edge will cost, measured on the first batch."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hamdist.network.arrival import arrivals, feedback_lag
+from hamdist.network.graph import SOURCE, Edge
+from hamdist.network.plan import EdgeRow, LayerRow, Plan
+from hamdist.physics.blocks import Residual
+from hamdist.physics.hamiltonian import Wanted
+from hamdist.physics.layers import Context, Layer, Point, Relaxing
+from hamdist.physics.pairing import Returned, make_memory
+from hamdist.physics.tick import evaluate, initial_carry
+from hamdist.runtime.cell import CellPlan
+from hamdist.runtime.plan_notes import notes_on
+from hamdist.runtime.program import Program, stash_depth
+
+
+def plan_of(program: Program) -> Plan:
+    """The plan of a program; nothing of the program moves."""
+    return Plan(
+        layers=tuple(_layer_rows(program)),
+        edges=tuple(_edge_rows(program)),
+        notes=tuple(notes_on(program)),
+        graph=program.graph,
+    )
+
+
+def operations(cell: CellPlan) -> int:
+    """Floating-point operations of one tick in which the layer learns, counted as they happen.
+
+    Forward and reverse, and what the pairing recomputes or inverts; matrix products, convolutions and attention only.
+    """
+    facts, context = cell.facts, Context(seed=0)
+    carry = initial_carry(cell.layer, facts.inputs, cell.dynamics)
+    memory = make_memory(cell.pairing, cell.layer, cell.depth)
+    point: Point | None = Point(facts.inputs, carry.state, context)
+    assert point is not None
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        if not memory.meets_present:
+            values, _ = evaluate(cell.layer, carry, point, None)
+            memory.remember(point)
+            point = memory.recall(carry, Returned(values.output, context)) or point
+        _, pullback = evaluate(cell.layer, carry, point, Wanted(True, facts.wanted))
+        assert pullback is not None
+        pullback(torch.zeros_like(facts.output), carry.state_costate)
+    return counter.get_total_flops()
+
+
+def kind_of(layer: Layer) -> str:
+    """ "Residual(Linear+Tanh)", "relaxing Linear, T = 2"."""
+    described = _described(layer.pure.module)
+    return f"relaxing {described}, T = {layer.time_constant:g}" if isinstance(layer, Relaxing) else described
+
+
+def _described(module: nn.Module) -> str:
+    if isinstance(module, Residual):
+        return f"Residual({_described(module.body)})"
+    if isinstance(module, nn.Sequential) and len(module):
+        parts = [_described(part) for part in module]
+        return "+".join(parts if len(parts) <= 4 else [*parts[:2], "…", parts[-1]])
+    return type(module).__name__
+
+
+def _layer_rows(program: Program) -> Iterator[LayerRow]:
+    arrival = arrivals(program.graph)
+    for name, cell in program.cells.items():
+        facts, parameters = cell.facts, cell.layer.pure.parameters()
+        shapes = tuple(tuple(signal.shape[1:]) for signal in facts.inputs)
+        yield LayerRow(
+            name=name,
+            kind=kind_of(cell.layer),
+            parameters=sum(p.numel() for p in parameters.values()),
+            inputs_shape=shapes[0] if len(shapes) == 1 else shapes,
+            output_shape=tuple(facts.output.shape[1:]),
+            arrival=arrival[name],
+            depth_delay=cell.depth,
+            stash_bytes=_stash_bytes(cell),
+            flops=operations(cell),
+            device=str(facts.output.device),
+            actor=0,
+        )
+
+
+def _stash_bytes(cell: CellPlan) -> int:
+    """The inputs and the state of every tick kept."""
+    state = initial_carry(cell.layer, cell.facts.inputs, cell.dynamics).state
+    return stash_depth(cell) * sum(tensor.nbytes for tensor in (*cell.facts.inputs, *state))
+
+
+def _edge_rows(program: Program) -> Iterator[EdgeRow]:
+    lags = feedback_lag(program.graph)
+    for edge in program.graph.edges:
+        kind = "feedback" if edge.feedback else "forward"
+        size = _signal(program, edge).nbytes
+        yield EdgeRow(edge.source, edge.target, edge.ticks, kind, size, lags.get(edge.name))
+
+
+def _signal(program: Program, edge: Edge) -> Tensor:
+    """A tensor as the edge carries it."""
+    if edge.source != SOURCE:
+        return program.cells[edge.source].facts.output
+    if edge.target in program.graph.losses:
+        return program.targets
+    into = program.graph.into(edge.target)
+    return program.cells[edge.target].facts.inputs[into.index(edge)]

@@ -1,0 +1,50 @@
+"""The summary of a run: what summary.json holds."""
+
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from hamdist.runtime.inline import InlineRuntime
+
+
+def summarise(
+    runtime: InlineRuntime,
+    status: str,
+    learning_seconds: float,
+    wall_seconds: float,
+    error: Exception | None = None,
+) -> dict[str, Any]:
+    """status: finished, interrupted or failed.  learning_seconds: without the hold-out."""
+    prequential = runtime.loss.prequential.total()
+    return {
+        "status": status,
+        **({} if error is None else {"error": str(error)}),
+        "ticks": runtime.tick,
+        "samples": runtime.samples,
+        "samples_seen_once": runtime.seen_once(),
+        "loss": prequential.get("loss"),
+        "prequential": prequential,
+        "holdout": runtime.loss.holdout.total() or None,
+        "ticks_per_second": runtime.tick / learning_seconds,
+        "samples_per_second": runtime.samples / learning_seconds,
+        "actors": 1,
+        "peak_memory_bytes": {"inline": peak_memory_bytes()},
+        "restarts": 0,
+        "wall_seconds": wall_seconds,
+        "layers": {name: cell.ledger.counts() for name, cell in runtime.cells.items()},
+        "versions": {
+            "hamdist": version("hamdist"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident memory of this process so far, device memory not counted."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,43 @@
+"""Progress lines: what they say, and how often."""
+
+import io
+
+from rich.console import Console
+
+from hamdist.report.progress import Snapshot, line, progress_on
+
+
+def snapshot(seconds: float, samples: int = 1000, total: int | None = 64000) -> Snapshot:
+    return Snapshot(samples, samples, total, {"loss": 0.43125, "accuracy": 0.8725}, 3512.4, seconds)
+
+
+def test_line() -> None:
+    assert line(snapshot(1.0)) == "1,000 of 64,000 samples, 3,512 a second, loss 0.4313, accuracy 0.8725"
+    assert line(snapshot(1.0, total=None)).startswith("1,000 samples, 3,512 a second")
+
+
+def test_plain_lines_come_every_five_seconds_at_most() -> None:
+    out = io.StringIO()
+    with progress_on(Console(file=out, width=20)) as show:
+        for samples, seconds in enumerate([0.5, 1.0, 5.4, 5.5, 6.0, 17.0, 21.9, 22.0]):
+            show(snapshot(seconds, samples))
+    lines = out.getvalue().splitlines()
+    assert [text.split()[0] for text in lines] == ["0", "3", "5", "7"]
+
+
+def test_a_terminal_gets_one_line_which_goes_away() -> None:
+    out = io.StringIO()
+    with progress_on(Console(file=out, force_terminal=True, width=120, color_system=None)) as show:
+        show(snapshot(0.1, 32000))
+        show(snapshot(0.2, 48000))
+    assert "48,000 of 64,000 samples" in out.getvalue()
+    assert "75%" in out.getvalue()
+    assert out.getvalue().endswith("\x1b[2K")
+
+
+def test_an_endless_stream_has_no_percentage() -> None:
+    out = io.StringIO()
+    with progress_on(Console(file=out, force_terminal=True, width=120, color_system=None)) as show:
+        show(snapshot(0.1, total=None))
+    assert "1,000 samples" in out.getvalue()
+    assert "%" not in out.getvalue()
