@@ -1,16 +1,16 @@
-"""hamdist: neural networks that compute and learn over time, from fully local to backpropagation (Hamiltonian Learning).
+"""hamdist: neural networks that compute and learn over time (Hamiltonian Learning), each layer on its own device.
 
 The map, from the ground up; imports only point down.
 
-    physics/    one layer: its Hamiltonian, the steps, the rates, the pairing; pure torch
-    streams/    where samples come from
-    config/     YAML into frozen, typed objects
-    report/     progress, metrics, tables, pictures
-    network/    which layer hears which, and how far each sees
-    runtime/    what moves tokens along the edges, tick by tick
-    learner.py  learning one batch at a time, in Python
-    run.py      a config from start to end; assembly.py, run_directory.py, summary.py, export.py serve it
-    cli.py      the command `hamdist`
+    physics/       one layer: its Hamiltonian, the steps, the rates, the pairing; pure torch
+    streams/       where samples come from
+    config/        YAML into frozen, typed objects
+    report/        progress, metrics, tables, pictures
+    network/       which layer hears which, and how far each sees
+    runtime/       what moves tokens along the edges, tick by tick
+    learner.py     learning one batch at a time, in Python
+    execution.py   a run, from a config to the end of its stream; assembly, run_directory, summary, weights serve it
+    cli.py         the command `hamdist`
 
 Public names, loaded when first used:
 
@@ -28,13 +28,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hamdist.export import export
+    from hamdist.checking import check
+    from hamdist.execution import plan, run
     from hamdist.learner import Learner
     from hamdist.network.network import LayerSpec, LossSpec, Network
     from hamdist.network.plain import plain_model
     from hamdist.physics.blocks import Coupling, Residual
-    from hamdist.run import check, plan, run
     from hamdist.runtime.loss_cell import Prediction
+    from hamdist.weights import export
 
 _HOMES = {
     "Coupling": "hamdist.physics.blocks",
@@ -44,11 +45,11 @@ _HOMES = {
     "Network": "hamdist.network.network",
     "Prediction": "hamdist.runtime.loss_cell",
     "Residual": "hamdist.physics.blocks",
-    "check": "hamdist.run",
-    "export": "hamdist.export",
+    "check": "hamdist.checking",
+    "export": "hamdist.weights",
     "plain_model": "hamdist.network.plain",
-    "plan": "hamdist.run",
-    "run": "hamdist.run",
+    "plan": "hamdist.execution",
+    "run": "hamdist.execution",
 }
 
 __all__ = [

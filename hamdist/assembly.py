@@ -1,6 +1,7 @@
 """From a typed config to the objects it speaks of: the stream, the network, its locality, how it learns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -9,8 +10,9 @@ from torch import nn
 
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
-from hamdist.config.schema import LocalityConfig, RunConfig
-from hamdist.errors import ConfigError, NetworkError, Problem, StreamError, UserError
+from hamdist.config.schema import LocalityConfig
+from hamdist.config.stream_schema import StreamConfig
+from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
@@ -44,15 +46,21 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def stream_of(config: RunConfig) -> Stream:
-    """The stream, not yet read. Raises StreamError with the keys of the config."""
-    settings = config.stream.model_dump(exclude={"hold"})
+def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype) -> Stream:
+    """The stream, not yet read. Raises StreamError and MissingExtraError with the keys of the config."""
+    settings = config.model_dump(exclude={"hold"})
+    with stream_keys():
+        return open_stream(**settings, seed=seed, dtype=dtype)
+
+
+@contextmanager
+def stream_keys() -> Iterator[None]:
+    """Errors from within, which speak of a stream's own settings, speak of the config's keys."""
     try:
-        return open_stream(**settings, seed=config.seed, dtype=dtype_of(config.network))
-    except StreamError as error:
-        raise StreamError(
-            *(Problem(f"stream.{p.key}" if p.key else "stream", p.message) for p in error.problems)
-        ) from error
+        yield
+    except (StreamError, MissingExtraError) as error:
+        error.restate(*(Problem(f"stream.{p.key}" if p.key else "stream", p.message) for p in error.problems))
+        raise
 
 
 def network_of(config: NetworkConfig, seed: int) -> Network:

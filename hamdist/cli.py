@@ -1,4 +1,4 @@
-"""The command line: thin shells around `hamdist.run` and `hamdist.export`.
+"""The command line: thin shells around `hamdist.execution` and `hamdist.weights`.
 
 Exit status: 0 done, 1 failed on the way, 2 bad input, 130 interrupted. PyTorch is imported inside the commands only, so
 that `--help` answers at once.
@@ -75,20 +75,22 @@ def run(
 ) -> None:
     """Learn from a stream: print progress while it goes, and a summary at the end."""
     with _exit_status():
+        from hamdist.execution import run as run_config
         from hamdist.report.progress import progress_on
         from hamdist.report.tables import summary_table
-        from hamdist.run import run as run_config
 
         with progress_on(_console(stderr=True)) as show:
             summary = run_config(config, overrides or (), out=out, on_progress=show)
         _console().print(summary_table(summary))
+        if summary["status"] == "interrupted":
+            raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
 def check(config: Config, overrides: Overrides = None) -> None:
     """Find every mistake in a config, each with its place, without running it."""
     with _exit_status():
-        from hamdist.run import check as check_config
+        from hamdist.checking import check as check_config
 
         if problems := check_config(config, overrides or ()):
             _complain(problems)
@@ -104,8 +106,8 @@ def plan(
 ) -> None:
     """Show the layers, their delays and costs, and the edges between them, without running."""
     with _exit_status():
+        from hamdist.execution import plan as plan_config
         from hamdist.report.tables import edges_table, layers_table
-        from hamdist.run import plan as plan_config
 
         planned = plan_config(config, overrides or ())
         console = _console()
@@ -124,7 +126,7 @@ def export(
 ) -> None:
     """Write a run's weights as a state_dict that loads into the plain PyTorch model."""
     with _exit_status():
-        from hamdist.export import export as export_weights
+        from hamdist.weights import export as export_weights
 
         tensors = export_weights(directory, to)
         typer.echo(f"{to}: {tensors} tensors")

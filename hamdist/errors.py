@@ -24,8 +24,13 @@ class UserError(ValueError):
     """
 
     def __init__(self, *problems: Problem | str) -> None:
+        super().__init__()
+        self.restate(*problems)
+
+    def restate(self, *problems: Problem | str) -> None:
+        """The same error, told in other words: with the keys or the places that only the caller knows."""
         self.problems = tuple(p if isinstance(p, Problem) else Problem("", p) for p in problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        self.args = ("\n".join(map(str, self.problems)),)
 
 
 class ConfigError(UserError):

@@ -20,15 +20,18 @@ class Interruption:
     def until_asked(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, until the user asks for the end; the item in work is finished first."""
         iterator = iter(items)
-        while not self.asked:
-            self._waiting = True
-            try:
+        try:
+            while True:
+                self._waiting = True  # before the look at `asked`, or a signal between them would go unheard
+                if self.asked:
+                    return
                 item = next(iterator)
-            except (StopIteration, KeyboardInterrupt):
-                return
-            finally:
                 self._waiting = False
-            yield item
+                yield item
+        except (StopIteration, KeyboardInterrupt):
+            return
+        finally:
+            self._waiting = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The first signal asks for the end; a second one, or one that finds us waiting, breaks off."""

@@ -7,6 +7,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from hamdist.assembly import learning_of, locality_of
 from hamdist.config.learning_schema import LearningConfig
@@ -56,26 +57,18 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class LayerView:
-    """One layer as it is now: weights, costates and state are those of the moment, by name."""
+    """One layer as it was when asked for: copies of its weights and costates by name, of its state by component."""
 
     name: str
-    carry: Carry
+    weights: dict[str, Tensor]
+    weight_costate: dict[str, Tensor]
+    state: tuple[Tensor, ...]
+    state_costate: tuple[Tensor, ...]
 
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        return self.carry.parameters
-
-    @property
-    def weight_costate(self) -> dict[str, Tensor]:
-        return self.carry.weight_costate
-
-    @property
-    def state(self) -> tuple[Tensor, ...]:
-        return self.carry.state
-
-    @property
-    def state_costate(self) -> tuple[Tensor, ...]:
-        return self.carry.state_costate
+    @classmethod
+    def of(cls, name: str, carry: Carry) -> "LayerView":
+        parts = (carry.parameters, carry.weight_costate, carry.state, carry.state_costate)
+        return cls(name, *tree_map(torch.clone, parts))
 
 
 class Learner:
@@ -157,7 +150,7 @@ class Learner:
     def layers(self) -> tuple[LayerView, ...]:
         """Every layer as it is now, in the order listed."""
         cells = self._started.cells
-        return tuple(LayerView(name, cells[name].carry) for name in self.network.names)
+        return tuple(LayerView.of(name, cells[name].carry) for name in self.network.names)
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -1,20 +1,23 @@
 """What the equivalence tests share: networks to compare, a runtime around them, streams of random samples."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hamdist.network.graph import LOSS
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
-from hamdist.network.network import Network
+from hamdist.network.network import LayerSpec, LossSpec, Network, edge_of
 from hamdist.physics.blocks import Residual
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.rates import Rate
+from hamdist.runtime.cell import Cell
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.program import program
+from hamdist.runtime.token import Signal
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -101,7 +104,9 @@ def run_through(runtime: InlineRuntime, batches: Iterable[tuple[Tensor, Tensor]]
 def weights(runtime: InlineRuntime) -> dict[str, Tensor]:
     """Every weight, by "<layer>.<parameter>"."""
     return {
-        f"{name}.{key}": value for name, cell in runtime.cells.items() for key, value in cell.carry.parameters.items()
+        f"{name}.{key}": value.clone()
+        for name, cell in runtime.cells.items()
+        for key, value in cell.carry.parameters.items()
     }
 
 
@@ -109,3 +114,54 @@ def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> fl
     """The largest absolute difference over all entries; the keys must agree."""
     assert ours.keys() == theirs.keys()
     return max((ours[key] - theirs[key]).abs().max().item() for key in ours)
+
+
+def network_of(
+    builders: Mapping[str, Callable[[], nn.Module]],
+    edges: Iterable[str] | None = None,
+    losses: Mapping[str, str] | None = None,
+    joins: Mapping[str, str] | None = None,
+) -> Network:
+    """A network from builders by name; losses: node → layer (the last by default); joins: layer → its join."""
+    names = list(builders)
+    specs = [LayerSpec(name, build, (joins or {}).get(name, "sum")) for name, build in builders.items()]
+    borne = losses or {LOSS: names[-1]}
+    loss = nn.functional.cross_entropy
+    parsed = None if edges is None else tuple(edge_of(edge, names) for edge in edges)
+    losses_by_node = {node: LossSpec(loss, layer, "cross_entropy") for node, layer in borne.items()}
+    return Network(tuple(specs), losses_by_node, parsed)
+
+
+def everything(cell: Cell) -> dict[str, Tensor]:
+    """All that a layer carries, by "<part>.<name>": θ, ω, buffers, moments, ξ, p and the count of updates."""
+    carry = cell.carry
+    named = {
+        f"{part}.{key}": tensor
+        for part in ("parameters", "weight_costate", "buffers", "moments")
+        for key, tensor in getattr(carry, part).items()
+    }
+    states = {f"{part}.{i}": t for part in ("state", "state_costate") for i, t in enumerate(getattr(carry, part))}
+    return {key: tensor.clone() for key, tensor in {**named, **states, "updates": carry.updates}.items()}
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    """The keys whose tensors are not the same to the last bit."""
+    assert before.keys() == after.keys()
+    return {key for key in before if not torch.equal(before[key], after[key])}
+
+
+def watch(runtime: InlineRuntime, observe: Callable[[int], None]) -> None:
+    """Calls `observe` with the number of every tick, right after it."""
+    tick = runtime._tick
+
+    def watched(inputs: Signal, targets: Signal) -> Any:
+        predictions = tick(inputs, targets)
+        observe(runtime.tick - 1)
+        return predictions
+
+    runtime._tick = watched
+
+
+def same_bits(ours: InlineRuntime, theirs: InlineRuntime) -> bool:
+    """Whether two runs hold the same carries to the last bit."""
+    return all(not changed(everything(ours.cells[name]), everything(theirs.cells[name])) for name in ours.cells)

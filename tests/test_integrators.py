@@ -27,7 +27,7 @@ def smooth_system(step, tau):
     batch = (torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 2, dtype=torch.float64))
     rule = learning(0.7, step=step, tau=tau, weight_dissipation=0.3, state_dissipation=0.2)
     runtime = runtime_of(network, [batch], rule=rule, mode="nonlocal", pairing="current")
-    starts = [cell.carry for cell in runtime.cells.values()]
+    starts = [tree_map(torch.clone, cell.carry) for cell in runtime.cells.values()]
     for _ in range(3):
         list(runtime.present(*batch))
     generator = torch.Generator().manual_seed(5)
@@ -84,10 +84,10 @@ def oscillate(step, beta, k, tau, steps):
     integrator = INTEGRATORS[step]
     coefficients = integrator.coefficients(tau, 0.0)
     theta, omega = torch.tensor([1.0, 0.3], dtype=torch.float64), torch.tensor([0.2, -1.0], dtype=torch.float64)
-    yield theta, omega
+    yield theta.clone(), omega.clone()
     for _ in range(steps):
         theta, omega = integrator.step(theta, omega, k * theta, beta * tau, coefficients, -1)
-        yield theta, omega
+        yield theta.clone(), omega.clone()
 
 
 @pytest.mark.parametrize("step", ["semi-implicit", "exponential"])

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hamdist.config import examples
 from hamdist.config.document import Document, dump, read
+from hamdist.config.learning_schema import LearningConfig
+from hamdist.config.network_schema import NetworkConfig
 from hamdist.config.overrides import apply
 from hamdist.config.problems import problems_of
-from hamdist.config.schema import RunConfig
+from hamdist.config.schema import LocalityConfig, PlacementConfig, RunConfig
 from hamdist.errors import ConfigError, Problem, UserError
 
 
@@ -42,7 +44,7 @@ class Loaded:
 
     def explain(self, error: UserError) -> list[str]:
         """A line for each problem of an error that came up later, its place before it."""
-        return [str(_located(problem, self.marks)) for problem in error.problems]
+        return _explain(error, self.marks)
 
 
 def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Loaded:
@@ -56,6 +58,52 @@ def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     except ValidationError as error:
         problems = problems_of(error, RunConfig, document.data)
         raise ConfigError(*(_located(problem, document.marks) for problem in problems)) from None
+
+
+_SECTIONS = ("seed", "stream", "network", "locality", "learning", "placement")
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The sections of a config that are sound by themselves, defaults among them; None where one is not.
+
+    problems: what the schema found wrong with the others.  whole: the config, where there are none.
+    """
+
+    problems: Sequence[Problem]
+    marks: Mapping[str, str]
+    whole: RunConfig | None = None
+    seed: int | None = None
+    stream: Any = None
+    network: NetworkConfig | None = None
+    locality: LocalityConfig | None = None
+    learning: LearningConfig | None = None
+    placement: PlacementConfig | None = None
+
+    def explain(self, error: UserError) -> list[str]:
+        """As that of `Loaded`."""
+        return _explain(error, self.marks)
+
+
+def load_sections(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Sections:
+    """What is sound of a config that `load` might refuse. Raises ConfigError where there is no mapping to look at."""
+    document = apply(_document(config), overrides)
+    data, marks = document.data, document.marks
+    try:
+        whole = RunConfig.model_validate(data)
+        return Sections((), marks, whole, **{name: getattr(whole, name) for name in _SECTIONS})
+    except ValidationError as error:
+        problems = [_located(problem, marks) for problem in problems_of(error, RunConfig, data)]
+    unsound = {problem.key.partition(".")[0] for problem in problems}
+    sound = {name: _section(name, data) for name in _SECTIONS if name not in unsound}
+    return Sections(problems, marks, **sound)
+
+
+def _section(name: str, data: Mapping[str, Any]) -> Any:
+    """One section of a config, by itself; its default where it is not there."""
+    field = RunConfig.model_fields[name]
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+    return adapter.validate_python(data[name]) if name in data else field.get_default()
 
 
 def resolved_yaml(config: RunConfig) -> str:
@@ -91,6 +139,10 @@ def _locate(marks: Mapping[str, str], key: str) -> str:
     while key and key not in marks:
         key = key.rpartition(".")[0]
     return marks.get(key, "")
+
+
+def _explain(error: UserError, marks: Mapping[str, str]) -> list[str]:
+    return [str(_located(problem, marks)) for problem in error.problems]
 
 
 def _located(problem: Problem, marks: Mapping[str, str]) -> Problem:

@@ -5,7 +5,8 @@ They are two because at delay 0 the costate that comes back depends on this tick
     evaluate(layer, carry, point)       → y, f and the pullback that will give the partial derivatives of H
     react(carry, partials, dynamics)    → the carry one tick later, made of `advance_costate` and `learn`
 
-Everything a layer keeps is its Carry, a tree of tensors; nothing here knows of neighbours, delays or devices.
+Everything a layer keeps is its Carry, a tree of tensors; nothing here knows of neighbours, delays or devices. What a
+function consumes, the caller must not use again: its memory is written over.
 """
 
 from typing import NamedTuple
@@ -72,7 +73,7 @@ def advance_costate(carry: Carry, partials: Partials, dynamics: Dynamics) -> Car
 
 
 def learn(carry: Carry, partials: Partials, dynamics: Dynamics) -> Carry:
-    """One update of ω, θ and the moments by the drive G = ∂H/∂θ + λθ."""
+    """One update of ω, θ and the moments by the drive G = ∂H/∂θ + λθ; consumes those of the carry."""
     parameters: Tensors = {}
     costates: Tensors = {}
     moments: Tensors = {}
@@ -92,7 +93,7 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics) -> Carry:
 
 
 def react(carry: Carry, partials: Partials, dynamics: Dynamics, *, costate: bool, weights: bool) -> Carry:
-    """The second half: p moves if a costate came in, ω and θ if the gate is open; ∂H/∂a are in the partials."""
+    """The second half, which consumes its carry: p moves if a costate came in, ω and θ if the gate is open; ∂H/∂a are in the partials."""
     if weights:
         carry = learn(carry, partials, dynamics)
     if costate and carry.state:
@@ -106,7 +107,7 @@ def _decayed(theta: Tensor, drive: Tensor, beta: float | Tensor, dynamics: Dynam
         return theta, drive
     adaptive = dynamics.rate.adaptive
     if adaptive is not None and adaptive.decoupled:
-        return theta * (1 - beta * dynamics.weight_decay), drive
+        return theta.mul_(1 - beta * dynamics.weight_decay), drive
     return theta, drive.add(theta, alpha=dynamics.weight_decay)
 
 

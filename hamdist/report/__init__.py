@@ -1,1 +1,7 @@
-"""What a person sees of a run: progress while it goes, tables when it is planned or done."""
+"""What a person sees of a run: progress while it goes, tables and pictures of what is planned or done.
+
+metrics.py    prequential means, added up on the device
+progress.py   a moving line on a terminal, plain lines elsewhere
+tables.py     the plan and the summary as tables
+layout.py     where boxes and arrows of a network go; picture.py draws them
+"""

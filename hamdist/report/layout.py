@@ -16,7 +16,10 @@ Kind = Literal["forward", "feedback", "target"]
 
 @dataclass(frozen=True)
 class Box:
-    """A node. tick: when a sample arrives there.  under: what stands below it.  group: equal in boxes of one colour."""
+    """A node.
+
+    tick: when a sample arrives there.  under: what stands below a layer, "" for others.  group: one colour each.
+    """
 
     name: str
     tick: int

@@ -197,18 +197,15 @@ def _draw_arrow(axes: Any, sheet: Sheet, arrow: Arrow, lane: int) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     colour, pieces = COLOURS[arrow.kind], sheet.pieces(arrow, lane)
-    style = {
-        "color": colour,
-        "linewidth": 1.0,
-        "linestyle": ":" if arrow.kind == "target" else "-",
-        "zorder": 2,
-    }
     for piece in pieces:
         head = "-|>" if piece is pieces[-1] else "-"
-        axes.add_patch(
-            FancyArrowPatch(path=rounded(piece), arrowstyle=head, mutation_scale=8, fill=head != "-", **style)
+        curve = FancyArrowPatch(
+            path=rounded(piece), arrowstyle=head, mutation_scale=8, color=colour, linewidth=1, zorder=2
         )
-    (x1, y1), (x2, y2) = (pieces[0][len(pieces[0]) // 2 - 1], pieces[0][len(pieces[0]) // 2])
+        curve.set_linestyle(":" if arrow.kind == "target" else "-")
+        curve.set_fill(head != "-")
+        axes.add_patch(curve)
+    (x1, y1), (x2, y2) = max(pairwise(pieces[0]), key=lambda ends: abs(ends[1][0] - ends[0][0]))
     label = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
     place = ((x1 + x2) / 2, (y1 + y2) / 2)
     axes.text(*place, arrow.label, fontsize=7, color=colour, ha="center", va="center", bbox=label, zorder=3)
@@ -218,15 +215,10 @@ def _draw_box(axes: Any, sheet: Sheet, box: Box) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     x, y = sheet.middle(box.name)
-    inside = any(arrow.target == box.name for arrow in sheet.layout.arrows) and bool(box.under)
-    fill = FILLS[box.group % len(FILLS)] if box.group is not None else PLAIN if inside else OUTSIDE
-    corner = (x - sheet.box_width / 2, y - BOX_HEIGHT / 2)
-    style = "round,pad=0,rounding_size=0.08" if inside else "round,pad=0,rounding_size=0.2"
-    axes.add_patch(
-        FancyBboxPatch(
-            corner, sheet.box_width, BOX_HEIGHT, style, facecolor=fill, edgecolor=INK, linewidth=0.9, zorder=4
-        )
-    )
+    fill = FILLS[box.group % len(FILLS)] if box.group is not None else PLAIN if box.under else OUTSIDE
+    corner, width = (x - sheet.box_width / 2, y - BOX_HEIGHT / 2), sheet.box_width
+    style = f"round,pad=0,rounding_size={0.08 if box.under else 0.2}"
+    axes.add_patch(FancyBboxPatch(corner, width, BOX_HEIGHT, style, facecolor=fill, edgecolor=INK, zorder=4))
     axes.text(x, y, shown(box.name), fontsize=8, color=INK, ha="center", va="center", zorder=5)
     axes.text(
         x, y - BOX_HEIGHT / 2 - 0.05, box.under, fontsize=7, color=SOFT, ha="center", va="top", zorder=5

@@ -9,7 +9,7 @@ from rich.text import Text
 
 
 class Layer(Protocol):
-    """A row of a plan's layers; shapes are without the batch, sizes in bytes, flops per sample and tick."""
+    """A row of a plan's layers; shapes are without the batch, sizes in bytes, flops per tick, of a whole batch."""
 
     name: str
     kind: str

@@ -12,8 +12,8 @@ from hamdist.network.plan import EdgeRow, LayerRow, Plan
 from hamdist.physics.blocks import Residual
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Context, Layer, Point, Relaxing
-from hamdist.physics.pairing import Returned, make_memory
-from hamdist.physics.tick import evaluate, initial_carry
+from hamdist.physics.pairing import Memory, Returned, make_memory
+from hamdist.physics.tick import Carry, evaluate, initial_carry
 from hamdist.runtime.cell import CellPlan
 from hamdist.runtime.plan_notes import notes_on
 from hamdist.runtime.program import Program, stash_depth
@@ -34,20 +34,21 @@ def operations(cell: CellPlan) -> int:
 
     Forward and reverse, and what the pairing recomputes or inverts; matrix products, convolutions and attention only.
     """
-    facts, context = cell.facts, Context(seed=0)
-    carry = initial_carry(cell.layer, facts.inputs, cell.dynamics)
+    facts, carry = cell.facts, initial_carry(cell.layer, cell.facts.inputs, cell.dynamics)
     memory = make_memory(cell.pairing, cell.layer, cell.depth)
-    point: Point | None = Point(facts.inputs, carry.state, context)
-    assert point is not None
+    here = Point(facts.inputs, carry.state, Context(seed=0))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        if not memory.meets_present:
-            values, _ = evaluate(cell.layer, carry, point, None)
-            memory.remember(point)
-            point = memory.recall(carry, Returned(values.output, context)) or point
+        point = here if memory.meets_present else _met(cell.layer, carry, memory, here)
         _, pullback = evaluate(cell.layer, carry, point, Wanted(True, facts.wanted))
         assert pullback is not None
         pullback(torch.zeros_like(facts.output), carry.state_costate)
     return counter.get_total_flops()
+
+
+def _met(layer: Layer, carry: Carry, memory: Memory, here: Point) -> Point:
+    """Evaluates at the present point, and finds another like it to meet the costate, as the pairing does."""
+    values, _ = evaluate(layer, carry, here, None)
+    return memory.recall(carry, Returned(values.output, here.context)) or here
 
 
 def kind_of(layer: Layer) -> str:

@@ -74,8 +74,8 @@ def _momentum(program: Program) -> Iterator[str]:
         return
     late = deepest.depth + dynamics.integrator.lag
     yield (
-        f"momentum: {deepest.name} moves by drives {late} updates old with a momentum of {momentum:.3g}: at unit curvature "
-        f"it is stable while its beta, scaled, times tau/dissipation.weight is at most 1/{late} = {1 / late:.3g}"
+        f"momentum: {deepest.name} moves by drives {late} updates old with a momentum of {momentum:.3g}: at unit "
+        f"curvature it is stable while beta (scaled)·tau/dissipation.weight is at most 1/{late} = {1 / late:.3g}"
     )
 
 

@@ -24,7 +24,16 @@ def bind_factory(factory: str, args: Mapping[str, Any] | None = None) -> Callabl
     """The factory with its arguments, ready to be called; StreamError where it does not take them."""
     found = load_factory(factory)
     check_arguments(found, args or {}, factory)
-    return partial(found, **(args or {}))
+    return partial(_call, found, args or {}, factory)
+
+
+def _call(function: Callable[..., Any], args: Mapping[str, Any], name: str) -> Any:
+    try:
+        return function(**args)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _refused(f"{name} failed: {error!r}") from error
 
 
 def check_arguments(function: Callable[..., Any], args: Mapping[str, Any], name: str) -> None:

@@ -18,7 +18,8 @@ class Coefficients(NamedTuple):
 class Integrator(NamedTuple):
     """coefficients(τ, η) → (a, c);  step(θ, ω, G, gain, (a, c), s) → (θ', ω'), gain = βτ, s the sign.
 
-    lag: how many updates late a drive reaches θ (1 for the explicit step).
+    A step consumes θ and ω: their memory becomes that of θ' and ω' (large weights would otherwise cost more in
+    memory traffic than in arithmetic). G stays as it is.  lag: how many updates late a drive reaches θ.
     """
 
     coefficients: Callable[[float, float], Coefficients]
@@ -32,20 +33,17 @@ def euler_coefficients(tau: float, eta: float) -> Coefficients:
 
 
 def driven(omega: Tensor, drive: Tensor, coefficients: Coefficients, sign: int) -> Tensor:
-    """ω' = a ω − s c G."""
+    """ω' = a ω − s c G, in the memory of ω."""
     a, c = coefficients
     if a == 0.0:
         return drive if -sign * c == 1.0 else drive * (-sign * c)
-    return scaled_sum(omega if a == 1.0 else omega * a, drive, -sign * c)
+    if a != 1.0:
+        omega.mul_(a)
+    return omega.add_(drive, alpha=-sign * c)
 
 
 def moved(theta: Tensor, direction: Tensor, gain: Gain) -> Tensor:
-    """θ + gain · direction, gain a number or a tensor that broadcasts to θ."""
-    return scaled_sum(theta, direction, gain)
-
-
-def scaled_sum(base: Tensor, change: Tensor, factor: Gain) -> Tensor:
-    """base + factor · change in one kernel."""
-    if isinstance(factor, Tensor):
-        return base.addcmul(factor, change)
-    return base.add(change, alpha=factor)
+    """θ' = θ + gain · direction, in the memory of θ; gain is a number or a tensor that broadcasts to θ."""
+    if isinstance(gain, Tensor):
+        return theta.addcmul_(gain.to(theta.dtype), direction)
+    return theta.add_(direction, alpha=gain)

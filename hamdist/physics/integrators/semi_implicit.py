@@ -25,7 +25,8 @@ def nesterov_step(
 ) -> tuple[Tensor, Tensor]:
     """θ' = θ + sβτ (a ω' − s c G): the look-ahead of torch.optim.SGD(nesterov=True)."""
     omega = driven(omega, drive, coefficients, sign)
-    return moved(theta, driven(omega, drive, coefficients, sign), sign * gain), omega
+    ahead = (omega * coefficients.decay).add_(drive, alpha=-sign * coefficients.drive)
+    return moved(theta, ahead, sign * gain), omega
 
 
 SEMI_IMPLICIT = Integrator(euler_coefficients, step)

@@ -1,4 +1,4 @@
-"""A run: from a config to a stream, a network, a runtime and a run directory; also `check` and `plan`.
+"""A run: from a config to a stream, a network, a runtime and a run directory; also `plan`.
 
 A run goes on until its stream ends, or until Ctrl-C; then it drains, so that every sample has driven every layer, tests
 on the hold-out, and writes its weights and its summary.
@@ -14,17 +14,26 @@ from typing import Any
 
 import torch
 
-from hamdist.assembly import device_of, dtype_of, learning_of, locality_of, network_of, stream_of
+from hamdist.assembly import (
+    device_of,
+    dtype_of,
+    learning_of,
+    locality_of,
+    network_of,
+    stream_keys,
+    stream_of,
+)
 from hamdist.config.loader import Loaded, load, resolved_yaml
 from hamdist.config.schema import RunConfig
-from hamdist.errors import RunError, StreamError, UserError
+from hamdist.errors import StreamError, UserError
 from hamdist.interruption import interruptible
 from hamdist.network.locality import apply_locality
+from hamdist.network.plan import Plan
 from hamdist.report.progress import Snapshot
 from hamdist.run_directory import RunDirectory, fresh_directory
 from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.plan import Plan, plan_of
-from hamdist.runtime.program import Program, make_layers, program
+from hamdist.runtime.plan import plan_of
+from hamdist.runtime.program import Program, program
 from hamdist.streams import Batch, Stream
 from hamdist.summary import summarise
 
@@ -52,16 +61,6 @@ def run(
         return Execution(prepared, directory, on_progress).run()
 
 
-def check(config: Source, overrides: Sequence[str] = ()) -> list[str]:
-    """Every mistake in a config, with its place; the stream is opened, but standard input is not read."""
-    try:
-        loaded = load(config, overrides)
-    except UserError as error:
-        return [str(problem) for problem in error.problems]
-    problems = list(_problems(loaded.config))
-    return [line for error in problems for line in loaded.explain(error)]
-
-
 def plan(config: Source, overrides: Sequence[str] = ()) -> Plan:
     """What a config would run: layers, edges, delays and costs."""
     loaded = load(config, overrides)
@@ -85,9 +84,10 @@ def prepare(config: RunConfig) -> Prepared:
     network = network_of(config.network, config.seed)
     locality = locality_of(config.locality, network.names, config.stream.hold)
     apply_locality(network.graph, locality)
-    stream = stream_of(config)
+    stream = stream_of(config.stream, config.seed, dtype_of(config.network))
     batches = iter(stream)
-    first = next(batches)
+    with stream_keys():
+        first = next(batches)
     built = program(
         network,
         locality,
@@ -112,42 +112,47 @@ class Execution:
         self.directory = directory
         self.runtime = InlineRuntime(prepared.program)
         self.started = time.perf_counter()
+        self._learnt: float | None = None  # seconds, drain included, hold-out not
         self._on_progress = on_progress
         self._metrics: dict[str, float] = {}
         self._next_metrics = prepared.config.metrics_every
         self._next_snapshot = SECONDS_BETWEEN_SNAPSHOTS
 
     def run(self) -> dict[str, Any]:
-        """To the end of the stream; whatever happens, what was reached is in the run directory."""
+        """To the end of the stream; whatever happens, what was learnt until then is in the run directory."""
         try:
             status = self._learn()
-            learnt = self.elapsed
             self._test()
-        except RunError as error:
-            self._finish("failed", self.elapsed, error)
+        except Exception as error:
+            self._finish("failed", error)
             raise
-        except StreamError as error:
-            learnt = self.elapsed
-            list(self.runtime.drain())
-            self._finish("failed", learnt, error)
+        except KeyboardInterrupt:
+            self._finish("interrupted")
             raise
-        return self._finish(status, learnt)
+        return self._finish(status)
 
     @property
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
 
     def _learn(self) -> str:
-        """Every batch of the stream, then the drain."""
+        """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
         with interruptible() as interruption:
-            for batch in interruption.until_asked(self.prepared.batches):
-                for _ in self.runtime.present(*self._placed(batch)):
-                    pass
-                self._report()
-            for _ in self.runtime.drain():
-                pass
-        self._write_metrics()
+            try:
+                for batch in interruption.until_asked(self.prepared.batches):
+                    for _ in self.runtime.present(*self._placed(batch)):
+                        pass
+                    self._report()
+            except StreamError:
+                self._drain()
+                raise
+            self._drain()
         return "interrupted" if interruption.asked else "finished"
+
+    def _drain(self) -> None:
+        for _ in self.runtime.drain():
+            pass
+        self._learnt = self.elapsed
 
     def _test(self) -> None:
         holdout = self.prepared.stream.holdout()
@@ -174,7 +179,8 @@ class Execution:
         window = self.runtime.loss.prequential.window()
         if window:
             self._metrics = window
-            where = {"samples": self.runtime.samples, "ticks": self.runtime.tick}
+            predicted = self.runtime.loss.prequential.rows
+            where = {"samples": self.runtime.samples, "predicted": predicted, "ticks": self.runtime.tick}
             self.directory.add_metrics({**where, "seconds": round(self.elapsed, 3), **window})
 
     def _snapshot(self) -> Snapshot:
@@ -183,39 +189,12 @@ class Execution:
         total = self.prepared.stream.samples
         return Snapshot(runtime.tick, runtime.samples, total, metrics, runtime.samples / elapsed, elapsed)
 
-    def _finish(self, status: str, learnt: float, error: Exception | None = None) -> dict[str, Any]:
-        summary = summarise(self.runtime, status, learnt, self.elapsed, error)
+    def _finish(self, status: str, error: Exception | None = None) -> dict[str, Any]:
+        self._write_metrics()
+        elapsed = self.elapsed
+        summary = summarise(self.runtime, status, self._learnt or elapsed, elapsed, error)
         self.directory.finish(summary, self.runtime.tensors())
         return {**summary, "directory": str(self.directory.path)}
-
-
-def _problems(config: RunConfig) -> Iterator[UserError]:
-    """What is wrong beyond the schema: first what each part finds by itself, then what they find together."""
-    found = 0
-    try:
-        network = network_of(config.network, config.seed)
-        for look in (
-            lambda: apply_locality(
-                network.graph, locality_of(config.locality, network.names, config.stream.hold)
-            ),
-            lambda: make_layers(network, config.seed, dtype_of(config.network), torch.device("cpu")),
-        ):
-            try:
-                look()
-            except UserError as error:
-                found += 1
-                yield error
-    except UserError as error:
-        found += 1
-        yield error
-    try:
-        stream = stream_of(config)
-        if not found and config.stream.source != "stdin":
-            prepare(config)
-        elif config.stream.source != "stdin":
-            next(iter(stream))
-    except UserError as error:
-        yield error
 
 
 @contextmanager
@@ -224,7 +203,8 @@ def _located(loaded: Loaded) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(*loaded.explain(error)) from error
+        error.restate(*loaded.explain(error))
+        raise
 
 
 @contextmanager

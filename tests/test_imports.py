@@ -1,0 +1,114 @@
+"""The package's layers import only downwards, and importing it costs neither Ray nor torch.distributed."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import hamdist
+
+ROOT = Path(hamdist.__file__).parent
+BASE = {"errors", "objects"}
+MAY_IMPORT = {
+    "errors": set(),
+    "objects": {"errors"},
+    "physics": set(),
+    "streams": BASE,
+    "config": BASE,
+    "report": BASE,
+    "network": {"physics", "report"} | BASE,
+    "runtime": {"network", "physics", "report"} | BASE,
+}
+FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+LOWER = [file for file in FILES if file.parts[0].removesuffix(".py") in MAY_IMPORT]
+
+
+def imported(path: Path) -> set[str]:
+    """The modules a file imports, anywhere in it, by full name; `from a import b` counts as a.b where that is one."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if not name.startswith("hamdist.") or _exists(name)}
+
+
+@cache
+def _exists(name: str) -> bool:
+    path = ROOT.joinpath(*name.split(".")[1:])
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def parts_of(file: Path) -> set[str]:
+    """The parts of the package that a file imports, "" for the package itself."""
+    ours = [name.split(".") for name in imported(ROOT / file) if name.split(".")[0] == "hamdist"]
+    return {name[1] if len(name) > 1 else "" for name in ours}
+
+
+def test_there_is_something_to_check():
+    assert {file.parts[0].removesuffix(".py") for file in LOWER} >= {
+        "physics",
+        "network",
+        "runtime",
+        "streams",
+        "config",
+    }
+    assert parts_of(Path("runtime/inline.py")) >= {"network", "runtime", "errors"}
+
+
+@pytest.mark.parametrize("file", LOWER, ids=str)
+def test_imports_only_point_down(file):
+    part = file.parts[0].removesuffix(".py")
+    assert parts_of(file) <= MAY_IMPORT[part] | {part}
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if file.name not in ("cli.py", "__main__.py")], ids=str
+)
+def test_nothing_imports_the_command_line(file):
+    assert "cli" not in parts_of(file)
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in LOWER if f.parts[0] in ("physics", "network", "streams", "config")], ids=str
+)
+def test_ray_is_for_the_runtime_only(file):
+    assert not {name for name in imported(ROOT / file) if name.split(".")[0] == "ray"}
+
+
+def test_inside_physics_nothing_of_the_package_but_physics():
+    assert all(parts_of(f) <= {"physics"} for f in FILES if f.parts[0] == "physics")
+
+
+def loaded(statement: str) -> set[str]:
+    """The modules of a fresh interpreter after a statement."""
+    code = f"import sys\n{statement}\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def heavy(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.split(".")[0] == "ray" or name.startswith("torch.distributed")}
+
+
+def test_importing_the_package_imports_neither_ray_nor_torch_distributed():
+    assert importlib.util.find_spec("ray"), "without Ray installed this would prove nothing"
+    brought_by_torch = heavy(loaded("import torch"))
+    everything = "\n".join(
+        f"import hamdist.{'.'.join(file.with_suffix('').parts).removesuffix('.__init__')}"
+        for file in FILES
+        if file.parts[0] in ("physics", "network", "streams", "config", "report")
+    )
+    assert heavy(loaded("import hamdist")) <= brought_by_torch
+    assert heavy(loaded(everything)) <= brought_by_torch
+
+
+def test_the_package_itself_is_imported_without_torch_until_it_is_used():
+    """`hamdist --help` answers at once only so."""
+    assert "torch" not in loaded("import hamdist.cli")
