@@ -63,6 +63,16 @@ def stream_keys() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def network_keys(key: str = "network") -> Iterator[None]:
+    """Errors from within that know no key of the config get this one."""
+    try:
+        yield
+    except NetworkError as error:
+        error.restate(*(p if p.key else Problem(key, p.message) for p in error.problems))
+        raise
+
+
 def network_of(config: NetworkConfig, seed: int) -> Network:
     """The network; modules are built later, each on its own. Raises NetworkError."""
     if config.factory is not None:

@@ -15,6 +15,7 @@ from hamdist.assembly import (
     dtype_of,
     learning_of,
     locality_of,
+    network_keys,
     network_of,
     stream_keys,
     stream_of,
@@ -63,17 +64,18 @@ class Check:
         layers = self._try(
             lambda: make_layers(network, self.sections.seed or 0, self._dtype, torch.device("cpu"))
         )
-        graph = self._try(lambda: network.graph)
+        graph = self._try(lambda: network.graph, "network.edges")
         if graph is None:
             return
-        self._try(lambda: self._locality(network, graph))
+        self._try(lambda: self._locality(network, graph), "network.edges")
         if batch is not None and layers is not None:
             self._try(lambda: self._together(network, graph, layers, batch))
 
-    def _try(self, look: Callable[[], Found]) -> Found | None:
-        """What it gives, or None and one more mistake."""
+    def _try(self, look: Callable[[], Found], key: str = "network") -> Found | None:
+        """What it gives, or None and one more mistake, of the network at `key` where it knows no key itself."""
         try:
-            return look()
+            with network_keys(key):
+                return look()
         except UserError as error:
             self.mistakes.append(error)
             return None

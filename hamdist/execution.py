@@ -19,6 +19,7 @@ from hamdist.assembly import (
     dtype_of,
     learning_of,
     locality_of,
+    network_keys,
     network_of,
     stream_keys,
     stream_of,
@@ -35,7 +36,7 @@ from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.plan import plan_of
 from hamdist.runtime.program import Program, program
 from hamdist.streams import Batch, Stream
-from hamdist.summary import summarise
+from hamdist.summary import Spent, summarise
 
 Source = str | Path | Mapping[str, Any]
 OnProgress = Callable[[Snapshot], None]
@@ -81,21 +82,18 @@ class Prepared:
 def prepare(config: RunConfig) -> Prepared:
     """Opens the stream, reads its first batch and builds the program for it."""
     device = device_of(config.placement.device)
-    network = network_of(config.network, config.seed)
+    with network_keys():
+        network = network_of(config.network, config.seed)
     locality = locality_of(config.locality, network.names, config.stream.hold)
-    apply_locality(network.graph, locality)
+    with network_keys("network.edges"):
+        apply_locality(network.graph, locality)
     stream = stream_of(config.stream, config.seed, dtype_of(config.network))
     batches = iter(stream)
     with stream_keys():
         first = next(batches)
-    built = program(
-        network,
-        locality,
-        learning_of(config.learning),
-        on(device, first),
-        config.seed,
-        dtype_of(config.network),
-    )
+    learning, dtype = learning_of(config.learning), dtype_of(config.network)
+    with network_keys():
+        built = program(network, locality, learning, on(device, first), config.seed, dtype)
     return Prepared(config, stream, chain([first], batches), built)
 
 
@@ -112,7 +110,7 @@ class Execution:
         self.directory = directory
         self.runtime = InlineRuntime(prepared.program)
         self.started = time.perf_counter()
-        self._learnt: float | None = None  # seconds, drain included, hold-out not
+        self._learnt: Spent | None = None
         self._on_progress = on_progress
         self._metrics: dict[str, float] = {}
         self._next_metrics = prepared.config.metrics_every
@@ -135,6 +133,10 @@ class Execution:
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
 
+    @property
+    def spent(self) -> Spent:
+        return Spent(self.runtime.tick, self.elapsed)
+
     def _learn(self) -> str:
         """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
         with interruptible() as interruption:
@@ -152,7 +154,7 @@ class Execution:
     def _drain(self) -> None:
         for _ in self.runtime.drain():
             pass
-        self._learnt = self.elapsed
+        self._learnt = self.spent
 
     def _test(self) -> None:
         holdout = self.prepared.stream.holdout()
@@ -191,8 +193,7 @@ class Execution:
 
     def _finish(self, status: str, error: Exception | None = None) -> dict[str, Any]:
         self._write_metrics()
-        elapsed = self.elapsed
-        summary = summarise(self.runtime, status, self._learnt or elapsed, elapsed, error)
+        summary = summarise(self.runtime, status, self._learnt or self.spent, self.elapsed, error)
         self.directory.finish(summary, self.runtime.tensors())
         return {**summary, "directory": str(self.directory.path)}
 

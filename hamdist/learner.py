@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeVar, Unpack
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from hamdist.physics.tick import Carry
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.loss_cell import Prediction
 from hamdist.runtime.program import program
+from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
+from hamdist.streams.sample import tensor_of
+from hamdist.streams.stream import as_target
 
 Model = TypeVar("Model", bound=BaseModel)
 Layers = (
@@ -108,19 +112,20 @@ class Learner:
         self.learning = _learning(motion)
         self.seed, self.dtype = seed, dtype
         self._runtime: InlineRuntime | None = None
+        self._form: SampleForm | None = None  # of the first batch's rows
 
     def step(self, x: Any, target: Any) -> Prediction | None:
         """Presents one batch, x [R, …] and target [R, …], and learns; R may be less than at first, not more.
 
         Returns the prediction that left the network meanwhile, None while it fills: with delays it is of an
-        earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite, RunError
-        (DivergenceError) where learning fails.
+        earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite or not of
+        the first batch's shape and dtype, RunError (DivergenceError) where learning fails.
         """
-        inputs, targets = self._tensor(x, "x"), self._tensor(target, "target")
+        inputs, targets = self._batch(x, target, f"the batch at sample {self.samples}")
         if self._runtime is None:
             first = (inputs, targets)
             built = program(self.network, self.locality, self.learning, first, self.seed, self.dtype)
-            self._runtime = InlineRuntime(built)
+            self._runtime, self._form = InlineRuntime(built), form_of_rows(*first)
         predictions = list(self._runtime.present(inputs, targets))
         return predictions[-1] if predictions else None
 
@@ -130,11 +135,11 @@ class Learner:
 
     def predict(self, x: Any) -> Tensor:
         """The output for x [R, …] with today's weights, in one plain pass; nothing moves."""
-        return self._started.predict(self._tensor(x, "x"))
+        return self._started.predict(self._tensor(x, "the input"))
 
     def evaluate(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
         """Metrics over hold-out batches (x, target), sent through without learning."""
-        tensors = ((self._tensor(x, "x"), self._tensor(y, "target")) for x, y in batches)
+        tensors = (self._batch(x, target, "a hold-out batch") for x, target in batches)
         for _ in self._started.evaluate(tensors):
             pass
         return self._started.loss.holdout.window()
@@ -173,19 +178,25 @@ class Learner:
             raise RunError("the network takes its shapes from the first batch: call step(x, target) first")
         return self._runtime
 
+    def _batch(self, x: Any, target: Any, where: str) -> tuple[Tensor, Tensor]:
+        """Inputs and targets as the first batch had them; `where` opens the messages."""
+        inputs = self._tensor(x, f"{where}: x")
+        targets = as_target(self._tensor(target, f"{where}: target"))
+        if len(inputs) != len(targets):
+            raise StreamError(f"{where}: {len(inputs)} rows of x, but {len(targets)} of target")
+        form = form_of_rows(inputs, targets)
+        require_same_form(self._form or form, form, where)
+        return inputs, targets
+
     def _tensor(self, values: Any, what: str) -> Tensor:
         """A tensor of the network's dtype where it is floating; batches have their rows first."""
-        tensor = torch.as_tensor(values)
+        tensor = values.detach() if isinstance(values, Tensor) else tensor_of(np.asarray(values), what)
         if tensor.dim() == 0:
-            raise StreamError(
-                f"{what} must be a batch, its first dimension the rows, but it is a single number"
-            )
+            raise StreamError(f"{what} must be a batch, its first dimension the rows, not a single number")
         if tensor.is_floating_point():
             tensor = tensor.to(self.dtype)
             if not torch.isfinite(tensor).all():
-                raise StreamError(
-                    f"{what} of the batch at sample {self.samples} holds values that are not finite"
-                )
+                raise StreamError(f"{what} holds values that are not finite")
         return tensor
 
 

@@ -70,7 +70,7 @@ class Network:
                 f"layer {name!r} is listed twice: give every layer a name of its own"
                 for name in _repeated(names)
             ),
-            *(f"a layer cannot be called {name!r}" for name in names if name in (SOURCE, LOSS)),
+            *(f"a layer cannot be called {name!r}" for name in names if name in {SOURCE, LOSS, *self.losses}),
             *(
                 f"layer {spec.layer!r} bears a loss but does not exist; the layers are {', '.join(names)}"
                 for spec in self.losses.values()
@@ -122,7 +122,14 @@ def named_layers(layers: Any) -> dict[str, nn.Module | Builder | LayerSpec]:
         return dict(zip(layers._modules, layers, strict=True))
     if isinstance(layers, Mapping):
         return dict(layers)
-    return {layer.name if isinstance(layer, LayerSpec) else str(i): layer for i, layer in enumerate(layers)}
+    pairs = [
+        (layer.name if isinstance(layer, LayerSpec) else str(i), layer) for i, layer in enumerate(layers)
+    ]
+    if repeated := _repeated([name for name, _ in pairs]):
+        raise NetworkError(
+            *(f"layer {name!r} is listed twice: give every layer a name of its own" for name in repeated)
+        )
+    return dict(pairs)
 
 
 def spec_of(name: str, layer: nn.Module | Builder | LayerSpec) -> LayerSpec:

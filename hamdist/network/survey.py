@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
 from hamdist.network.network import Network, check_owned
-from hamdist.physics.blocks import Residual
-from hamdist.physics.layers import Context, Layer, joined
-from hamdist.physics.randomness import seeded
+from hamdist.physics.layers import Context, Layer
+from hamdist.physics.randomness import derive_seed, seeded
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Facts:
     output: a tensor of its output's shape and dtype.  random: whether it draws random numbers in training.
     batch_statistics: whether its output depends on all rows at once.
     wanted: per in-edge, whether a costate is returned (not to the source, nor along integers).
+    shows_weights: whether its output lies in the memory of its weights, which will move.
     """
 
     inputs: tuple[Tensor, ...]
@@ -33,9 +33,12 @@ class Facts:
     random: bool
     batch_statistics: bool
     wanted: tuple[bool, ...]
+    shows_weights: bool
 
 
-def survey(network: Network, graph: Graph, layers: Mapping[str, Layer], inputs: Tensor) -> dict[str, Facts]:
+def survey(
+    network: Network, graph: Graph, layers: Mapping[str, Layer], inputs: Tensor, seed: int = 0
+) -> dict[str, Facts]:
     """The facts of every layer, for a first batch of inputs [B, …].
 
     Raises NetworkError: shapes that do not fit, a module that fails, modifies its input or gives no tensor,
@@ -48,7 +51,7 @@ def survey(network: Network, graph: Graph, layers: Mapping[str, Layer], inputs: 
     for name in sorted_nodes(graph.nodes, graph.forward, "has no start"):
         if name in layers:
             signals = _signals(graph, name, outputs, layers[name])
-            facts[name] = _examine(graph.into(name), layers[name], signals, keys[name])
+            facts[name] = _examine(graph.into(name), layers[name], signals, keys[name], seed)
             outputs[name] = facts[name].output
     _check_feedback(graph, facts)
     return facts
@@ -63,7 +66,7 @@ def check_losses(network: Network, facts: Mapping[str, Facts], targets: Tensor |
         given = f"layer {spec.layer!r} gives {_describe(output)}, the targets are {_describe(targets)}"
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")
+                warnings.filterwarnings("error", message="Using a target size")
                 value = spec.function(output, targets)
         except Exception as error:
             raise NetworkError(
@@ -95,12 +98,15 @@ def _feedback_zeros(edge: Edge, like: Tensor, join: str) -> Tensor:
     return torch.zeros_like(like)
 
 
-def _examine(edges: tuple[Edge, ...], layer: Layer, signals: tuple[Tensor, ...], key: str) -> Facts:
+def _examine(
+    edges: tuple[Edge, ...], layer: Layer, signals: tuple[Tensor, ...], key: str, seed: int
+) -> Facts:
     """Evaluates one layer in training and notes what it does."""
     name, module = edges[0].target, layer.pure.module
     copies = tuple(signal.clone() for signal in signals)
+    _materialise(edges, layer, signals, key, seed)
     versions = [copy._version for copy in copies]
-    with seeded(0):
+    with seeded(0, signals[0].device):
         before = _generator_state(signals[0].device)
         output, buffers = _first_output(edges, layer, copies, key)
         random = any(
@@ -114,18 +120,11 @@ def _examine(edges: tuple[Edge, ...], layer: Layer, signals: tuple[Tensor, ...],
                 "use inplace=False in its first module",
             )
         )
-    if isinstance(module, Residual) and output.shape != signals[0].shape:
-        raise NetworkError(
-            Problem(
-                key,
-                f"residual layer {name!r} takes {list(signals[0].shape)} but its body gives "
-                f"{list(output.shape)}: both must be of one shape",
-            )
-        )
     moved = any(not torch.equal(buffers[n], b) for n, b in layer.pure.buffers().items())
     normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+    mixed = moved or normed or (not random and _mixes_rows(layer, signals, output))
     wanted = tuple(e.source != SOURCE and a.is_floating_point() for e, a in zip(edges, signals, strict=True))
-    return Facts(signals, torch.zeros_like(output), random, moved or normed, wanted)
+    return Facts(signals, torch.zeros_like(output), random, mixed, wanted, _shows_weights(layer, signals))
 
 
 def _first_output(
@@ -133,7 +132,6 @@ def _first_output(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     name = edges[0].target
     try:
-        _materialise(layer, signals)
         output, buffers = layer.pure(layer.pure.parameters(), layer.pure.buffers(), signals, Context())
     except Exception as error:
         raise NetworkError(Problem(key, _misfit(edges, layer.pure.module, signals, error))) from error
@@ -148,10 +146,35 @@ def _first_output(
     return output, buffers
 
 
-def _materialise(layer: Layer, signals: tuple[Tensor, ...]) -> None:
-    """Lazy modules learn their shapes from a first plain call."""
-    if any(isinstance(p, nn.UninitializedParameter) for p in layer.pure.module.parameters()):
-        layer.pure.module(*joined(signals, layer.pure.join))
+def _materialise(
+    edges: tuple[Edge, ...], layer: Layer, signals: tuple[Tensor, ...], key: str, seed: int
+) -> None:
+    """Lazy modules take shapes from the signals, and weights from (seed, layer name)."""
+    try:
+        with seeded(derive_seed(seed, edges[0].target), signals[0].device):
+            layer.pure.materialise(signals)
+    except Exception as error:
+        raise NetworkError(Problem(key, _misfit(edges, layer.pure.module, signals, error))) from error
+
+
+def _shows_weights(layer: Layer, signals: tuple[Tensor, ...]) -> bool:
+    parameters = layer.pure.parameters()
+    output, _ = layer.pure(parameters, layer.pure.buffers(), signals, Context(training=False, seed=0))
+    memory = output.untyped_storage().data_ptr()
+    return any(parameter.untyped_storage().data_ptr() == memory for parameter in parameters.values())
+
+
+def _mixes_rows(layer: Layer, signals: tuple[Tensor, ...], output: Tensor) -> bool:
+    """Whether the first rows come out otherwise without the last one."""
+    if len(output) < 2 or not output.is_floating_point():
+        return False
+    try:
+        fewer, _ = layer.pure(
+            layer.pure.parameters(), layer.pure.buffers(), tuple(a[:-1] for a in signals), Context()
+        )
+    except Exception:
+        return True
+    return fewer.shape != output[:-1].shape or not torch.allclose(fewer, output[:-1], rtol=1e-3, atol=1e-3)
 
 
 def _misfit(edges: tuple[Edge, ...], module: nn.Module, signals: tuple[Tensor, ...], error: Exception) -> str:

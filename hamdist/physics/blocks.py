@@ -12,7 +12,12 @@ class Residual(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        y = self.body(x)
+        if y.shape != x.shape:
+            raise ValueError(
+                f"a residual body must keep the shape, but turns {list(x.shape)} into {list(y.shape)}"
+            )
+        return x + y
 
 
 class Coupling(nn.Module):

@@ -41,26 +41,27 @@ def linearise(
     layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
 ) -> tuple[Values, Pullback]:
     """Evaluates a layer at a point; the pullback maps (q, p) to the partial derivatives of H there, once."""
-    moving, fixed = (parameters, {}) if wanted.weights else ({}, parameters)
+    names = tuple(parameters) if wanted.weights else ()
     signals = tuple(a for a, want in zip(point.inputs, wanted.inputs, strict=True) if want)
-    if not (moving or signals or point.state):
+    primals = (*(parameters[name] for name in names), *signals, *point.state)
+    if not primals:
         return layer(parameters, buffers, point), lambda q, p: Partials({}, (None,) * len(wanted.inputs), ())
+    ends = len(names), len(names) + len(signals)
 
-    def evaluate(
-        weights: Tensors, signals: tuple[Tensor, ...], state: tuple[Tensor, ...]
-    ) -> tuple[tuple[Tensor, tuple[Tensor, ...]], Tensors]:
-        here = Point(_spread(signals, wanted.inputs, point.inputs), state, point.context)
-        values = layer({**fixed, **weights}, buffers, here)
-        return (values.output, values.drift), values.buffers
+    def evaluate(*primals: Tensor) -> tuple[tuple[Tensor, ...], Tensors]:
+        weights = parameters | dict(zip(names, primals, strict=False))
+        inputs = _spread(primals[ends[0] : ends[1]], wanted.inputs, point.inputs)
+        values = layer(weights, buffers, Point(inputs, primals[ends[1] :], point.context))
+        return (values.output, *values.drift), values.buffers
 
-    primals = (moving, signals, point.state)
-    (output, drift), pull, after = torch.func.vjp(evaluate, *primals, has_aux=True)  # type: ignore[misc]
+    (output, *drift), pull, after = torch.func.vjp(evaluate, *primals, has_aux=True)  # type: ignore[misc]
 
     def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
-        weights, inputs, state = pull((q, p), retain_graph=False)
-        return Partials(weights, _spread(inputs, wanted.inputs, (None,) * len(wanted.inputs)), state)
+        partials = pull((q, *p), retain_graph=False)
+        inputs = _spread(partials[ends[0] : ends[1]], wanted.inputs, (None,) * len(wanted.inputs))
+        return Partials(dict(zip(names, partials, strict=False)), inputs, partials[ends[1] :])
 
-    return Values(output, drift, after), pullback
+    return Values(output, tuple(drift), after), pullback
 
 
 def _spread(chosen: tuple, mask: tuple[bool, ...], others: tuple) -> tuple:

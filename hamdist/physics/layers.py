@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from hamdist.physics.blocks import invertible
 from hamdist.physics.randomness import seeded
@@ -48,7 +49,12 @@ class PureModule:
     def __init__(self, module: nn.Module, join: Join = "sum") -> None:
         self.module = module
         self.join = join
+        self._awake = [part for part in module.modules() if part.training]  # what its author froze stays so
+        self._training = True
         self._mutable = frozenset(name for name, _ in module.named_buffers())
+        self._tied = len(list(module.parameters())) < len(
+            list(module.named_parameters(remove_duplicate=False))
+        )
 
     def parameters(self) -> Tensors:
         """What learns: copies of the parameters that require a gradient."""
@@ -65,9 +71,11 @@ class PureModule:
         """Returns (output [B, …], buffers afterwards); the arguments stay as they are."""
         buffers = self._prepared(buffers, context)
         arguments = joined(tuple(a[: context.rows] for a in inputs), self.join)
-        with seeded(context.seed):
-            output = functional_call(self.module, {**parameters, **buffers}, arguments)
-        return padded(output, len(inputs[0])), buffers
+        tensors = {**parameters, **buffers}
+        with seeded(context.seed, inputs[0].device):
+            output = functional_call(self.module, tensors, arguments, tie_weights=self._tied)
+        after = {name: tensors[name] for name in buffers}  # a module may assign a buffer anew
+        return (output if context.rows is None else padded(output, len(inputs[0]))), after
 
     def state_dict(self, parameters: Tensors, buffers: Tensors) -> Tensors:
         """The module's state_dict with these tensors; weights tied inside it stand under each of their names."""
@@ -81,12 +89,23 @@ class PureModule:
         """The input that these parameters map to `output`."""
         tensors = parameters | self._prepared(buffers, context)
         renamed = {f"module.{name}": tensor for name, tensor in tensors.items()}
-        return padded(functional_call(_Inverse(self.module), renamed, (output[: context.rows],)), len(output))
+        back = functional_call(_Inverse(self.module), renamed, (output[: context.rows],))
+        return padded(back, len(output))
+
+    def materialise(self, inputs: tuple[Tensor, ...]) -> None:
+        """Lazy modules take their shapes from a first plain call, in evaluation mode: no statistics move."""
+        if any(is_lazy(t) for t in (*self.module.parameters(), *self.module.buffers())):
+            self._set_training(False)
+            self.module(*joined(inputs, self.join))
+
+    def _set_training(self, training: bool) -> None:
+        for part in self._awake if training != self._training else ():
+            part.training = training
+        self._training = training
 
     def _prepared(self, buffers: Tensors, context: Context) -> Tensors:
         """Puts the module in the mode asked for; buffers that it may overwrite become copies."""
-        if self.module.training != context.training:
-            self.module.train(context.training)
+        self._set_training(context.training)
         if not (context.training and self._mutable):
             return buffers
         return {n: b.clone() if n in self._mutable else b for n, b in buffers.items()}
@@ -118,6 +137,8 @@ def joined(inputs: tuple[Tensor, ...], join: Join) -> tuple[Tensor, ...]:
         return (torch.cat(inputs, dim=1),)
     total = inputs[0]
     for a in inputs[1:]:
+        if a.shape != total.shape:
+            raise ValueError(f"a sum needs signals of one shape, not {list(total.shape)} and {list(a.shape)}")
         total = total + a
     return (total,)
 
@@ -182,7 +203,7 @@ class Relaxing(Layer):
     def initial_state(
         self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        target, _ = self.pure(parameters, buffers, inputs, Context(training=False))
+        target, _ = self.pure(parameters, buffers, inputs, Context(training=False, seed=0))
         return (torch.zeros_like(target),)
 
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:

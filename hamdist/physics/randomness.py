@@ -14,11 +14,18 @@ def derive_seed(*parts: int | str) -> int:
 
 
 @contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Torch's generators start from `seed` inside and are as they were outside; None leaves them alone."""
+def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
+    """The generators of the CPU and of `device` start from `seed` inside and are as they were outside.
+
+    A seed of None leaves them alone.
+    """
     if seed is None:
         yield
         return
-    with torch.random.fork_rng(device_type="cuda"):
-        torch.manual_seed(seed)
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         yield

@@ -93,7 +93,10 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics) -> Carry:
 
 
 def react(carry: Carry, partials: Partials, dynamics: Dynamics, *, costate: bool, weights: bool) -> Carry:
-    """The second half, which consumes its carry: p moves if a costate came in, ω and θ if the gate is open; ∂H/∂a are in the partials."""
+    """The second half; consumes its carry.
+
+    p moves if a costate came in, ω and θ if the gate is open; ∂H/∂a are in the partials.
+    """
     if weights:
         carry = learn(carry, partials, dynamics)
     if costate and carry.state:

@@ -25,11 +25,14 @@ def absolute_error(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).abs().reshape(len(output), -1).double().mean(dim=1).sum()
 
 
-def metrics_for(loss: str, target: Tensor) -> dict[str, Metric]:
-    """Accuracy where the targets are classes, the mean absolute error where they are numbers."""
-    if loss == "bce_with_logits" or not target.is_floating_point():
+LOGITS = ("bce_with_logits", "binary_cross_entropy_with_logits", "BCEWithLogitsLoss")
+
+
+def metrics_for(loss: str, output: Tensor, target: Tensor) -> dict[str, Metric]:
+    """Accuracy where the targets are classes, the mean absolute error where they are numbers like the output."""
+    if loss in LOGITS or not target.is_floating_point():
         return {"accuracy": accuracy}
-    return {"mae": absolute_error}
+    return {"mae": absolute_error} if output.shape == target.shape else {}
 
 
 class Scores:

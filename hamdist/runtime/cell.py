@@ -17,9 +17,10 @@ from hamdist.physics.layers import Context, Layer, Point
 from hamdist.physics.pairing import Gate, PairingName, Returned, gate_open, make_memory
 from hamdist.physics.randomness import derive_seed
 from hamdist.physics.tick import advance_state, evaluate, initial_carry, react
+from hamdist.runtime.junction import InEdges, OutEdges
 from hamdist.runtime.ledger import Ledger
 from hamdist.runtime.settling import Settling
-from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal, Token, meeting
+from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal, Token
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class CellPlan:
 
     depth: D, the ticks from its evaluation to its costate's return.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  warm: whether a layer with latency starts with a valid output.
+    mixing: whether joins are out of balance, so that samples mix.
     """
 
     name: str
@@ -42,6 +44,7 @@ class CellPlan:
     hold: int = 1
     settling: tuple[float, int] | None = None
     warm: bool = False
+    mixing: bool = False
     seed: int = 0
 
 
@@ -55,7 +58,8 @@ class Cell:
         self.ledger = Ledger()
         self.settling = plan.settling and Settling(*plan.settling)
         self._forward_in = [not edge.feedback for edge in plan.into]
-        self._forward_out = [not edge.feedback for edge in plan.out_of]
+        self._in = InEdges(self._forward_in, plan.mixing)
+        self._out = OutEdges([not edge.feedback for edge in plan.out_of], plan.mixing)
         self._zeros = tuple(torch.zeros_like(signal) for signal in plan.facts.inputs)
         self._quiet = torch.zeros_like(plan.facts.output)
         # Of a layer with latency: whose samples ξ shows, and whose costate p holds.
@@ -75,7 +79,7 @@ class Cell:
     def evaluate(self, tick: int, signals: list[Signal]) -> Signal:
         """Takes one signal per in-edge and returns the one for every out-edge."""
         self._point = self._pullback = None
-        token = meeting([s.token for s, forward in zip(signals, self._forward_in, strict=True) if forward])
+        token, signals = self._in.hear(signals)
         shown = self._before(token)
         if token.valid:
             inputs = tuple(
@@ -83,6 +87,8 @@ class Cell:
                 for signal, zeros in zip(signals, self._zeros, strict=True)
             )
             output = self._learn_from(tick, token, inputs) if token.learn else self._try(token, inputs)
+            if self.plan.facts.shows_weights:
+                output = output.clone()
             shown = shown if self.plan.layer.latency else Signal(token, output)
         self.memory.remember(self._point)
         return shown
@@ -115,7 +121,10 @@ class Cell:
             self._trial = self.carry.state
         trial = self.carry._replace(state=self._trial)
         values, _ = evaluate(
-            self.plan.layer, trial, Point(inputs, self._trial, Context(training=False)), None
+            self.plan.layer,
+            trial,
+            Point(inputs, self._trial, self._context(token)._replace(training=False)),
+            None,
         )
         self._trial = advance_state(trial, values, self.plan.dynamics).state
         return values.output
@@ -124,12 +133,14 @@ class Cell:
 
     def react(self, tick: int, costates: list[Costate]) -> list[Costate]:
         """Takes one costate per out-edge and returns one per in-edge."""
-        token = meeting([c.token for c, forward in zip(costates, self._forward_out, strict=True) if forward])
+        token = self._out.token(costates)
         driving = token
         if self.plan.layer.latency:
             driving, self._held = self._held, token
         if not (token.valid or driving.valid):
+            self._out.keep(costates)
             return [NO_COSTATE] * len(self.plan.into)
+        costates = self._out.all(costates)
         q = self._total(costates)
         drives = self._gate(tick, q, driving)
         point, partials = self._pair(tick, driving, q, costates)
@@ -155,7 +166,9 @@ class Cell:
             return self._point, self._pullback(q, self.carry.state_costate)
         outputs = [costate.output for costate in costates if costate.output is not None]
         returned = Returned(outputs[0] if outputs else None, self._context(driving))
-        point = self.memory.recall(self.carry, returned) or self._latest
+        point = self.memory.recall(self.carry, returned)
+        if point is None and self.plan.layer.latency:  # p takes up q one tick before the point that it drives
+            point = self._latest
         assert point is not None, f"{self.plan.name}: a costate came before anything was evaluated"
         _, pullback = evaluate(self.plan.layer, self.carry, point, self._wanted(tick))
         assert pullback is not None

@@ -5,22 +5,34 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from hamdist.errors import DivergenceError
 from hamdist.runtime.cell import Cell
 
 
-def diagnosis(tick: int, loss: Tensor, cells: Mapping[str, Cell]) -> str:
-    """A message for a loss that is not finite: the layer with the largest numbers, the tick, the remedy."""
+def diagnosis(tick: int, loss: Tensor | None, cells: Mapping[str, Cell]) -> str:
+    """Says which layer has the largest numbers, the tick, and the remedy.
+
+    loss: the one that is not finite, None where weights ran away before any loss told of it.
+    """
     name = max(cells, key=lambda name: _largest(cells[name]))
     cell = cells[name]
     remedy = "lower learning.beta"
-    if cell.plan.depth and cell.plan.dynamics.rate.delay_factor == 1.0:
+    if any(c.plan.depth and c.plan.dynamics.rate.delay_factor == 1.0 for c in cells.values()):
         remedy += ", or set learning.rate: delay-scaled"
     if cell.plan.dynamics.weight_coefficients.decay > 0:
         remedy += ", or raise learning.dissipation.weight (less momentum)"
+    seen = "" if loss is None else f"the loss is {loss.item()}; "
     return (
-        f"diverged at tick {tick}: the loss is {loss.item()}; layer {name!r} is the furthest off, with weights or "
-        f"costates up to {_largest(cell):.3g}: {remedy}"
+        f"diverged at tick {tick}: {seen}layer {name!r} is the furthest off, with weights or costates up to "
+        f"{_largest(cell):.3g}: {remedy}"
     )
+
+
+def check_finite(tick: int, cells: Mapping[str, Cell]) -> None:
+    """Raises DivergenceError where a weight or costate is not finite, though no loss has told of it yet."""
+    for cell in cells.values():
+        if _largest(cell) == float("inf"):
+            raise DivergenceError(diagnosis(tick, None, cells))
 
 
 def _largest(cell: Cell) -> float:

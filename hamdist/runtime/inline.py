@@ -4,6 +4,7 @@ A tick evaluates every cell in the graph-wide order, then lets every cell react 
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from hamdist.network.plain import forward_pass
 from hamdist.physics.layers import Context
 from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel
-from hamdist.runtime.divergence import diagnosis
+from hamdist.runtime.divergence import check_finite, diagnosis
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.program import Program
 from hamdist.runtime.token import INVALID, Signal, Token
@@ -31,22 +32,17 @@ class InlineRuntime:
         self.tick = 0
         self.samples = 0
         self.cells = {name: Cell(plan) for name, plan in program.cells.items()}
-        self.losses = {
-            node: LossCell(
-                node,
-                spec,
-                program.learning.gamma,
-                program.locality.gate,
-                program.locality.hold,
-                program.targets,
-            )
-            for node, spec in program.network.losses.items()
-        }
+        self.losses = {node: self._loss_cell(node) for node in program.network.losses}
         self._batch = len(program.targets)
         self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
         self._into = {node: [c for c in self._channels if c.edge.target == node] for node in program.order}
         self._out_of = {node: [c for c in self._channels if c.edge.source == node] for node in program.order}
-        self._layers = [node for node in program.order if node in self.cells]
+
+    def _loss_cell(self, node: str) -> LossCell:
+        program = self.program
+        spec, place = program.network.losses[node], program.locality
+        example = (program.cells[spec.layer].facts.output, program.targets)
+        return LossCell(node, spec, program.learning.gamma, place.gate, place.hold, example)
 
     @property
     def batch(self) -> int:
@@ -59,11 +55,13 @@ class InlineRuntime:
         return next(iter(self.losses.values()))
 
     def present(self, inputs: Tensor, targets: Tensor, learn: bool = True) -> Iterator[Prediction]:
-        """Presents one batch for `hold` ticks; yields what left the network in them.
+        """Presents one batch for `hold` ticks; yields what left the network, at its first loss, in them.
 
         inputs [R, …], targets [R, …], R at most `batch`: a shorter batch is padded with its last row.
         """
         rows = len(inputs)
+        if len(targets) != rows:
+            raise StreamError(f"{rows} rows came with {len(targets)} targets at sample {self.samples}")
         inputs, targets = self._filled(inputs), self._filled(targets)
         for repeat in range(self.program.locality.hold):
             token = Token(self.tick, self.samples, rows, repeat, learn=learn)
@@ -75,6 +73,7 @@ class InlineRuntime:
         """Goes on without new samples until the costate of every sample has reached every layer."""
         for _ in range(self.program.drain):
             yield from self._tick(Signal(INVALID), Signal(INVALID))
+        check_finite(self.tick, self.cells)
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Prediction]:
         """Sends hold-out batches through, in evaluation mode; nothing learns from them."""
@@ -92,7 +91,8 @@ class InlineRuntime:
         def call(name: str, signals: tuple[Tensor, ...]) -> Tensor:
             cell = self.cells[name]
             pure, carry = cell.plan.layer.pure, cell.carry
-            return pure(carry.parameters, carry.buffers, signals, Context(training=False))[0]
+            context = Context(training=False, seed=0 if cell.plan.facts.random else None)
+            return pure(carry.parameters, carry.buffers, signals, context)[0]
 
         with torch.no_grad():
             return forward_pass(self.program.graph, call, inputs)[self.program.graph.layers[-1]]
@@ -113,32 +113,43 @@ class InlineRuntime:
             if node in self.cells:
                 self._evaluate(node)
             elif node in self.losses:
-                output, target = (channel.signals.popleft() for channel in self._into[node])
-                self.losses[node].evaluate(self.tick, output, target)
+                self._judge(node)
+        self._check()
         for node in reversed(self.program.order):
             if node in self.cells:
                 self._react(node)
             elif node in self.losses:
                 self._into[node][0].costates.append(self.losses[node].react())
-        self._check()
         self.tick += 1
-        return [loss.prediction for loss in self.losses.values() if loss.prediction is not None]
+        return [] if self.loss.prediction is None else [self.loss.prediction]
 
     def _evaluate(self, name: str) -> None:
         signals = [channel.signals.popleft() for channel in self._into[name]]
-        try:
+        with self._named(f"layer {name!r}"):
             shown = self.cells[name].evaluate(self.tick, signals)
-        except Exception as error:
-            raise RunError(f"layer {name!r} failed at tick {self.tick}: {error}") from error
         for channel in self._out_of[name]:
             channel.signals.append(shown)
 
+    def _judge(self, node: str) -> None:
+        output, target = (channel.signals.popleft() for channel in self._into[node])
+        with self._named(f"the loss {self.losses[node].spec.name}"):
+            self.losses[node].evaluate(self.tick, output, target)
+
     def _react(self, name: str) -> None:
         costates = [channel.costates.popleft() for channel in self._out_of[name]]
-        returned = self.cells[name].react(self.tick, costates)
+        with self._named(f"layer {name!r}"):
+            returned = self.cells[name].react(self.tick, costates)
         for channel, costate in zip(self._into[name], returned, strict=True):
             if channel.edge.source != SOURCE:
                 channel.costates.append(costate)
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """What a module raises becomes a RunError that says where and when."""
+        try:
+            yield
+        except Exception as error:
+            raise RunError(f"{what} failed at tick {self.tick}: {error}") from error
 
     def _check(self) -> None:
         """Stops at the first tick whose loss is not finite."""
@@ -157,7 +168,7 @@ class InlineRuntime:
         """Up to the batch size, by repeating the last row."""
         missing = self._batch - len(rows)
         if missing == 0:
-            return rows
+            return rows.clone()  # whoever made it may use the memory again
         if missing < 0 or len(rows) == 0:
             raise StreamError(
                 f"a batch of {len(rows)} rows came at sample {self.samples}, but the first had {self._batch}"

@@ -13,26 +13,33 @@ from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
 
 @dataclass(frozen=True)
 class Prediction:
-    """What left the network in one tick: the output of the samples first … first + rows − 1, and their mean loss."""
+    """What left the network in one tick: the output of the samples first … first + rows − 1, and their mean loss.
+
+    learn: False for hold-out samples, whose numbers are those of the next samples to learn from.
+    """
 
     output: Tensor  # [rows, …]
     first: int
     rows: int
     loss: Tensor  # 0-dimensional
+    learn: bool = True
 
 
 class LossCell:
-    """Shell of one loss node. Prequential scores count each sample once, before it is learnt from."""
+    """Shell of one loss node. Prequential scores count each sample once, before it is learnt from.
+
+    example: an output and targets like those to come, from which the metrics are chosen.
+    """
 
     def __init__(
-        self, name: str, spec: LossSpec, gamma: float, gate: Gate, hold: int, target: Tensor
+        self, name: str, spec: LossSpec, gamma: float, gate: Gate, hold: int, example: tuple[Tensor, Tensor]
     ) -> None:
         self.name = name
         self.spec = spec
         self.weight = gamma * spec.weight
         self.gate, self.hold = gate, hold
-        self.prequential = Scores(metrics_for(spec.name, target))
-        self.holdout = Scores(metrics_for(spec.name, target))
+        self.prequential = Scores(metrics_for(spec.name, *example))
+        self.holdout = Scores(metrics_for(spec.name, *example))
         self.prediction: Prediction | None = None  # of this tick
         self.loss: Tensor | None = None  # of this tick
         self._costate = NO_COSTATE
@@ -51,7 +58,7 @@ class LossCell:
         if self._counts(tick, token):
             scores = self.prequential if token.learn else self.holdout
             scores.add(loss, output.value[:rows], target.value[:rows])
-            self.prediction = Prediction(output.value[:rows], token.first, rows, loss)
+            self.prediction = Prediction(output.value[:rows], token.first, rows, loss, token.learn)
         if token.learn:
             self._costate = Costate(token, q, output.value)
 

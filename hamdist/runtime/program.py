@@ -1,5 +1,6 @@
 """From a network and a first batch to cells that can run: delays, depths, facts, one plan a layer."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hamdist.errors import NetworkError, Problem
-from hamdist.network.arrival import arrivals, depths, drain_ticks, feedback_lag, sink
+from hamdist.network.arrival import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
@@ -56,16 +57,17 @@ def program(
     layers = make_layers(network, seed, dtype, inputs.device)
     check_time_constants(network, learning.dynamics.tau)
     with torch.no_grad():
-        facts = survey(network, graph, layers, inputs)
+        facts = survey(network, graph, layers, inputs, seed)
         check_losses(network, facts, targets)
     assert targets is not None
     if locality.pairing == "reversible":
         check_reversible(network, graph, layers, facts)
     cells = _cell_plans(network, graph, locality, learning, layers, facts, seed)
     drain = 0 if locality.gate == "settled" else drain_ticks(graph)
-    return Program(
-        network, graph, locality, learning, graph.order(), cells, targets, drain, sink(graph, arrivals(graph))
-    )
+    flush = sink(graph, arrivals(graph))
+    if locality.gate == "settled":
+        flush = math.ceil(flush / locality.hold) * locality.hold  # whole holds: the gate counts ticks
+    return Program(network, graph, locality, learning, graph.order(), cells, targets, drain, flush)
 
 
 def make_layers(network: Network, seed: int, dtype: torch.dtype, device: torch.device) -> dict[str, Layer]:
@@ -108,6 +110,7 @@ def _cell_plans(
             hold=locality.hold,
             settling=None if locality.gate == "always" or exact else (locality.tolerance, loop),
             warm=locality.warmup == "zeros",
+            mixing=not is_balanced(graph),
             seed=seed,
         )
         for name, layer in layers.items()

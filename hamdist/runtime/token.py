@@ -22,10 +22,6 @@ class Token:
     learn: bool = True
     last: bool = False
 
-    @property
-    def learns(self) -> bool:
-        return self.valid and self.learn
-
 
 INVALID = Token(valid=False)
 ZEROS = Token()
@@ -53,16 +49,11 @@ NO_COSTATE = Costate(INVALID)
 
 
 def meeting(tokens: list[Token]) -> Token:
-    """The token of a join: valid if all are, and that of the oldest samples."""
+    """The token of a join: valid if all are, that of the oldest samples, and one that learns if all do."""
     first = tokens[0]
     for token in tokens:
         if not token.valid:
             return INVALID
         if token.first < first.first:
             first = token
-    return first
-
-
-def closing(token: Token) -> Token:
-    """The same token, marked as the last."""
-    return replace(token, last=True)
+    return first if all(token.learn for token in tokens) else replace(first, learn=False)
