@@ -21,7 +21,11 @@ def random_network(seed: int, width: int = 6, classes: int = 3, **locality) -> t
         edges += [Edge(f"n{source}", f"n{target}") for source in heard]
         join = chance.choice(["sum", "concat"])
         inputs = width * len(heard) if join == "concat" and heard else width
-        specs.append(LayerSpec(f"n{target}", _builder(inputs, width if target < count - 1 else classes, seed, target), join))
+        specs.append(
+            LayerSpec(
+                f"n{target}", _builder(inputs, width if target < count - 1 else classes, seed, target), join
+            )
+        )
     leading = {edge.source for edge in edges}
     dead_ends = [f"n{i}" for i in range(count - 1) if f"n{i}" not in leading]
     losses = {LOSS: LossSpec(nn.functional.cross_entropy, f"n{count - 1}", "cross_entropy")}

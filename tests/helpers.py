@@ -77,7 +77,9 @@ def learning(beta: float = 0.1, **constants: Any) -> Learning:
     """Learning constants from keywords of Dynamics, Rate ("adaptive") and Learning ("gamma", "rate")."""
     adaptive = constants.pop("adaptive", None)
     outer = {key: constants.pop(key) for key in ("gamma", "rate", "beta_scale") if key in constants}
-    return Learning(Dynamics(rate=Rate(beta, adaptive=adaptive), **constants), **({"rate": "constant"} | outer))
+    return Learning(
+        Dynamics(rate=Rate(beta, adaptive=adaptive), **constants), **({"rate": "constant"} | outer)
+    )
 
 
 def runtime_of(
@@ -140,7 +142,9 @@ def everything(cell: Cell) -> dict[str, Tensor]:
         for part in ("parameters", "weight_costate", "buffers", "moments")
         for key, tensor in getattr(carry, part).items()
     }
-    states = {f"{part}.{i}": t for part in ("state", "state_costate") for i, t in enumerate(getattr(carry, part))}
+    states = {
+        f"{part}.{i}": t for part in ("state", "state_costate") for i, t in enumerate(getattr(carry, part))
+    }
     return {key: tensor.clone() for key, tensor in {**named, **states, "updates": carry.updates}.items()}
 
 
@@ -164,4 +168,6 @@ def watch(runtime: InlineRuntime, observe: Callable[[int], None]) -> None:
 
 def same_bits(ours: InlineRuntime, theirs: InlineRuntime) -> bool:
     """Whether two runs hold the same carries to the last bit."""
-    return all(not changed(everything(ours.cells[name]), everything(theirs.cells[name])) for name in ours.cells)
+    return all(
+        not changed(everything(ours.cells[name]), everything(theirs.cells[name])) for name in ours.cells
+    )

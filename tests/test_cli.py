@@ -130,7 +130,8 @@ def test_bad_input_is_status_2(stand_in: Callable[..., None]) -> None:
 
 def test_a_failed_run_is_status_1(stand_in: Callable[..., None]) -> None:
     stand_in(
-        "hamdist.execution", run=raising(DivergenceError("layer 'head' diverged at tick 7: lower learning.beta"))
+        "hamdist.execution",
+        run=raising(DivergenceError("layer 'head' diverged at tick 7: lower learning.beta")),
     )
     result = hamdist("run", "digits")
     assert (result.exit_code, result.stdout) == (1, "")

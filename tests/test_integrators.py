@@ -32,7 +32,9 @@ def smooth_system(step, tau):
         list(runtime.present(*batch))
     generator = torch.Generator().manual_seed(5)
     for cell, start in zip(runtime.cells.values(), starts, strict=True):
-        cell.carry = tree_map(lambda t: t + 0.3 * torch.randn(t.shape, generator=generator, dtype=t.dtype), start)
+        cell.carry = tree_map(
+            lambda t: t + 0.3 * torch.randn(t.shape, generator=generator, dtype=t.dtype), start
+        )
     return runtime, batch
 
 
@@ -83,7 +85,10 @@ def oscillate(step, beta, k, tau, steps):
     """θ and ω after every step of L = kθ²/2 without dissipation, HL's sign."""
     integrator = INTEGRATORS[step]
     coefficients = integrator.coefficients(tau, 0.0)
-    theta, omega = torch.tensor([1.0, 0.3], dtype=torch.float64), torch.tensor([0.2, -1.0], dtype=torch.float64)
+    theta, omega = (
+        torch.tensor([1.0, 0.3], dtype=torch.float64),
+        torch.tensor([0.2, -1.0], dtype=torch.float64),
+    )
     yield theta.clone(), omega.clone()
     for _ in range(steps):
         theta, omega = integrator.step(theta, omega, k * theta, beta * tau, coefficients, -1)

@@ -8,7 +8,17 @@ import math
 
 import pytest
 import torch
-from helpers import cnn, largest_difference, learning, mlp, residual_net, runtime_of, samples, transformer, weights
+from helpers import (
+    cnn,
+    largest_difference,
+    learning,
+    mlp,
+    residual_net,
+    runtime_of,
+    samples,
+    transformer,
+    weights,
+)
 from torch import nn
 
 CASES = {
@@ -52,7 +62,9 @@ def test_semi_implicit(case, nesterov, decay):
     compare(
         *CASES[case],
         rule,
-        lambda p: torch.optim.SGD(p, lr=beta * tau**2, momentum=1 - tau * eta, nesterov=nesterov, weight_decay=decay),
+        lambda p: torch.optim.SGD(
+            p, lr=beta * tau**2, momentum=1 - tau * eta, nesterov=nesterov, weight_decay=decay
+        ),
     )
 
 
@@ -61,14 +73,18 @@ def test_exponential(case):
     tau, eta, beta = 0.5, 0.4, 0.3
     c = -math.expm1(-tau * eta) / eta
     rule = learning(beta, step="exponential", tau=tau, weight_dissipation=eta)
-    compare(*CASES[case], rule, lambda p: torch.optim.SGD(p, lr=beta * tau * c, momentum=math.exp(-tau * eta)))
+    compare(
+        *CASES[case], rule, lambda p: torch.optim.SGD(p, lr=beta * tau * c, momentum=math.exp(-tau * eta))
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_explicit_is_sgd_on_the_gradient_of_one_update_ago(case):
     tau, eta, beta = 0.5, 0.4, 0.3
     rule = learning(beta, step="explicit", tau=tau, weight_dissipation=eta)
-    compare(*CASES[case], rule, lambda p: torch.optim.SGD(p, lr=beta * tau**2, momentum=1 - tau * eta), late=True)
+    compare(
+        *CASES[case], rule, lambda p: torch.optim.SGD(p, lr=beta * tau**2, momentum=1 - tau * eta), late=True
+    )
 
 
 def test_gamma_weighs_the_loss():

@@ -30,9 +30,16 @@ def test_time_constant_tau_is_a_delay_of_one_tick(depth, pairing, tau):
     batches = samples(40, (8,))
     rule = learning(0.05, tau=tau, weight_dissipation=0.5)
     leaky = runtime_of(
-        relaxed(residual_net(depth), tau), batches, mode="nonlocal", pairing=pairing, warmup="zeros", rule=rule
+        relaxed(residual_net(depth), tau),
+        batches,
+        mode="nonlocal",
+        pairing=pairing,
+        warmup="zeros",
+        rule=rule,
     )
-    delayed = runtime_of(residual_net(depth), batches, mode="local", pairing=pairing, warmup="zeros", rule=rule)
+    delayed = runtime_of(
+        residual_net(depth), batches, mode="local", pairing=pairing, warmup="zeros", rule=rule
+    )
     ours, theirs = run_through(leaky, batches), run_through(delayed, batches)
     assert [p.first for p in ours] == [p.first for p in theirs] == list(range(0, 160, 4))
     assert max((a.output - b.output).abs().max() for a, b in zip(ours, theirs, strict=True)) < TOLERANCE
@@ -99,13 +106,17 @@ def test_the_leak_is_the_closed_form():
 
 
 def test_a_time_constant_too_short_for_the_step_is_refused():
-    with pytest.raises(NetworkError, match=r"'0' relaxes with T = 0.5, but a plain step of tau = 1.0 needs T > 0.5"):
+    with pytest.raises(
+        NetworkError, match=r"'0' relaxes with T = 0.5, but a plain step of tau = 1.0 needs T > 0.5"
+    ):
         runtime_of(relaxed(residual_net(2), 0.5), samples(1, (8,)))
 
 
 def test_hold_out_samples_move_a_copy_of_the_state():
     batches = samples(6, (8,))
-    runtime = runtime_of(relaxed(residual_net(3), 2.0), batches, mode="nonlocal", pairing="current", rule=learning(0.0))
+    runtime = runtime_of(
+        relaxed(residual_net(3), 2.0), batches, mode="nonlocal", pairing="current", rule=learning(0.0)
+    )
     undisturbed = runtime_of(
         relaxed(residual_net(3), 2.0), batches, mode="nonlocal", pairing="current", rule=learning(0.0)
     )

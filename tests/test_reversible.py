@@ -65,14 +65,18 @@ def test_equals_a_loop_that_inverts_with_todays_weights(depth):
     assert runtime.seen_once()
     stashed = runtime_of(reversible_net(depth), batches, pairing="stashed", rule=learning(0.05))
     run_through(stashed, batches)
-    assert largest_difference(weights(runtime), weights(stashed)) > 1e-6, "weights moved between, so inputs differ"
+    assert largest_difference(weights(runtime), weights(stashed)) > 1e-6, (
+        "weights moved between, so inputs differ"
+    )
 
 
 @pytest.mark.parametrize("depth", [3, 12])
 def test_with_frozen_weights_it_is_the_stashed_pairing(depth):
     batches = samples(30, (8,))
     runs = [
-        runtime_of(reversible_net(depth), batches, pairing=pairing, rule=learning(0.0, weight_dissipation=0.1))
+        runtime_of(
+            reversible_net(depth), batches, pairing=pairing, rule=learning(0.0, weight_dissipation=0.1)
+        )
         for pairing in ("reversible", "stashed")
     ]
     for runtime in runs:
@@ -94,7 +98,9 @@ def test_a_reversible_layer_keeps_nothing_between_ticks():
 
 
 def test_a_network_without_an_invertible_layer_is_refused():
-    with pytest.raises(NetworkError, match=r"none of 0, 1 has an inverse: use coupling layers .* or pairing: stashed"):
+    with pytest.raises(
+        NetworkError, match=r"none of 0, 1 has an inverse: use coupling layers .* or pairing: stashed"
+    ):
         runtime_of([nn.Linear(8, 8), nn.Linear(8, 3)], samples(1, (8,)), pairing="reversible")
 
 

@@ -349,6 +349,17 @@ def test_divergence():
     assert (summary["status"], summary["error"], summary["samples_seen_once"]) == ("failed", message, False)
 
 
+def test_weights_that_run_away_after_the_last_prediction_are_a_divergence_too():
+    """One batch, whose loss is finite; only then does β, below the largest float32, carry the weights past it."""
+    np.save("x.npy", 1000 * rows(200)[0])
+    network = {"loss": "cross_entropy", "layers": [{"name": "only", "modules": linear(6, 3)}]}
+    with pytest.raises(
+        DivergenceError, match=r"^diverged at tick 1: layer 'only' is the furthest off.* inf: "
+    ):
+        run(config(network=network), ["stream.samples=8", "learning.beta=3e38"], out="out")
+    assert summary_in("out")["status"] == "failed"
+
+
 class Alarm(nn.Module):
     """Ctrl-C is pressed during one of its evaluations: in training at the call of that number, or outside of it."""
 
@@ -371,10 +382,11 @@ def alarmed(**args: Any) -> list[str]:
 
 
 def test_an_interruption_lets_the_batch_in_work_finish():
-    """The survey of the shapes is the first evaluation, the third batch the fourth."""
-    summary = run(config(), alarmed(call=4), out="out")
-    assert (summary["status"], summary["samples"], summary["samples_seen_once"]) == ("interrupted", 24, True)
-    run(config({**ARRAYS, "samples": 24}), alarmed(), out="until")
+    """The survey of the shapes comes before the run, with a few evaluations of its own."""
+    summary = run(config(), alarmed(call=12), out="out")
+    assert (summary["status"], summary["samples_seen_once"]) == ("interrupted", True)
+    assert 0 < summary["samples"] <= 12 * 8
+    run(config({**ARRAYS, "samples": summary["samples"]}), alarmed(), out="until")
     assert same(weights_in("out"), weights_in("until"))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -47,7 +47,9 @@ def test_costates_are_the_backpropagated_gradients(depth):
     for name, cell in runtime.cells.items():
         for key, parameter in layers[int(name)].named_parameters():
             assert (cell.carry.weight_costate[key] - parameter.grad).abs().max() < TOLERANCE
-    for edge, channel in ((c.edge, c) for c in runtime._channels if c.edge.source != "source" and c.edge.delay):
+    for edge, channel in (
+        (c.edge, c) for c in runtime._channels if c.edge.source != "source" and c.edge.delay
+    ):
         gradient = signals[int(edge.source) + 1].grad
         assert (channel.costates[-1].value - gradient).abs().max() < TOLERANCE
 
@@ -112,7 +114,12 @@ def test_feedback_settles_to_the_gradient_at_the_equilibrium_of_a_contracting_lo
     layers = contracting_loop()
     plain = nn.ModuleList(contracting_loop())
     runtime = settled(
-        layers, batches, 120, edges=["0->1", "1->2", "1->0"], rule=learning(0.2, weight_dissipation=0.5), tolerance=1e-13
+        layers,
+        batches,
+        120,
+        edges=["0->1", "1->2", "1->0"],
+        rule=learning(0.2, weight_dissipation=0.5),
+        tolerance=1e-13,
     )
     run_through(runtime, batches)
     optimiser = torch.optim.SGD(plain.parameters(), lr=0.2, momentum=0.5)

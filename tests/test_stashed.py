@@ -5,7 +5,17 @@ Tolerance 1e-10 in float64.
 
 import pytest
 import torch
-from helpers import cnn, largest_difference, learning, mlp, residual_net, run_through, runtime_of, samples, weights
+from helpers import (
+    cnn,
+    largest_difference,
+    learning,
+    mlp,
+    residual_net,
+    run_through,
+    runtime_of,
+    samples,
+    weights,
+)
 from torch import nn
 
 from hamdist.physics.rates import delay_scale
@@ -22,8 +32,8 @@ def delayed_gradients(layers, batches, rates, momentum, delays=None, decay=0.0):
     N, T = len(layers), len(batches)
     delays = delays or [1] * (N - 1)
     arrival = [sum(delays[:i]) for i in range(N)]
-    inputs = [dict() for _ in range(N + 1)]  # inputs[ℓ][n]: what layer ℓ was fed for sample n
-    costates = [dict() for _ in range(N + 1)]  # costates[ℓ][n]: ∂loss/∂(output of ℓ − 1) for sample n
+    inputs = [{} for _ in range(N + 1)]  # inputs[ℓ][n]: what layer ℓ was fed for sample n
+    costates = [{} for _ in range(N + 1)]  # costates[ℓ][n]: ∂loss/∂(output of ℓ − 1) for sample n
     velocity = [[torch.zeros_like(p) for p in layer.parameters()] for layer in layers]
     losses = {}
     for tick in range(T + 2 * arrival[-1]):

@@ -30,7 +30,9 @@ def test_stream_and_hold_out_are_together_all_digits_scaled():
     pixels, labels = load_digits(return_X_y=True)
     assert (len(streamed[0]), len(held_out[0])) == (stream.samples, 359) == (1438, 359)
     together = sorted(images(*streamed) + images(*held_out))
-    assert together == images(torch.from_numpy((pixels - 4.884) / 6.017), labels)  # the same operations: exact
+    assert together == images(
+        torch.from_numpy((pixels - 4.884) / 6.017), labels
+    )  # the same operations: exact
     assert abs(pixels.mean() - 4.884) < 1e-3
     assert abs(pixels.std() - 6.017) < 1e-3
 

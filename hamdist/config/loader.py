@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hamdist.config import examples
 from hamdist.config.document import Document, dump, read
+from hamdist.config.examples import names, path_of
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import NetworkConfig
 from hamdist.config.overrides import apply
@@ -125,11 +125,11 @@ def _file(path: Path) -> Path:
     """The file itself, or the example of that name."""
     if path.is_file():
         return path
-    if len(path.parts) == 1 and not path.suffix and (example := examples.path_of(path.name)).is_file():
+    if len(path.parts) == 1 and not path.suffix and (example := path_of(path.name)).is_file():
         return example
-    near = get_close_matches(path.stem, examples.names(), n=1)
+    near = get_close_matches(path.stem, names(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    listed = ", ".join(examples.names())
+    listed = ", ".join(names())
     raise ConfigError(
         f"{path}: there is no such file, and no example of that name{hint} (examples: {listed})"
     )

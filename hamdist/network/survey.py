@@ -69,9 +69,11 @@ def check_losses(network: Network, facts: Mapping[str, Facts], targets: Tensor |
                 warnings.filterwarnings("error", message="Using a target size")
                 value = spec.function(output, targets)
         except Exception as error:
-            raise NetworkError(
-                Problem("network.loss", f"{node} {spec.name} does not fit: {given}: {_first_line(error)}")
-            ) from error
+            hint = (
+                "" if targets.is_floating_point() else "; whole numbers are classes: write 1.0 for a number"
+            )
+            message = f"{node} {spec.name} does not fit: {given}: {_first_line(error)}{hint}"
+            raise NetworkError(Problem("network.loss", message)) from error
         if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
             raise NetworkError(
                 Problem("network.loss", f"{spec.name} must give one real number, but for {given} it does not")

@@ -39,5 +39,9 @@ def _largest(cell: Cell) -> float:
     """The largest magnitude in a layer's weights, costates and state; infinity where one is not a number."""
     carry = cell.carry
     tensors = [*carry.parameters.values(), *carry.weight_costate.values(), *carry.state, *carry.state_costate]
-    largest = [torch.nan_to_num(t.abs().max(), nan=float("inf")).item() for t in tensors if t.numel()]
+    largest = [
+        torch.nan_to_num(t.abs().max(), nan=float("inf"), posinf=float("inf")).item()
+        for t in tensors
+        if t.numel()
+    ]
     return max(largest, default=0.0)
