@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from graphs import random_network
 from helpers import largest_difference, learning, residual_net, run_through, runtime_of, samples, weights
 from torch import nn
 
@@ -129,3 +130,26 @@ def test_hold_out_samples_move_a_copy_of_the_state():
         list(undisturbed.present(x, y))
     for ours, theirs in zip(runtime.cells.values(), undisturbed.cells.values(), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours.carry.state, theirs.carry.state, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("pairing", ["current", "stashed"])
+def test_time_constant_tau_is_a_delay_on_random_graphs_with_skip_edges(seed, pairing):
+    """Every layer relaxes but those that bear a loss, whose edge to it has no delay."""
+    network, _ = random_network(seed)
+    bearing = {spec.layer for spec in network.losses.values()}
+    specs = [spec if spec.name in bearing else replace(spec, relaxing=1.0) for spec in network.layers]
+    batches, rule = samples(30, (6,)), learning(0.05, weight_dissipation=0.5)
+    leaky = runtime_of(
+        replace(network, layers=tuple(specs)),
+        batches,
+        mode="nonlocal",
+        pairing=pairing,
+        warmup="zeros",
+        rule=rule,
+    )
+    delayed = runtime_of(network, batches, mode="local", pairing=pairing, warmup="zeros", rule=rule)
+    run_through(leaky, batches)
+    run_through(delayed, batches)
+    assert largest_difference(weights(leaky), weights(delayed)) < TOLERANCE
+    assert leaky.seen_once()

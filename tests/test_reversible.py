@@ -3,12 +3,18 @@
 Tolerance 1e-10 in float64: inverting loses a few bits a layer.
 """
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
+from graphs import random_network
 from helpers import largest_difference, learning, run_through, runtime_of, samples, weights
 from torch import nn
 
 from hamdist.errors import NetworkError
+from hamdist.network.graph import Edge
+from hamdist.network.network import LayerSpec
 from hamdist.physics.blocks import Coupling
 
 TOLERANCE = 1e-10
@@ -132,3 +138,26 @@ class Liar(nn.Module):
 def test_what_cannot_be_inverted_is_refused_by_name(layers, edges, message):
     with pytest.raises(NetworkError, match=message):
         runtime_of([layer.double() for layer in layers], samples(1, (8,)), edges=edges, pairing="reversible")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_frozen_weights_it_is_the_stashed_pairing_on_random_graphs(seed):
+    """A chain of couplings in front of a random graph with skip edges, whose layers stash."""
+    network, _ = random_network(seed)
+    torch.manual_seed(seed)
+    halves = [nn.Sequential(nn.Linear(3, 3), nn.Tanh()).double() for _ in range(6)]
+    couplings = [
+        LayerSpec(f"c{i}", lambda f=f, g=g: Coupling(copy.deepcopy(f), copy.deepcopy(g)))
+        for i, (f, g) in enumerate(zip(halves[::2], halves[1::2], strict=True))
+    ]
+    edges = (Edge("c0", "c1"), Edge("c1", "c2"), Edge("c2", "n0"), *network.edges)
+    whole = replace(network, layers=(*couplings, *network.layers), edges=edges)
+    batches, costates = samples(20, (6,)), []
+    for pairing in ("reversible", "stashed"):
+        runtime = runtime_of(whole, batches, pairing=pairing, rule=learning(0.0, weight_dissipation=0.1))
+        run_through(runtime, batches)
+        costates.append(
+            {f"{n}.{k}": w for n, cell in runtime.cells.items() for k, w in cell.carry.weight_costate.items()}
+        )
+    assert largest_difference(*costates) < TOLERANCE
+    assert min(w.abs().max() for w in costates[0].values()) > 1e-6

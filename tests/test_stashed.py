@@ -5,6 +5,7 @@ Tolerance 1e-10 in float64.
 
 import pytest
 import torch
+from graphs import random_network
 from helpers import (
     cnn,
     largest_difference,
@@ -122,3 +123,77 @@ def test_what_is_stored_is_bounded_by_the_depth():
     for x, y in batches:
         list(runtime.present(x, y))
     assert [cell.memory.kept for cell in runtime.cells.values()] == [7, 5, 3, 1]
+
+
+def longest_ways(names, edges):
+    """A of every layer by plain relaxation, each edge one tick."""
+    arrival = dict.fromkeys(names, 0)
+    for _ in names:
+        for edge in edges:
+            arrival[edge.target] = max(arrival[edge.target], arrival[edge.source] + 1)
+    return arrival
+
+
+def delayed_graph(network, batches, beta):
+    """As `delayed_gradients`, for any graph: layer v evaluates sample n at tick n + A(v), and learns from it at
+    tick n + 2 A(sink) − A(v), with the weights of that tick at the inputs it had."""
+    names, edges = network.names, network.edges
+    layers = {spec.name: spec.build() for spec in network.layers}
+    joins = {spec.name: spec.join for spec in network.layers}
+    losses = {spec.layer: spec for spec in network.losses.values()}
+    arrival = longest_ways(names, edges)
+    last = max(arrival[layer] for layer in losses)
+    into = {name: [e.source for e in edges if e.target == name] for name in names}
+    outputs, costates = {}, {name: {} for name in names}  # costates[v][n]: one tensor per in-edge
+
+    def inputs_of(name, n):
+        heard = [outputs[source, n] for source in into[name]] or [batches[n][0]]
+        return [a.detach().clone().requires_grad_() for a in heard]
+
+    def call(name, heard):
+        joined = (
+            torch.cat(heard, dim=1)
+            if joins[name] == "concat" and len(heard) > 1
+            else sum(heard[1:], heard[0])
+        )
+        return layers[name](joined)
+
+    kept = {}
+    for tick in range(len(batches) + 2 * last):
+        for name in names:
+            n = tick - arrival[name]
+            if 0 <= n < len(batches):
+                kept[name, n] = inputs_of(name, n)
+                outputs[name, n] = call(name, kept[name, n]).detach()
+        gradients = {}
+        for name in reversed(names):
+            n = tick - 2 * last + arrival[name]
+            if 0 <= n < len(batches):
+                q = torch.zeros_like(outputs[name, n])
+                for target in names:
+                    for index, source in enumerate(into[target]):
+                        if source == name:
+                            q = q + costates[target][n][index]
+                if name in losses:
+                    y = outputs[name, n].clone().requires_grad_()
+                    loss = losses[name].weight * losses[name].function(y, batches[n][1])
+                    q = q + torch.autograd.grad(loss, y)[0]
+                heard = kept[name, n]
+                parts = torch.autograd.grad(call(name, heard), [*heard, *layers[name].parameters()], q)
+                costates[name][n] = parts[: len(heard)]
+                gradients[name] = parts[len(heard) :]
+        with torch.no_grad():
+            for name, parts in gradients.items():
+                for p, g in zip(layers[name].parameters(), parts, strict=True):
+                    p.sub_(beta * g)
+    return {f"{name}.{k}": p.detach() for name, layer in layers.items() for k, p in layer.named_parameters()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_graphs_with_skip_edges(seed):
+    network, _ = random_network(seed)
+    batches = samples(30, (6,))
+    runtime = runtime_of(network, batches, rule=learning(0.1))
+    run_through(runtime, batches)
+    assert largest_difference(weights(runtime), delayed_graph(network, batches, 0.1)) < TOLERANCE
+    assert runtime.seen_once()
