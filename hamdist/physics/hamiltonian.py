@@ -28,6 +28,7 @@ class Partials(NamedTuple):
     state: tuple[Tensor, ...]
 
 
+_Evaluated = tuple[tuple[Tensor, ...], Tensors]  # (y, *f) and the buffers after
 Pullback = Callable[[Tensor, tuple[Tensor, ...]], Partials]
 
 
@@ -48,7 +49,7 @@ def linearise(
         return layer(parameters, buffers, point), lambda q, p: Partials({}, (None,) * len(wanted.inputs), ())
     ends = len(names), len(names) + len(signals)
 
-    def evaluate(*primals: Tensor) -> tuple[tuple[Tensor, ...], Tensors]:
+    def evaluate(*primals: Tensor) -> _Evaluated:
         weights = parameters | dict(zip(names, primals, strict=False))
         inputs = _spread(primals[ends[0] : ends[1]], wanted.inputs, point.inputs)
         values = layer(weights, buffers, Point(inputs, primals[ends[1] :], point.context))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hamdist.physics.schedules import Schedule
+from hamdist.physics.sums import plus_
 
 
 def delay_scale(delay: int) -> float:
@@ -52,7 +53,7 @@ class Adam:
         return self.b1
 
     def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        moment = moment.mul_(self.b2).addcmul_(drive, drive, value=1 - self.b2)
+        moment = plus_(moment.mul_(self.b2), drive * drive, 1 - self.b2)
         spread = torch.sqrt(moment / (1 - self.b2**n)) + self.eps
         return drive, moment, ((1 - self.b1) / (1 - self.b1**n)).to(drive.dtype) / spread
 
@@ -71,7 +72,7 @@ class RMSprop:
         return self.momentum
 
     def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        moment = moment.mul_(self.alpha).addcmul_(drive, drive, value=1 - self.alpha)
+        moment = plus_(moment.mul_(self.alpha), drive * drive, 1 - self.alpha)
         return drive / (torch.sqrt(moment) + self.eps), moment, 1.0
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
 from hamdist.physics.layers import Layer, Point, Tensors, Values
+from hamdist.physics.sums import plus
 
 
 class Carry(NamedTuple):
@@ -58,7 +59,7 @@ def evaluate(
 
 def advance_state(carry: Carry, values: Values, dynamics: Dynamics) -> Carry:
     """ξ' = ξ + τ f."""
-    state = tuple(xi.add(f, alpha=dynamics.tau) for xi, f in zip(carry.state, values.drift, strict=True))
+    state = tuple(plus(xi, f, dynamics.tau) for xi, f in zip(carry.state, values.drift, strict=True))
     return carry._replace(state=state)
 
 
@@ -66,7 +67,7 @@ def advance_costate(carry: Carry, partials: Partials, dynamics: Dynamics) -> Car
     """p' = a p − s c ∂H/∂ξ."""
     a, c = dynamics.state_coefficients
     costate = tuple(
-        (p * a).add(gradient, alpha=-dynamics.sign * c)
+        plus(p * a, gradient, -dynamics.sign * c)
         for p, gradient in zip(carry.state_costate, partials.state, strict=True)
     )
     return carry._replace(state_costate=costate)
@@ -111,7 +112,7 @@ def _decayed(theta: Tensor, drive: Tensor, beta: float | Tensor, dynamics: Dynam
     adaptive = dynamics.rate.adaptive
     if adaptive is not None and adaptive.decoupled:
         return theta.mul_(1 - beta * dynamics.weight_decay), drive
-    return theta, drive.add(theta, alpha=dynamics.weight_decay)
+    return theta, plus(drive, theta, dynamics.weight_decay)
 
 
 def _zeros(tensors: Tensors) -> Tensors:

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-Gain = float | Tensor
+from hamdist.physics.sums import Factor, plus_
+
+Gain = Factor
 
 
 class Coefficients(NamedTuple):
@@ -39,11 +41,4 @@ def driven(omega: Tensor, drive: Tensor, coefficients: Coefficients, sign: int) 
         return drive if -sign * c == 1.0 else drive * (-sign * c)
     if a != 1.0:
         omega.mul_(a)
-    return omega.add_(drive, alpha=-sign * c)
-
-
-def moved(theta: Tensor, direction: Tensor, gain: Gain) -> Tensor:
-    """θ' = θ + gain · direction, in the memory of θ; gain is a number or a tensor that broadcasts to θ."""
-    if isinstance(gain, Tensor):
-        return theta.addcmul_(gain.to(theta.dtype), direction)
-    return theta.add_(direction, alpha=gain)
+    return plus_(omega, drive, -sign * c)

@@ -8,15 +8,15 @@ from hamdist.physics.integrators.contract import (
     Integrator,
     driven,
     euler_coefficients,
-    moved,
 )
+from hamdist.physics.sums import plus_
 
 
 def step(
     theta: Tensor, omega: Tensor, drive: Tensor, gain: Gain, coefficients: Coefficients, sign: int
 ) -> tuple[Tensor, Tensor]:
     """The authors' `local=True` order; with s = −1 it is SGD fed the gradient of one update ago."""
-    return moved(theta, omega, sign * gain), driven(omega, drive, coefficients, sign)
+    return plus_(theta, omega, sign * gain), driven(omega, drive, coefficients, sign)
 
 
 EXPLICIT = Integrator(euler_coefficients, step, lag=1)

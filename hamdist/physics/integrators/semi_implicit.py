@@ -8,8 +8,8 @@ from hamdist.physics.integrators.contract import (
     Integrator,
     driven,
     euler_coefficients,
-    moved,
 )
+from hamdist.physics.sums import plus_
 
 
 def step(
@@ -17,7 +17,7 @@ def step(
 ) -> tuple[Tensor, Tensor]:
     """The symplectic order: the costate first, the weights on its new value."""
     omega = driven(omega, drive, coefficients, sign)
-    return moved(theta, omega, sign * gain), omega
+    return plus_(theta, omega, sign * gain), omega
 
 
 def nesterov_step(
@@ -25,8 +25,8 @@ def nesterov_step(
 ) -> tuple[Tensor, Tensor]:
     """θ' = θ + sβτ (a ω' − s c G): the look-ahead of torch.optim.SGD(nesterov=True)."""
     omega = driven(omega, drive, coefficients, sign)
-    ahead = (omega * coefficients.decay).add_(drive, alpha=-sign * coefficients.drive)
-    return moved(theta, ahead, sign * gain), omega
+    ahead = plus_(omega * coefficients.decay, drive, -sign * coefficients.drive)
+    return plus_(theta, ahead, sign * gain), omega
 
 
 SEMI_IMPLICIT = Integrator(euler_coefficients, step)
