@@ -21,6 +21,7 @@ Public names, loaded when first used:
     run          runs a config to the end of its stream and returns the summary
     check, plan  what is wrong with a config; what it would run
     export       a run's weights as a plain state_dict
+    load_model   the plain PyTorch model of a finished run, with its weights
     plain_model  the ordinary PyTorch model behind a network
 """
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from hamdist.network.plain import plain_model
     from hamdist.physics.blocks import Coupling, Residual
     from hamdist.runtime.loss_cell import Prediction
-    from hamdist.weights import export
+    from hamdist.weights import export, load_model
 
 _HOMES = {
     "Coupling": "hamdist.physics.blocks",
@@ -47,6 +48,7 @@ _HOMES = {
     "Residual": "hamdist.physics.blocks",
     "check": "hamdist.checking",
     "export": "hamdist.weights",
+    "load_model": "hamdist.weights",
     "plain_model": "hamdist.network.plain",
     "plan": "hamdist.execution",
     "run": "hamdist.execution",
@@ -62,6 +64,7 @@ __all__ = [
     "Residual",
     "check",
     "export",
+    "load_model",
     "plain_model",
     "plan",
     "run",

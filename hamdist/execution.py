@@ -141,7 +141,7 @@ class Execution:
         """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
         with interruptible() as interruption:
             try:
-                for batch in interruption.until_asked(self.prepared.batches):
+                for batch in interruption.until_asked(self._batches()):
                     for _ in self.runtime.present(*self._placed(batch)):
                         pass
                     self._report()
@@ -151,10 +151,20 @@ class Execution:
             self._drain()
         return "interrupted" if interruption.asked else "finished"
 
+    def _batches(self) -> Iterator[Batch]:
+        """The stream's batches; what the user's own code raises in making them becomes a StreamError."""
+        try:
+            yield from self.prepared.batches
+        except UserError:
+            raise
+        except Exception as error:
+            raise StreamError(f"the stream failed after {self.runtime.samples} samples: {error!r}") from error
+
     def _drain(self) -> None:
         for _ in self.runtime.drain():
             pass
         self._learnt = self.spent
+        self._write_metrics()
 
     def _test(self) -> None:
         holdout = self.prepared.stream.holdout()

@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment that loses nothing: between two batches, or while a stream is being waited for."""
+"""Ctrl-C or SIGTERM at a moment that loses nothing: between two batches, or while a stream is being waited for."""
 
 import signal
 import threading
@@ -42,13 +42,16 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Within it Ctrl-C is a request; outside the main thread signals are left alone."""
+    """Within it Ctrl-C and SIGTERM are requests; outside the main thread signals are left alone."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = signal.signal(signal.SIGINT, interruption.handle)
+    before = {
+        number: signal.signal(number, interruption.handle) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield interruption
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -138,9 +138,11 @@ class Learner:
         return self._started.predict(self._tensor(x, "the input"))
 
     def evaluate(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
-        """Metrics over hold-out batches (x, target), sent through without learning."""
+        """Metrics over hold-out batches (x, target), of any size, sent through without learning."""
+        rows = self._started.batch
         tensors = (self._batch(x, target, "a hold-out batch") for x, target in batches)
-        for _ in self._started.evaluate(tensors):
+        parts = (part for x, y in tensors for part in zip(x.split(rows), y.split(rows), strict=True))
+        for _ in self._started.evaluate(parts):
             pass
         return self._started.loss.holdout.window()
 

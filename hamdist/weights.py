@@ -1,11 +1,14 @@
-"""A run's weights as a plain state_dict."""
+"""A run's weights as a plain state_dict, or in the plain PyTorch model."""
 
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from hamdist.assembly import dtype_of, network_of
 from hamdist.config.loader import load
 from hamdist.errors import UserError
+from hamdist.network.plain import plain_model
 from hamdist.run_directory import CONFIG, load_weights
 
 
@@ -25,6 +28,18 @@ def export(directory: str | Path, to: str | Path) -> int:
     except (OSError, RuntimeError) as error:
         raise UserError(f"{to} cannot be written: {error}") from error
     return len(ordered)
+
+
+def load_model(directory: str | Path) -> nn.Module:
+    """The plain PyTorch model of a finished run, with its weights, in evaluation mode.
+
+    Raises UserError where the directory holds no finished run, NetworkError for a network with feedback.
+    """
+    weights = load_weights(Path(directory))
+    config = load(Path(directory) / CONFIG).config
+    model = plain_model(network_of(config.network, config.seed), config.seed, dtype_of(config.network))
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def _listed(directory: Path) -> dict[str, int]:

@@ -195,7 +195,7 @@ def test_plan_prints_layers_edges_and_notes(stand_in: Callable[..., None]) -> No
     result = hamdist("plan", "digits", "--png", "net.png")
     assert result.exit_code == 0
     rows = [" ".join(line.replace("│", " ").split()) for line in result.stdout.splitlines()]
-    assert "embed Linear+Tanh 1×8×8 → 64 4,160 1 10 41 kB 8.2 k cpu 0" in rows
+    assert "embed Linear+Tanh 1×8×8 → 64 4,160 1 10 41 kB 8.2 k" in rows
     assert "embed head forward 3 256 B" in rows
     assert "head embed feedback 1 999 B 2" in rows
     assert "a [bold] note" in rows

@@ -7,7 +7,7 @@ import torch
 from helpers import learning, mlp, residual_net, run_through, runtime_of, samples
 from torch import nn
 
-from hamdist.errors import DivergenceError, RunError
+from hamdist.errors import DivergenceError, RunError, StreamError
 
 
 def regression(count=200):
@@ -99,5 +99,6 @@ def test_a_target_that_the_loss_cannot_take_is_named_with_the_loss_and_the_tick(
     batches = samples(6, (8,))
     batches[3][1][0] = 7
     runtime = runtime_of(mlp(3), batches, mode="nonlocal")
-    with pytest.raises(RunError, match=r"loss .*at tick 3: Target 7 is out of bounds"):
+    message = r"class 7 came in samples 12 to 15, but layer '2' has 3 outputs: it needs 8"
+    with pytest.raises(StreamError, match=message):
         run_through(runtime, batches)

@@ -12,7 +12,7 @@ import torch
 from helpers import samples
 from torch import Tensor, nn
 
-from hamdist import LayerSpec, Learner, Network, Residual, export, plain_model, run
+from hamdist import LayerSpec, Learner, Network, Residual, export, load_model, plain_model, run
 from hamdist.assembly import network_of
 from hamdist.config import load
 from hamdist.errors import NetworkError, UserError
@@ -55,6 +55,14 @@ def test_digits_load_into_a_sequential_written_by_hand():
     for layer in model[:-1]:
         x = layer(x)
     assert torch.equal(model[-1](x), nn.functional.linear(x, state["head.0.weight"], state["head.0.bias"]))
+
+
+def test_a_finished_run_loads_as_the_plain_model_with_its_weights():
+    state = exported("digits", "stream.samples=320")
+    model = load_model("out")
+    assert not model.training
+    assert model.state_dict().keys() == state.keys()
+    assert all(torch.equal(model.state_dict()[key], state[key]) for key in state)
 
 
 CONV = {

@@ -489,3 +489,15 @@ def test_divergence_names_layer_tick_and_remedy():
         DivergenceError, match=r"^diverged at tick 1: .* layer '\d' is .*: lower learning.beta"
     ):
         learner.step(one, one)
+
+
+def test_hold_out_batches_may_be_of_any_size():
+    """Larger ones are split; the means are over all rows, as plain torch has them (1e-12: another order of sums)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 3)).double()
+    learner = Learner(model, "cross_entropy", locality="nonlocal", beta=0.0, dtype=torch.float64)
+    learner.step(torch.randn(4, 6).double(), torch.randint(3, (4,)))
+    x, y = torch.randn(11, 6).double(), torch.randint(3, (11,))
+    metrics = learner.evaluate([(x, y)])
+    assert abs(metrics["loss"] - nn.functional.cross_entropy(model(x), y).item()) < 1e-12
+    assert abs(metrics["accuracy"] - (model(x).argmax(1) == y).double().mean().item()) < 1e-12

@@ -12,7 +12,7 @@ from helpers import learning, mlp, residual_net, runtime_of, samples, weights
 from rich.console import Console
 from torch import nn
 
-from hamdist.errors import MissingExtraError
+from hamdist.errors import MissingExtraError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.network import LayerSpec, LossSpec, Network
 from hamdist.network.plan import Plan, arrows, boxes, instants
@@ -112,8 +112,28 @@ def test_tables_take_it():
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(layers_table(plan.layers), edges_table(plan.edges))
     rows = [" ".join(line.replace("│", " ").split()) for line in console.export_text().splitlines()]
-    assert "0 Residual(Linear+Tanh) 8 → 8 72 0 4 1 kB 1.5 k cpu 0" in rows
+    assert "0 Residual(Linear+Tanh) 8 → 8 72 0 4 1 kB 1.5 k" in rows
     assert "1 1 feedback 1 256 B 1" in rows
+
+
+def test_devices_and_actors_are_shown_where_they_differ_and_names_are_never_cut():
+    first, *others = planned(residual_net(3)).layers
+    first.actor, first.name = 1, "a-rather-long-name-of-a-layer"
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(layers_table([first, *others]))
+    text = console.export_text()
+    assert first.name in text
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(layers_table([first, *others]))
+    text = console.export_text()
+    assert "actor" in text
+    assert "device" not in text
+
+
+@pytest.mark.parametrize("name", ["missing/plan.png", "plan.jpgx"])
+def test_a_picture_that_cannot_be_written_is_the_users_error(name, tmp_path):
+    with pytest.raises(UserError, match=r"cannot be drawn"):
+        planned(residual_net(2)).draw(tmp_path / name)
 
 
 # Notes

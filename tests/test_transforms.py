@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,6 +141,23 @@ def test_attention_convolutions_and_batch_norm_can_be_stacked(kind: Callable[[],
 def test_relaxing_layers_can_be_stacked() -> None:
     stack = Stack(dense, MOMENTUM, relaxing=2.0)
     check_stacked(stack, torch.vmap(stack.tick()))
+
+
+def test_layers_of_different_delays_can_be_stacked() -> None:
+    """The factor by which its delay scales a layer's rate may be one more argument of the stack."""
+    stack, factors = Stack(dense, MOMENTUM), torch.tensor([1.0, 0.5, 0.2, 0.1], dtype=torch.float64)
+
+    def tick(carry: Carry, a: Tensor, q: Tensor, factor: Any) -> Any:
+        rule = replace(MOMENTUM, rate=replace(MOMENTUM.rate, delay_factor=factor))
+        return tick_of(stack.layers[0], rule)(carry, a, q)
+
+    at_rest = [stack.at_rest(i) for i in range(STACK)]
+    with torch.no_grad():
+        together = torch.vmap(tick)(stacked(at_rest), stack.inputs, stack.costates, factors)
+        alone = [
+            tick(at_rest[i], stack.inputs[i], stack.costates[i], factors[i].item()) for i in range(STACK)
+        ]
+    assert furthest(together, stacked(alone)) < 1e-10
 
 
 @needs_compiler

@@ -1,5 +1,6 @@
 """Torch modules from their description: a type and its keyword arguments."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -27,7 +28,23 @@ class ModuleSpec:
             return kind(**self.arguments)
         except Exception as error:
             written = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
-            raise NetworkError(Problem(self.key, f"{self.type}({written}): {error}")) from error
+            raise NetworkError(
+                Problem(self.key, f"{self.type}({written}): {error}{self._hint(kind)}")
+            ) from error
+
+    def _hint(self, kind: Any) -> str:
+        """For an argument that the class does not take: the one that was meant, or all that it takes."""
+        try:
+            accepted = [
+                n for n, p in inspect.signature(kind).parameters.items() if p.kind is not p.VAR_KEYWORD
+            ]
+        except (TypeError, ValueError):
+            return ""
+        for name in self.arguments:
+            if name not in accepted:
+                near = get_close_matches(name, accepted, n=1)
+                return f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(accepted)}"
+        return ""
 
     def find(self) -> Any:
         """The class, or the function that makes the module."""

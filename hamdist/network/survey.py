@@ -80,6 +80,24 @@ def check_losses(network: Network, facts: Mapping[str, Facts], targets: Tensor |
             )
 
 
+def _remedy(output: Tensor, targets: Tensor) -> str:
+    """What to do about targets that a loss does not take."""
+    if targets.is_floating_point():
+        return "; for classes, write whole numbers: 1, not 1.0"
+    beyond = class_beyond(output, targets)
+    if beyond is not None:
+        return f"; class {beyond} needs a layer with at least {beyond + 1} outputs"
+    return "; whole numbers are classes: for numbers, write 1.0, not 1"
+
+
+def class_beyond(output: Tensor, targets: Tensor) -> int | None:
+    """The largest class, where an output [B, C, …] has no place for it."""
+    if targets.is_floating_point() or output.dim() < 2 or not targets.numel():
+        return None
+    largest = int(targets.max())
+    return largest if largest >= output.shape[1] else None
+
+
 def _signals(graph: Graph, name: str, outputs: Mapping[str, Tensor], layer: Layer) -> tuple[Tensor, ...]:
     """What reaches a layer on each in-edge; zeros of the right shape along feedback."""
     known = [outputs[edge.source] for edge in graph.into(name) if not edge.feedback]

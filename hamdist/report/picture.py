@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hamdist.errors import MissingExtraError
+from hamdist.errors import MissingExtraError, UserError
 from hamdist.report.layout import Arrow, Box, Layout
 
 BOX_HEIGHT, ROW_PITCH, LANE_PITCH, GUTTER, HEADER = 0.44, 0.95, 0.3, 0.62, 0.4  # inches
@@ -40,7 +40,10 @@ def draw(boxes: Sequence[Box], arrows: Sequence[Arrow], path: str | Path) -> Non
     for box in boxes:
         _draw_box(axes, sheet, box)
     axes.text(0.15, 0.12 - sheet.height, caption(sheet.layout), fontsize=7, color=SOFT, va="bottom")
-    figure.savefig(path, dpi=130, facecolor="white")
+    try:
+        figure.savefig(path, dpi=130, facecolor="white")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be drawn: {error}") from error
 
 
 @dataclass(frozen=True)

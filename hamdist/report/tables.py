@@ -35,12 +35,20 @@ class Edge(Protocol):
     lag: int | None
 
 
-def layers_table(layers: Iterable[Layer]) -> Table:
-    """Per layer: its size, when a sample arrives at it, and how many ticks later the costate returns."""
+def layers_table(layers: Sequence[Layer]) -> Table:
+    """Per layer: its size, when a sample arrives at it, and how many ticks later the costate returns.
+
+    Devices and actors are columns only where they differ.
+    """
     table = _table(
         "Layers", left=("layer", "kind"), middle=("in → out",), right=("parameters", "arrival", "delay")
     )
-    for heading in ("stash", "flops", "device", "actor"):
+    table.columns[0].no_wrap = True
+    table.columns[0].min_width = max((len(layer.name) for layer in layers), default=0)
+    places = [
+        name for name in ("device", "actor") if len({str(getattr(layer, name)) for layer in layers}) > 1
+    ]
+    for heading in ("stash", "flops", *places):
         table.add_column(heading, justify="right")
     for layer in layers:
         table.add_row(
@@ -52,8 +60,7 @@ def layers_table(layers: Iterable[Layer]) -> Table:
             str(layer.depth_delay),
             f"{_short(layer.stash_bytes)}B",
             _short(layer.flops),
-            str(layer.device),
-            str(layer.actor),
+            *(str(getattr(layer, name)) for name in places),
         )
     return table
 

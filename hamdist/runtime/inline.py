@@ -12,6 +12,7 @@ from torch import Tensor
 from hamdist.errors import DivergenceError, RunError, StreamError
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.network.plain import forward_pass
+from hamdist.network.survey import class_beyond
 from hamdist.physics.layers import Context
 from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel
@@ -132,8 +133,20 @@ class InlineRuntime:
 
     def _judge(self, node: str) -> None:
         output, target = (channel.signals.popleft() for channel in self._into[node])
-        with self._named(f"the loss {self.losses[node].spec.name}"):
-            self.losses[node].evaluate(self.tick, output, target)
+        spec = self.losses[node].spec
+        try:
+            with self._named(f"the loss {spec.name}"):
+                self.losses[node].evaluate(self.tick, output, target)
+        except RunError as error:
+            if output.value is None or target.value is None:
+                raise
+            if (beyond := class_beyond(output.value, target.value)) is None:
+                raise
+            first, last = target.token.first, target.token.first + target.token.rows - 1
+            raise StreamError(
+                f"class {beyond} came in samples {first} to {last}, but layer {spec.layer!r} has "
+                f"{output.value.shape[1]} outputs: it needs {beyond + 1}"
+            ) from error
 
     def _react(self, name: str) -> None:
         costates = [channel.costates.popleft() for channel in self._out_of[name]]
