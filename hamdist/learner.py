@@ -138,7 +138,10 @@ class Learner:
         return self._started.predict(self._tensor(x, "the input"))
 
     def evaluate(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
-        """Metrics over hold-out batches (x, target), of any size, sent through without learning."""
+        """Metrics over hold-out batches (x, target), of any size, sent through without learning from them.
+
+        Batches still under way go on learning meanwhile: drain first for the weights of one moment.
+        """
         rows = self._started.batch
         tensors = (self._batch(x, target, "a hold-out batch") for x, target in batches)
         parts = (part for x, y in tensors for part in zip(x.split(rows), y.split(rows), strict=True))

@@ -1,5 +1,7 @@
 """Randomness that repeats: dropout recomputed or held draws the same mask, and nobody else's generator is touched."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from helpers import (
@@ -280,3 +282,22 @@ def test_a_buffer_that_its_module_assigns_anew_is_kept(place):
     for x, _ in batches:
         expected = 0.9 * expected + 0.1 * x.mean(0)
     assert (runtime.cells["0"].carry.buffers["mean"] - expected).abs().max() < 1e-15
+
+
+def test_networks_in_two_threads_draw_as_they_do_alone():
+    """Torch's generators are the whole process's; each draw has them to itself. Bitwise."""
+    batches = samples(40, (8,))
+
+    def learn(seed):
+        builders = {
+            "a": lambda: nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5)).double(),
+            "b": lambda: nn.Linear(8, 3),
+        }
+        runtime = runtime_of(network_of(builders), batches, seed=seed)
+        run_through(runtime, batches)
+        return weights(runtime)
+
+    alone = [learn(seed) for seed in (0, 1)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(learn, (0, 1)))
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(alone, together, strict=True) for key in a)

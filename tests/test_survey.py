@@ -347,3 +347,44 @@ def test_the_users_modules_stay_as_they_are():
     for layer, state in zip(layers, before, strict=True):
         assert layer.training
         assert all(torch.equal(v, state[k]) for k, v in layer.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["a/b", "a.b", "", "a->b"])
+def test_a_name_that_could_not_be_a_file_or_a_key_is_refused(name):
+    with pytest.raises(NetworkError, match=r"a layer's name is made of letters, digits, '_' and '-', not "):
+        Network.of({name: nn.Linear(8, 3)}, nn.functional.cross_entropy)
+
+
+class Counting(nn.Module):
+    """Writes a buffer in evaluation mode, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.linear(x)
+
+
+def test_evaluation_moves_no_buffer_of_a_layer():
+    batches = samples(3, (8,))
+    runtime = runtime_of([Counting().double()], batches)
+    run_through(runtime, batches)
+    before = runtime.cells["0"].carry.buffers["calls"].clone()
+    list(runtime.evaluate(batches))
+    runtime.predict(batches[0][0])
+    assert torch.equal(runtime.cells["0"].carry.buffers["calls"], before)
+    assert before == 3
+
+
+def test_prediction_with_feedback_into_a_concatenation_hears_zeros_there():
+    batches = samples(2, (8,))
+    layers = [LayerSpec("a", lambda: nn.Linear(11, 3).double(), "concat")]
+    network = Network.of(layers, nn.functional.cross_entropy, [{"from": "a", "to": "a", "shape": [3]}])
+    runtime = runtime_of(network, batches, pairing="current", rule=learning(0.0))
+    linear = runtime.cells["a"].carry.parameters
+    x = batches[0][0]
+    expected = nn.functional.linear(x, linear["weight"][:, :8], linear["bias"])
+    assert (runtime.predict(x) - expected).abs().max() < 1e-14

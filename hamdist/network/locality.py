@@ -7,7 +7,7 @@
 Source and loss edges have d = 0, feedback edges d = 1, unless set.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
@@ -59,7 +59,8 @@ def apply_locality(graph: Graph, locality: Locality) -> Graph:
     delayed.order()
     delayed = balanced(delayed, joins=locality.balance)
     delayed.order()
-    _check_pairing(delayed, locality)
+    if problems := list(_pairing_problems(delayed, locality)):
+        raise NetworkError(*problems)
     return delayed
 
 
@@ -117,31 +118,25 @@ def _delay_problems(graph: Graph, locality: Locality) -> list[Problem]:
     return problems
 
 
-def _check_pairing(graph: Graph, locality: Locality) -> None:
+def _pairing_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
     if locality.pairing != "current" and not is_balanced(graph):
-        raise NetworkError(
-            Problem(
-                "locality.balance",
-                f"pairing {locality.pairing!r} needs balanced joins, or a layer would hear of "
-                "several samples at once: set balance: true, or pairing: current",
-            )
+        yield Problem(
+            "locality.balance",
+            f"pairing {locality.pairing!r} needs balanced joins, or a layer would hear of "
+            "several samples at once: set balance: true, or pairing: current",
         )
     if locality.gate != "settled":
         return
     if locality.pairing != "current":
-        raise NetworkError(
-            Problem(
-                "locality.gate",
-                f"'settled' waits for today's activations, so it needs pairing: current, not "
-                f"{locality.pairing!r}",
-            )
+        yield Problem(
+            "locality.gate",
+            f"'settled' waits for today's activations, so it needs pairing: current, not "
+            f"{locality.pairing!r}",
         )
     needed = shortest_hold(graph)
     if locality.hold < needed:
-        raise NetworkError(
-            Problem(
-                "stream.hold",
-                f"a hold of {locality.hold} ticks is too short for the gate 'settled': this network "
-                f"needs hold: {needed} or more",
-            )
+        yield Problem(
+            "stream.hold",
+            f"a hold of {locality.hold} ticks is too short for the gate 'settled': this network "
+            f"needs hold: {needed} or more",
         )

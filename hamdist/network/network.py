@@ -1,6 +1,7 @@
 """A network: layers by name, what builds each, how they are joined, and the losses on them."""
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +72,11 @@ class Network:
                 for name in _repeated(names)
             ),
             *(f"a layer cannot be called {name!r}" for name in names if name in {SOURCE, LOSS, *self.losses}),
+            *(
+                f"a layer's name is made of letters, digits, '_' and '-', not {name!r}"
+                for name in names
+                if not re.fullmatch(r"[A-Za-z0-9_-]+", name)
+            ),
             *(
                 f"layer {spec.layer!r} bears a loss but does not exist; the layers are {', '.join(names)}"
                 for spec in self.losses.values()

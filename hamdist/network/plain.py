@@ -50,11 +50,17 @@ class PlainGraph(nn.Module):
 
 
 def forward_pass(
-    graph: Graph, call: Callable[[str, tuple[Tensor, ...]], Tensor], x: Tensor
+    graph: Graph,
+    call: Callable[[str, tuple[Tensor, ...]], Tensor],
+    x: Tensor,
+    silence: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Every layer's output for one input, all at once; nothing comes along feedback edges."""
+    """Every layer's output for one input, all at once; feedback edges bring their `silence`, by edge name."""
     outputs = {SOURCE: x}
     for name in sorted_nodes(graph.nodes, graph.forward, "has no start"):
         if name in graph.layers:
-            outputs[name] = call(name, tuple(outputs[e.source] for e in graph.into(name) if not e.feedback))
+            outputs[name] = call(
+                name,
+                tuple((silence or {})[e.name] if e.feedback else outputs[e.source] for e in graph.into(name)),
+            )
     return outputs

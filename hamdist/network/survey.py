@@ -142,7 +142,7 @@ def _examine(
         )
     moved = any(not torch.equal(buffers[n], b) for n, b in layer.pure.buffers().items())
     normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
-    mixed = moved or normed or (not random and _mixes_rows(layer, signals, output))
+    mixed = moved or normed or _mixes_rows(layer, signals, random)
     wanted = tuple(e.source != SOURCE and a.is_floating_point() for e, a in zip(edges, signals, strict=True))
     return Facts(signals, torch.zeros_like(output), random, mixed, wanted, _shows_weights(layer, signals))
 
@@ -184,14 +184,15 @@ def _shows_weights(layer: Layer, signals: tuple[Tensor, ...]) -> bool:
     return any(parameter.untyped_storage().data_ptr() == memory for parameter in parameters.values())
 
 
-def _mixes_rows(layer: Layer, signals: tuple[Tensor, ...], output: Tensor) -> bool:
-    """Whether the first rows come out otherwise without the last one."""
+def _mixes_rows(layer: Layer, signals: tuple[Tensor, ...], random: bool) -> bool:
+    """Whether the first rows come out otherwise without the last one; a random layer is asked in evaluation mode."""
+    parameters, buffers = layer.pure.parameters(), layer.pure.buffers()
+    quiet = Context(training=not random, seed=0)
+    output, _ = layer.pure(parameters, buffers, signals, quiet)
     if len(output) < 2 or not output.is_floating_point():
         return False
     try:
-        fewer, _ = layer.pure(
-            layer.pure.parameters(), layer.pure.buffers(), tuple(a[:-1] for a in signals), Context()
-        )
+        fewer, _ = layer.pure(parameters, buffers, tuple(a[:-1] for a in signals), quiet)
     except Exception:
         return True
     return fewer.shape != output[:-1].shape or not torch.allclose(fewer, output[:-1], rtol=1e-3, atol=1e-3)

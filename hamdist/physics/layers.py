@@ -52,9 +52,8 @@ class PureModule:
         self._awake = [part for part in module.modules() if part.training]  # what its author froze stays so
         self._training = True
         self._mutable = frozenset(name for name, _ in module.named_buffers())
-        self._tied = len(list(module.parameters())) < len(
-            list(module.named_parameters(remove_duplicate=False))
-        )
+        self._names = _first_names(module)
+        self._tied = any(name != first for name, first in self._names.items())
 
     def parameters(self) -> Tensors:
         """What learns: copies of the parameters that require a gradient."""
@@ -79,11 +78,8 @@ class PureModule:
 
     def state_dict(self, parameters: Tensors, buffers: Tensors) -> Tensors:
         """The module's state_dict with these tensors; weights tied inside it stand under each of their names."""
-        named = self.module.named_parameters(remove_duplicate=False)
-        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
-        tied = {name: names[id(parameter)] for name, parameter in named}
         current = parameters | buffers
-        return {name: current[tied.get(name, name)].clone() for name in self.module.state_dict()}
+        return {name: current[self._names[name]].clone() for name in self.module.state_dict()}
 
     def inverse(self, parameters: Tensors, buffers: Tensors, output: Tensor, context: Context) -> Tensor:
         """The input that these parameters map to `output`."""
@@ -106,9 +102,17 @@ class PureModule:
     def _prepared(self, buffers: Tensors, context: Context) -> Tensors:
         """Puts the module in the mode asked for; buffers that it may overwrite become copies."""
         self._set_training(context.training)
-        if not (context.training and self._mutable):
-            return buffers
         return {n: b.clone() if n in self._mutable else b for n, b in buffers.items()}
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """For every name of a parameter or buffer, the first name under which that tensor stands."""
+    named = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named}
 
 
 class _Inverse(nn.Module):

@@ -1,10 +1,13 @@
 """Randomness that a recomputation can repeat: every draw comes from a seed derived from names and numbers."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+_generators = threading.RLock()  # torch's are the whole process's
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -23,7 +26,7 @@ def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[Non
         yield
         return
     gpus = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
+    with _generators, torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(seed)
         for gpu in gpus:
             with torch.cuda.device(gpu):

@@ -140,7 +140,7 @@ class Cell:
         if not (token.valid or driving.valid):
             self._out.keep(costates)
             return [NO_COSTATE] * len(self.plan.into)
-        costates = self._out.all(costates)
+        costates = self._out.heard(costates)
         q = self._total(costates)
         drives = self._gate(tick, q, driving)
         point, partials = self._pair(tick, driving, q, costates)

@@ -84,9 +84,9 @@ class InlineRuntime:
             yield from self._tick(Signal(INVALID), Signal(INVALID))
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """What today's weights say of inputs [R, …], in one plain pass and in evaluation mode; nothing moves.
+        """What the layer of the first loss says of inputs [R, …] with today's weights; nothing moves.
 
-        Relaxing layers stand at their equilibrium, and nothing comes along feedback edges.
+        One plain pass in evaluation mode: relaxing layers stand at their equilibrium, feedback brings zeros.
         """
 
         def call(name: str, signals: tuple[Tensor, ...]) -> Tensor:
@@ -96,7 +96,17 @@ class InlineRuntime:
             return pure(carry.parameters, carry.buffers, signals, context)[0]
 
         with torch.no_grad():
-            return forward_pass(self.program.graph, call, inputs)[self.program.graph.layers[-1]]
+            outputs = forward_pass(self.program.graph, call, inputs, self._silence(len(inputs)))
+        return outputs[self.loss.spec.layer]
+
+    def _silence(self, rows: int) -> dict[str, Tensor]:
+        """Zeros for every feedback edge."""
+        return {
+            edge.name: signal.new_zeros(rows, *signal.shape[1:])
+            for cell in self.program.cells.values()
+            for edge, signal in zip(cell.into, cell.facts.inputs, strict=True)
+            if edge.feedback
+        }
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Every layer's state_dict."""

@@ -67,7 +67,7 @@ class OutEdges:
             if costate.value is not None and not self._meeting.forward[index]:
                 self._waiting[index] = costate
 
-    def all(self, costates: list[Costate]) -> list[Costate]:
+    def heard(self, costates: list[Costate]) -> list[Costate]:
         """This tick's costates, with those that waited where nothing came."""
         if not self._waiting:
             return costates

@@ -11,7 +11,7 @@ class Token:
     """tick: at which the samples entered.  first, rows: their numbers, first … first + rows − 1 (rows 0: none).
 
     repeat: which tick of its hold this is, from 0.  valid: an invalid token moves nothing.  learn: False for
-    hold-out samples.  last: no sample comes after these.
+    hold-out samples.
     """
 
     tick: int = -1
@@ -20,7 +20,6 @@ class Token:
     repeat: int = 0
     valid: bool = True
     learn: bool = True
-    last: bool = False
 
 
 INVALID = Token(valid=False)
