@@ -3,7 +3,9 @@
 Every message says where, what was wrong, and what is accepted or what to do.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,9 @@ class RunError(RuntimeError):
 
 class DivergenceError(RunError):
     """A layer's numbers are no longer finite; the message names the layer, the tick and what to lower."""
+
+
+def did_you_mean(name: object, choices: Iterable[object]) -> str:
+    """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close."""
+    close = get_close_matches(str(name), [str(choice) for choice in choices], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,11 +1,10 @@
 """Objects of the user's own code, which a config names as "package.module:name"."""
 
 import importlib
-from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
-from hamdist.errors import UserError
+from hamdist.errors import UserError, did_you_mean
 
 
 def find_object(path: str) -> Any:
@@ -15,8 +14,7 @@ def find_object(path: str) -> Any:
         raise UserError(f"{path!r} is not of the form 'package.module:name'")
     module = _import(module_name)
     if not hasattr(module, name):
-        near = get_close_matches(name, vars(module), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, vars(module))
         raise UserError(f"the module {module_name!r} has no {name!r}{hint}")
     return getattr(module, name)
 

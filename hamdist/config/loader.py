@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from hamdist.config.network_schema import NetworkConfig
 from hamdist.config.overrides import apply
 from hamdist.config.problems import problems_of
 from hamdist.config.schema import LocalityConfig, PlacementConfig, RunConfig
-from hamdist.errors import ConfigError, Problem, UserError
+from hamdist.errors import ConfigError, Problem, UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ def _file(path: Path) -> Path:
         return path
     if len(path.parts) == 1 and not path.suffix and (example := path_of(path.name)).is_file():
         return example
-    near = get_close_matches(path.stem, names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(path.stem, names())
     listed = ", ".join(names())
     raise ConfigError(
         f"{path}: there is no such file, and no example of that name{hint} (examples: {listed})"

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -30,6 +29,7 @@ from hamdist.config.types import (
     parse_edge,
     refuse,
 )
+from hamdist.errors import did_you_mean
 
 LOSSES = ("cross_entropy", "mse", "l1", "huber", "bce_with_logits", "nll")
 RESERVED_NAMES = ("source", "loss")
@@ -144,8 +144,7 @@ class EdgeConfig(Section):
 def _loss_type(name: str) -> str:
     if name in LOSSES or ":" in name:
         return name
-    near = get_close_matches(name, LOSSES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, LOSSES)
     raise ValueError(
         f"{name!r} is not a loss{hint} (accepted: {', '.join(LOSSES)}, or 'package.module:function')"
     )

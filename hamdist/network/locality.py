@@ -9,10 +9,9 @@ Source and loss edges have d = 0, feedback edges d = 1, unless set.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Literal
 
-from hamdist.errors import NetworkError, Problem
+from hamdist.errors import NetworkError, Problem, did_you_mean
 from hamdist.network.arrival import balanced, is_balanced, shortest_hold
 from hamdist.network.graph import SOURCE, Edge, Graph
 from hamdist.physics.pairing import Gate, PairingName
@@ -110,9 +109,8 @@ def _delay_problems(graph: Graph, locality: Locality) -> list[Problem]:
     for name, delay in locality.delays.items():
         key = f"locality.delays.{name}"
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the edges are {', '.join(names)}"
-            problems.append(Problem(key, f"there is no edge {name!r}; {hint}"))
+            hint = did_you_mean(name, names) or f"; the edges are {', '.join(names)}"
+            problems.append(Problem(key, f"there is no edge {name!r}{hint}"))
         elif delay < 0:
             problems.append(Problem(key, f"the delay is {delay}, but a delay is 0 ticks or more"))
     return problems

@@ -3,12 +3,11 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
-from hamdist.errors import NetworkError, Problem, UserError
+from hamdist.errors import NetworkError, Problem, UserError, did_you_mean
 from hamdist.objects import find_object
 from hamdist.physics.blocks import Coupling, Residual
 
@@ -42,8 +41,7 @@ class ModuleSpec:
             return ""
         for name in self.arguments:
             if name not in accepted:
-                near = get_close_matches(name, accepted, n=1)
-                return f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(accepted)}"
+                return did_you_mean(name, accepted) or f"; it takes {', '.join(accepted)}"
         return ""
 
     def find(self) -> Any:
@@ -56,8 +54,7 @@ class ModuleSpec:
         kind = getattr(nn, self.type, None)
         if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
             known = [name for name, value in vars(nn).items() if isinstance(value, type)]
-            near = get_close_matches(self.type, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(self.type, known)
             message = f"torch.nn has no module {self.type!r}{hint} (or write 'package.module:Class')"
             raise NetworkError(Problem(f"{self.key}.type", message))
         return kind

@@ -34,7 +34,6 @@ class InlineRuntime:
         self.samples = 0
         self.cells = {name: Cell(plan) for name, plan in program.cells.items()}
         self.losses = {node: self._loss_cell(node) for node in program.network.losses}
-        self._batch = len(program.targets)
         self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
         self._into = {node: [c for c in self._channels if c.edge.target == node] for node in program.order}
         self._out_of = {node: [c for c in self._channels if c.edge.source == node] for node in program.order}
@@ -48,7 +47,7 @@ class InlineRuntime:
     @property
     def batch(self) -> int:
         """The rows of a full batch, those of the first one."""
-        return self._batch
+        return len(self.program.targets)
 
     @property
     def loss(self) -> LossCell:
@@ -189,11 +188,11 @@ class InlineRuntime:
 
     def _filled(self, rows: Tensor) -> Tensor:
         """Up to the batch size, by repeating the last row."""
-        missing = self._batch - len(rows)
+        missing = self.batch - len(rows)
         if missing == 0:
             return rows.clone()  # whoever made it may use the memory again
         if missing < 0 or len(rows) == 0:
             raise StreamError(
-                f"a batch of {len(rows)} rows came at sample {self.samples}, but the first had {self._batch}"
+                f"a batch of {len(rows)} rows came at sample {self.samples}, but the first had {self.batch}"
             )
         return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hamdist.errors import Problem, StreamError
+from hamdist.errors import Problem, StreamError, did_you_mean
+from hamdist.streams.listing import listed
 from hamdist.streams.row_order import RowOrder, in_turn
 from hamdist.streams.sample import tensor_of
 from hamdist.streams.settings import existing_file, held_out_rows
 from hamdist.streams.stream import Batch, Stream, make_batch
-from hamdist.streams.suggest import did_you_mean, listed
 
 
 class Arrays(Stream):

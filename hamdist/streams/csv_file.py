@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from hamdist.errors import Problem, StreamError
+from hamdist.streams.listing import listed
 from hamdist.streams.settings import existing_file
-from hamdist.streams.suggest import listed
 from hamdist.streams.table import Row, Table
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from hamdist.errors import Problem, StreamError
-from hamdist.streams.suggest import did_you_mean, listed
+from hamdist.errors import Problem, StreamError, did_you_mean
+from hamdist.streams.listing import listed
 
 
 class Labels:

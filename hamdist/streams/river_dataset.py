@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hamdist.errors import StreamError
+from hamdist.errors import StreamError, did_you_mean
 from hamdist.streams.batching import in_batches
 from hamdist.streams.labels import Labels
+from hamdist.streams.listing import listed
 from hamdist.streams.river_names import make_dataset
 from hamdist.streams.sample import Sample
 from hamdist.streams.settings import check_counts, promised
 from hamdist.streams.stream import Batch, Stream
-from hamdist.streams.suggest import did_you_mean, listed
 
 REMEDY = (
     "Choose other features with `features: [...]`, or transform them in Python and use the source iterable"

@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from hamdist.errors import MissingExtraError, Problem, StreamError
+from hamdist.errors import MissingExtraError, Problem, StreamError, did_you_mean
 from hamdist.streams.factory import check_arguments
-from hamdist.streams.suggest import did_you_mean, listed
+from hamdist.streams.listing import listed
 
 
 def make_dataset(name: str, args: Mapping[str, Any], seed: int) -> Any:

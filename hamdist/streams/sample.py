@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hamdist.errors import StreamError
+from hamdist.streams.listing import listed
 from hamdist.streams.stream import as_target
-from hamdist.streams.suggest import listed
 
 ACCEPTED = "a sample is (x, y), {'x': ..., 'y': ...} or x alone"
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from hamdist.errors import Problem
-from hamdist.streams.suggest import did_you_mean
+from hamdist.errors import Problem, did_you_mean
 
 PLAIN = {
     bool: "true or false",

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from hamdist.errors import Problem, StreamError
-from hamdist.streams.suggest import did_you_mean
+from hamdist.errors import Problem, StreamError, did_you_mean
 
 
 def check_counts(

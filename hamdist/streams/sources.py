@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from hamdist.errors import Problem, StreamError
+from hamdist.errors import Problem, StreamError, did_you_mean
 from hamdist.streams.arrays import Arrays
 from hamdist.streams.checked import Checked
 from hamdist.streams.csv_file import CSV
@@ -18,7 +18,6 @@ from hamdist.streams.setting_types import setting_problems
 from hamdist.streams.signals import Signals
 from hamdist.streams.standardise import Standardise
 from hamdist.streams.stream import Stream
-from hamdist.streams.suggest import did_you_mean
 from hamdist.streams.torch_dataset import TorchDataset
 
 SOURCES: dict[str, type[Any]] = {

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.errors import Problem, StreamError
+from hamdist.errors import Problem, StreamError, did_you_mean
 from hamdist.streams.batching import in_batches
 from hamdist.streams.labels import Labels
+from hamdist.streams.listing import listed
 from hamdist.streams.sample import Sample
 from hamdist.streams.settings import check_choice, check_counts
 from hamdist.streams.stream import Batch, Stream
-from hamdist.streams.suggest import did_you_mean, listed
 
 KINDS = ("class", "number")
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hamdist.errors import Problem, StreamError
-from hamdist.streams.suggest import did_you_mean
+from hamdist.errors import Problem, StreamError, did_you_mean
 
 Wave = Callable[[np.ndarray], np.ndarray]
 """From times to values, both float64 of one shape."""
