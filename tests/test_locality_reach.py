@@ -1,7 +1,6 @@
 """No layer waits and none sees beyond its neighbours: what makes a layer a thing that can live anywhere."""
 
 import random
-from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -156,7 +155,7 @@ class Shuffled(InlineRuntime):
             order.append(self.chance.choice(ready))
             waiting.remove(order[-1])
         self.orders.add(tuple(order))
-        self.program = replace(self.program, order=(SOURCE, *order))
+        self._part.order = tuple(order)
         return super()._tick(inputs, targets)
 
 

@@ -17,6 +17,7 @@ from hamdist.physics.layers import Context, Layer, Point
 from hamdist.physics.pairing import Gate, PairingName, Returned, gate_open, make_memory
 from hamdist.physics.randomness import derive_seed
 from hamdist.physics.tick import advance_state, evaluate, initial_carry, react
+from hamdist.runtime.aligned import aligned
 from hamdist.runtime.junction import InEdges, OutEdges
 from hamdist.runtime.ledger import Ledger
 from hamdist.runtime.settling import Settling
@@ -89,7 +90,7 @@ class Cell:
             output = self._learn_from(tick, token, inputs) if token.learn else self._try(token, inputs)
             if self.plan.facts.shows_weights:
                 output = output.clone()
-            shown = shown if self.plan.layer.latency else Signal(token, output)
+            shown = shown if self.plan.layer.latency else Signal(token, aligned(output))
         self.memory.remember(self._point)
         return shown
 
@@ -178,7 +179,9 @@ class Cell:
         """∂H/∂a along every in-edge; feedback returns it under `current` only."""
         current, reversible = self.plan.pairing == "current", self.plan.pairing == "reversible"
         return [
-            Costate(token, value, signal if reversible else None) if forward or current else NO_COSTATE
+            Costate(token, value if value is None else aligned(value), signal if reversible else None)
+            if forward or current
+            else NO_COSTATE
             for forward, value, signal in zip(self._forward_in, partials.inputs, point.inputs, strict=True)
         ]
 

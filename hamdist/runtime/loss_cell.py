@@ -8,6 +8,7 @@ from hamdist.network.network import LossSpec
 from hamdist.physics.losses import loss_and_costate
 from hamdist.physics.pairing import Gate, gate_open
 from hamdist.report.metrics import Scores, metrics_for
+from hamdist.runtime.aligned import aligned
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
 
 
@@ -60,11 +61,11 @@ class LossCell:
             scores.add(loss, output.value[:rows], target.value[:rows])
             self.prediction = Prediction(output.value[:rows], token.first, rows, loss, token.learn)
         if token.learn:
-            self._costate = Costate(token, q, output.value)
+            self._costate = Costate(token, aligned(q), output.value)
 
-    def react(self) -> Costate:
+    def react(self) -> tuple[Costate, Costate]:
         """The costate along the edge from the layer; along the target's edge nothing returns."""
-        return self._costate
+        return self._costate, NO_COSTATE
 
     def _counts(self, tick: int, token: Token) -> bool:
         """Of a held sample one tick counts: the first under `always`, the settled one otherwise."""

@@ -1,6 +1,5 @@
-"""From a network and a first batch to cells that can run: delays, depths, facts, one plan a layer."""
+"""From a network and a first batch to cells that can run in this process: delays, depths, facts, one plan a layer."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,35 +7,42 @@ import torch
 from torch import Tensor
 
 from hamdist.errors import NetworkError, Problem
-from hamdist.network.arrival import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
 from hamdist.network.graph import Graph
-from hamdist.network.learning import Learning, check_time_constants
-from hamdist.network.locality import Locality, apply_locality, settles_exactly
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.network.reversible import check_reversible
-from hamdist.network.survey import Facts, check_losses, survey
+from hamdist.network.survey import check_losses, survey
 from hamdist.physics.layers import Layer
 from hamdist.physics.pairing import Stash, make_memory
 from hamdist.runtime.cell import CellPlan
+from hamdist.runtime.outline import Outline, outline_of
 
 
 @dataclass(frozen=True)
 class Program:
-    """A network ready to run, wherever its cells are put.
-
-    order: the graph-wide order of evaluation.  drain: ticks after the last sample until all learnt from it.
-    flush: ticks after the last sample until its prediction is out.
-    """
+    """A network ready to run in this process.  targets: those of the first batch."""
 
     network: Network
-    graph: Graph
-    locality: Locality
-    learning: Learning
-    order: tuple[str, ...]
+    outline: Outline
     cells: Mapping[str, CellPlan]
     targets: Tensor
-    drain: int
-    flush: int
+
+    @property
+    def graph(self) -> Graph:
+        return self.outline.graph
+
+    @property
+    def locality(self) -> Locality:
+        return self.outline.locality
+
+    @property
+    def learning(self) -> Learning:
+        return self.outline.learning
+
+    @property
+    def drain(self) -> int:
+        return self.outline.drain
 
 
 def program(
@@ -53,21 +59,16 @@ def program(
     Raises NetworkError for whatever cannot run.
     """
     inputs, targets = first_batch
-    graph = apply_locality(network.graph, locality)
+    outline = outline_of(network, locality, learning, seed, dtype)
     layers = make_layers(network, seed, dtype, inputs.device)
-    check_time_constants(network, learning.dynamics.tau)
     with torch.no_grad():
-        facts = survey(network, graph, layers, inputs, seed)
+        facts = survey(network, outline.graph, layers, inputs, seed)
         check_losses(network, facts, targets)
     assert targets is not None
     if locality.pairing == "reversible":
-        check_reversible(network, graph, layers, facts)
-    cells = _cell_plans(network, graph, locality, learning, layers, facts, seed)
-    drain = 0 if locality.gate == "settled" else drain_ticks(graph)
-    flush = sink(graph, arrivals(graph))
-    if locality.gate == "settled":
-        flush = math.ceil(flush / locality.hold) * locality.hold  # whole holds: the gate counts ticks
-    return Program(network, graph, locality, learning, graph.order(), cells, targets, drain, flush)
+        check_reversible(network, outline.graph, layers, facts)
+    cells = {name: outline.cell_plan(name, layer, facts[name]) for name, layer in layers.items()}
+    return Program(network, outline, cells, targets)
 
 
 def make_layers(network: Network, seed: int, dtype: torch.dtype, device: torch.device) -> dict[str, Layer]:
@@ -82,39 +83,6 @@ def make_layers(network: Network, seed: int, dtype: torch.dtype, device: torch.d
     if problems:
         raise NetworkError(*problems)
     return layers
-
-
-def _cell_plans(
-    network: Network,
-    graph: Graph,
-    locality: Locality,
-    learning: Learning,
-    layers: Mapping[str, Layer],
-    facts: Mapping[str, Facts],
-    seed: int,
-) -> dict[str, CellPlan]:
-    depth = depths(graph)
-    loop = max([1, *feedback_lag(graph).values()])
-    exact = settles_exactly(graph, network.relaxing, learning.dynamics.tau)
-    return {
-        name: CellPlan(
-            name=name,
-            layer=layer,
-            facts=facts[name],
-            dynamics=learning.of_layer(name, layer, depth[name], locality.pairing),
-            into=graph.into(name),
-            out_of=graph.out_of(name),
-            depth=depth[name],
-            pairing=locality.pairing,
-            gate=locality.gate,
-            hold=locality.hold,
-            settling=None if locality.gate == "always" or exact else (locality.tolerance, loop),
-            warm=locality.warmup == "zeros",
-            mixing=not is_balanced(graph),
-            seed=seed,
-        )
-        for name, layer in layers.items()
-    }
 
 
 def stash_depth(plan: CellPlan) -> int:

@@ -1,0 +1,87 @@
+"""What every part of a run knows of the whole before any layer is built: delays, order, depths, how layers learn."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from hamdist.network.arrival import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
+from hamdist.network.graph import Graph
+from hamdist.network.learning import Learning, check_time_constants
+from hamdist.network.locality import Locality, apply_locality, settles_exactly
+from hamdist.network.network import LossSpec, Network
+from hamdist.network.survey import Facts
+from hamdist.physics.layers import Layer
+from hamdist.runtime.cell import CellPlan
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The same in every process of a run; it holds no layer and no tensor.
+
+    order: the graph-wide order of evaluation.  depth: D of every layer.  settling: tolerance and window of `settled`,
+    None where a hold settles exactly.  mixing: whether joins are out of balance.  drain: ticks after the last sample
+    until all learnt from it.  flush: ticks after the last sample until its prediction is out.  reach: ticks after
+    which every node has heard what the source says now.
+    """
+
+    graph: Graph
+    losses: Mapping[str, LossSpec]
+    locality: Locality
+    learning: Learning
+    seed: int
+    dtype: torch.dtype
+    order: tuple[str, ...]
+    depth: Mapping[str, int]
+    settling: tuple[float, int] | None
+    mixing: bool
+    drain: int
+    flush: int
+    reach: int
+
+    def cell_plan(self, name: str, layer: Layer, facts: Facts) -> CellPlan:
+        """All that the cell of one layer must know."""
+        place = self.locality
+        return CellPlan(
+            name=name,
+            layer=layer,
+            facts=facts,
+            dynamics=self.learning.of_layer(name, layer, self.depth[name], place.pairing),
+            into=self.graph.into(name),
+            out_of=self.graph.out_of(name),
+            depth=self.depth[name],
+            pairing=place.pairing,
+            gate=place.gate,
+            hold=place.hold,
+            settling=self.settling,
+            warm=place.warmup == "zeros",
+            mixing=self.mixing,
+            seed=self.seed,
+        )
+
+
+def outline_of(
+    network: Network, locality: Locality, learning: Learning, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Outline:
+    """Raises NetworkError for a locality or a time constant that does not fit the network."""
+    graph = apply_locality(network.graph, locality)
+    check_time_constants(network, learning.dynamics.tau)
+    settled = locality.gate == "settled"
+    reach = sink(graph, arrivals(graph))
+    exact = not settled or settles_exactly(graph, network.relaxing, learning.dynamics.tau)
+    return Outline(
+        graph=graph,
+        losses=network.losses,
+        locality=locality,
+        learning=learning,
+        seed=seed,
+        dtype=dtype,
+        order=graph.order(),
+        depth=depths(graph),
+        settling=None if exact else (locality.tolerance, max([1, *feedback_lag(graph).values()])),
+        mixing=not is_balanced(graph),
+        drain=0 if settled else drain_ticks(graph),
+        flush=math.ceil(reach / locality.hold) * locality.hold if settled else reach,  # whole holds
+        reach=reach,
+    )

@@ -1,0 +1,125 @@
+"""The nodes of a network that one process hosts, and what they do in one tick.
+
+A tick evaluates the hosted nodes in the graph-wide order, then lets them react in the reverse of it. Hosted nodes are a
+subsequence of one order that is the same everywhere, so that parts never wait for each other in a circle.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from hamdist.errors import DivergenceError, RunError, StreamError
+from hamdist.network.graph import Edge
+from hamdist.network.survey import class_beyond
+from hamdist.runtime.cell import Cell, CellPlan
+from hamdist.runtime.channel import Way
+from hamdist.runtime.divergence import diagnosis, extents
+from hamdist.runtime.loss_cell import LossCell
+from hamdist.runtime.outline import Outline
+
+
+class Part:
+    """Cells and losses of one process, joined by ways: channels inside it, and doors to other parts.
+
+    tick: the number of ticks done.  order: that of evaluation.  targets: an example of those to come, where a loss is
+    hosted.
+    """
+
+    def __init__(
+        self, outline: Outline, plans: Mapping[str, CellPlan], ways: Sequence[Way], targets: Tensor | None
+    ) -> None:
+        self.outline = outline
+        self.tick = 0
+        self.cells = {name: Cell(plan) for name, plan in plans.items()}
+        self.losses = {
+            node: _loss_cell(outline, node, plans[spec.layer], targets)
+            for node, spec in outline.losses.items()
+            if spec.layer in plans
+        }
+        hosted = [node for node in outline.order if node in self.cells or node in self.losses]
+        self.order = tuple(hosted)
+        self._into = {node: [way for way in ways if way.edge.target == node] for node in hosted}
+        self._out_of = {node: [way for way in ways if way.edge.source == node] for node in hosted}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One tick. Raises RunError naming the node and the tick, DivergenceError, StreamError."""
+        for node in self.order:
+            if node in self.cells:
+                self._evaluate(node)
+            else:
+                self._judge(node)
+        self._check()
+        for node in reversed(self.order):
+            if node in self.cells:
+                self._react(node)
+            else:
+                self._answer(node)
+        self.tick += 1
+
+    def _evaluate(self, name: str) -> None:
+        signals = [way.signals.popleft() for way in self._into[name]]
+        with self._named(f"layer {name!r}"):
+            shown = self.cells[name].evaluate(self.tick, signals)
+        for way in self._out_of[name]:
+            way.signals.append(shown)
+
+    def _judge(self, node: str) -> None:
+        output, target = (way.signals.popleft() for way in self._into[node])
+        spec = self.losses[node].spec
+        try:
+            with self._named(f"the loss {spec.name}"):
+                self.losses[node].evaluate(self.tick, output, target)
+        except RunError as error:
+            if output.value is None or target.value is None:
+                raise
+            if (beyond := class_beyond(output.value, target.value)) is None:
+                raise
+            first, last = target.token.first, target.token.first + target.token.rows - 1
+            raise StreamError(
+                f"class {beyond} came in samples {first} to {last}, but layer {spec.layer!r} has "
+                f"{output.value.shape[1]} outputs: it needs {beyond + 1}"
+            ) from error
+
+    def _react(self, name: str) -> None:
+        costates = [way.costates.popleft() for way in self._out_of[name]]
+        with self._named(f"layer {name!r}"):
+            returned = self.cells[name].react(self.tick, costates)
+        for way, costate in zip(self._into[name], returned, strict=True):
+            way.costates.append(costate)
+
+    def _answer(self, node: str) -> None:
+        """The costate to the layer; along the target's edge nothing returns."""
+        for way, costate in zip(self._into[node], self.losses[node].react(), strict=True):
+            way.costates.append(costate)
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """What a module raises becomes a RunError that says where and when."""
+        try:
+            yield
+        except Exception as error:
+            raise RunError(f"{what} failed at tick {self.tick}: {error}") from error
+
+    def _check(self) -> None:
+        """Stops at the first tick whose loss is not finite."""
+        for loss in self.losses.values():
+            if loss.loss is not None and not torch.isfinite(loss.loss):
+                value = loss.loss.item()
+                raise DivergenceError(diagnosis(self.tick, value, extents(self.cells)))
+
+
+def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None:
+    """Valid zeros in a layer's forward edge under `warmup: zeros`, else nothing."""
+    if outline.locality.warmup != "zeros" or edge.feedback:
+        return None
+    return torch.zeros_like(plan.facts.inputs[plan.into.index(edge)])
+
+
+def _loss_cell(outline: Outline, node: str, plan: CellPlan, targets: Tensor | None) -> LossCell:
+    assert targets is not None
+    place = outline.locality
+    example = (plan.facts.output, targets)
+    return LossCell(node, outline.losses[node], outline.learning.gamma, place.gate, place.hold, example)
