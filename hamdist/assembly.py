@@ -12,7 +12,7 @@ from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
 from hamdist.config.schema import LocalityConfig
 from hamdist.config.stream_schema import StreamConfig
-from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
+from hamdist.errors import MissingExtraError, NetworkError, Problem, StreamError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
@@ -31,19 +31,6 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 def dtype_of(config: NetworkConfig) -> torch.dtype:
     return DTYPES[config.dtype]
-
-
-def device_of(name: str) -> torch.device:
-    """`auto`: a GPU where there is one. Raises ConfigError for a device that this machine lacks."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise ConfigError(
-            Problem("placement.device", f"there is no {name}: this machine has {found} GPUs torch can use")
-        )
-    return device
 
 
 def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype) -> Stream:

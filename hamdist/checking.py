@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import torch
 
 from hamdist.assembly import (
-    device_of,
     dtype_of,
     learning_of,
     locality_of,
@@ -24,10 +23,11 @@ from hamdist.config.loader import Sections, load_sections
 from hamdist.errors import ConfigError, UserError
 from hamdist.network.graph import Graph
 from hamdist.network.locality import apply_locality
-from hamdist.network.network import Network
+from hamdist.network.network import Network, make_layers
 from hamdist.network.survey import check_losses, survey
 from hamdist.physics.layers import Layer
-from hamdist.runtime.program import make_layers, program
+from hamdist.runtime.devices import local_device
+from hamdist.runtime.program import program
 from hamdist.streams import Batch
 
 Found = TypeVar("Found")
@@ -56,13 +56,13 @@ class Check:
 
     def _look(self) -> None:
         if (placement := self.sections.placement) is not None:
-            self._try(lambda: device_of(placement.device))
+            self._try(lambda: local_device(placement.device))
         batch = self._try(self._first_batch)
         network = self._try(self._network)
         if network is None:
             return
         layers = self._try(
-            lambda: make_layers(network, self.sections.seed or 0, self._dtype, torch.device("cpu"))
+            lambda: make_layers(network.layers, self.sections.seed or 0, self._dtype, torch.device("cpu"))
         )
         graph = self._try(lambda: network.graph, "network.edges")
         if graph is None:

@@ -6,6 +6,7 @@ Every message says where, what was wrong, and what is accepted or what to do.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,16 @@ class UserError(ValueError):
         """The same error, told in other words: with the keys or the places that only the caller knows."""
         self.problems = tuple(p if isinstance(p, Problem) else Problem("", p) for p in problems)
         self.args = ("\n".join(map(str, self.problems)),)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes an error keeps its problems, and so their keys."""
+        return _again, (type(self), self.problems)
+
+
+def _again(kind: type[UserError], problems: tuple[Problem, ...]) -> UserError:
+    error = kind.__new__(kind)
+    UserError.__init__(error, *problems)
+    return error
 
 
 class ConfigError(UserError):

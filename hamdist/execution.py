@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from hamdist.assembly import (
-    device_of,
     dtype_of,
     learning_of,
     locality_of,
@@ -32,6 +31,7 @@ from hamdist.network.locality import apply_locality
 from hamdist.network.plan import Plan
 from hamdist.report.progress import Snapshot
 from hamdist.run_directory import RunDirectory, fresh_directory
+from hamdist.runtime.devices import local_device
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.plan import plan_of
 from hamdist.runtime.program import Program, program
@@ -81,7 +81,7 @@ class Prepared:
 
 def prepare(config: RunConfig) -> Prepared:
     """Opens the stream, reads its first batch and builds the program for it."""
-    device = device_of(config.placement.device)
+    device = local_device(config.placement.device)
     with network_keys():
         network = network_of(config.network, config.seed)
     locality = locality_of(config.locality, network.names, config.stream.hold)

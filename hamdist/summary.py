@@ -1,14 +1,13 @@
 """The summary of a run: what summary.json holds."""
 
 import platform
-import resource
-import sys
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import torch
 
 from hamdist.runtime.inline import InlineRuntime
+from hamdist.runtime.memory import peak_memory_bytes
 
 
 class Spent(NamedTuple):
@@ -49,9 +48,3 @@ def summarise(
             "python": platform.python_version(),
         },
     }
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident memory of this process so far, device memory not counted."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -49,6 +49,13 @@ def test_defaults() -> None:
         "auto",
         1,
     )
+    assert (loaded.placement.actors, loaded.placement.address, loaded.placement.link) == (
+        "auto",
+        "auto",
+        "auto",
+    )
+    assert (loaded.placement.ports, loaded.placement.requests) == (None, {})
+    assert (loaded.placement.heartbeat_seconds, loaded.placement.progress_seconds) == (5.0, 300.0)
     assert loaded.network.edges is None
 
 
@@ -130,9 +137,55 @@ def test_everything_survives_the_round_trip(tmp_path: Path) -> None:
             "beta_scale": {"r*.weight": 0.5},
             "adaptive": {"type": "adamw"},
         },
+        "placement": {
+            "runtime": "ray",
+            "actors": [["r0", 1], [2]],
+            "requests": {
+                0: {"cpus": 2, "gpus": 0.5, "device": "cuda:1"},
+                "r*": {"resources": {"camera": 1}, "labels": {"zone": "1e3"}},
+            },
+            "address": "[::1]:6379",
+            "link": "torch",
+            "ports": [5000, 6000],
+            "heartbeat_seconds": 1,
+        },
     }
     loaded = load(full).config
     assert load(written(tmp_path, resolved_yaml(loaded))).config == loaded
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("auto", "auto"),
+        ("per-layer", "per-layer"),
+        ("3", 3),
+        ("1e1", 10),
+        ("[[a], [1]]", (("a",), (1,))),
+    ],
+)
+def test_actors(text: str, value: object) -> None:
+    assert load(MINIMAL, [f"placement.actors={text}"]).config.placement.actors == value
+
+
+@pytest.mark.parametrize(
+    "address", ["auto", "local", "head:6379", "10.0.0.1:6379", "gpu-1.lab_net:1", "[fe80::1]:9"]
+)
+def test_addresses(address: str) -> None:
+    assert load({**MINIMAL, "placement": {"address": address}}).config.placement.address == address
+
+
+def test_requests_go_by_name_pattern_or_index() -> None:
+    """An index may be a number, or text, as it is in an override."""
+    placement = {"actors": "per-layer", "requests": {0: {"cpus": 1}, "b*": {}}}
+    requests = load(
+        {**MINIMAL, "placement": placement}, ["placement.requests.1.gpus=0"]
+    ).config.placement.requests
+    assert {key: (request.cpus, request.gpus) for key, request in requests.items()} == {
+        "0": (1.0, None),
+        "b*": (None, None),
+        "1": (None, 0.0),
+    }
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,11 @@ def problems(*args: Any, **kwargs: Any) -> list[str]:
 
 MISTAKES = [
     ({"stream": {"batch": 3}}, "stream.batch: unknown key; did you mean 'batch_size'?"),
-    ({"placement": {"x": 3}}, "placement.x: unknown key; accepted: runtime, device, threads"),
+    (
+        {"placement": {"x": 3}},
+        "placement.x: unknown key; accepted: runtime, actors, requests, device, threads, address, link, ports, "
+        "heartbeat_seconds, progress_seconds",
+    ),
     ({"stream": {"source": "digit"}}, "stream.source: 'digit' is not accepted; did you mean 'digits'?"),
     ({"locality": {"mode": "lokal"}}, "locality.mode: 'lokal' is not accepted; did you mean 'local'?"),
     ({"locality": {"mode": 3}}, "locality.mode: 3 is not accepted; accepted: local, nonlocal, groups"),
@@ -99,7 +103,6 @@ MISTAKES = [
         {"placement": {"device": "gpu"}},
         "placement.device: 'gpu' is not a device (accepted: auto, cpu, cuda, cuda:N)",
     ),
-    ({"placement": {"runtime": "ray"}}, "placement.runtime: 'ray' is not accepted; accepted: inline"),
     ({"locality": {"delays": {"2->3": -4}}}, "locality.delays.2->3: must be 0 or more, got -4"),
     (
         {"locality": {"delays": {"2-3": 4}}},
@@ -253,3 +256,81 @@ SOURCE_MISTAKES = [
 )
 def test_source_mistakes(stream: dict[str, Any], message: str) -> None:
     assert any(problem.startswith(message) for problem in problems({**MINIMAL, "stream": stream}))
+
+
+AN_ACTORS_LAYERS = "expected a list of an actor's layers, as in [[0, 1], [2]]"
+ACTORS = "expected auto, per-layer, a number of actors, or lists of layers"
+PACKED = (
+    "layers are packed by cost, and so would be what is asked for them: set placement.actors to per-layer, or to lists"
+    " of layers"
+)
+PLACEMENT_MISTAKES = [
+    ({"runtime": "rya"}, "runtime: 'rya' is not accepted; did you mean 'ray'?"),
+    ({"runtime": "slurm"}, "runtime: 'slurm' is not accepted; accepted: inline, ray"),
+    ({"actors": "per-layr"}, "actors: 'per-layr' is not accepted; did you mean 'per-layer'?"),
+    ({"actors": 0}, "actors: must be 1 or more, got 0"),
+    ({"actors": 1.5}, "actors: expected a whole number, got 1.5"),
+    ({"actors": True}, f"actors: {ACTORS}, got true"),
+    ({"actors": None}, f"actors: {ACTORS}, got null"),
+    ({"actors": {"a": 1}}, f"actors: {ACTORS}, got {{'a': 1}}"),
+    ({"actors": []}, "actors: needs at least 1, got 0"),
+    ({"actors": ["a", ["b"]]}, f"actors.0: {AN_ACTORS_LAYERS}, got 'a'"),
+    ({"actors": [["a", "b"], []]}, "actors.1: needs at least 1, got 0"),
+    ({"actors": [["a"], [-1]]}, "actors.1.0: a layer's index is 0 or more, got -1"),
+    ({"actors": [[1.5]]}, "actors.0.0: expected the name or the index of a layer, got 1.5"),
+    (
+        {"address": "ray://head:10001"},
+        "address: 'ray://head:10001' is Ray Client, whose driver stands outside the cluster: start hamdist on a node of"
+        " the cluster, or use launch/cluster.py --submit",
+    ),
+    *(
+        ({"address": address}, f"address: {address!r} is not an address (accepted: auto, local, host:port)")
+        for address in ("head", "head:", ":6379", "head:0", "head:65536", "::1:6379", "two words:1", "")
+    ),
+    ({"address": 6379}, "address: expected text, got 6379"),
+    ({"link": "nccl"}, "link: 'nccl' is not accepted; accepted: auto, zeromq, torch"),
+    ({"ports": 5000}, "ports: expected a list, got 5000"),
+    ({"ports": [5000]}, "ports.1: missing"),
+    ({"ports": [1, 2, 3]}, "ports: takes at most 2, got 3"),
+    ({"ports": [0, 5000]}, "ports.0: must be 1 or more, got 0"),
+    ({"ports": [5000, 65536]}, "ports.1: must be 65535 or less, got 65536"),
+    ({"ports": [6000, 5000]}, "ports: the lowest comes first: [5000, 6000]"),
+    ({"heartbeat_seconds": 0}, "heartbeat_seconds: must be greater than 0, got 0"),
+    ({"progress_seconds": "5"}, "progress_seconds: expected a number, got '5'"),
+    ({"threads": 0}, "threads: must be 1 or more, got 0"),
+    ({"requests": {"a": {"cpus": 1}}}, f"requests: with actors: auto {PACKED}"),
+    ({"requests": {"a": {"cpus": 1}}, "actors": 2}, f"requests: with actors: 2 {PACKED}"),
+]
+
+
+@pytest.mark.parametrize(
+    ("placement", "message"), PLACEMENT_MISTAKES, ids=[message[:40] for _, message in PLACEMENT_MISTAKES]
+)
+def test_placement_mistakes(placement: dict[str, Any], message: str) -> None:
+    assert problems(config(placement=placement)) == [f"placement.{message}"]
+
+
+REQUEST_MISTAKES = [
+    ({"a": 3}, ".a: expected a mapping, got 3"),
+    ({1.5: {}}, ".1.5: expected text, got 1.5"),
+    ({"": {}}, ".: must not be empty"),
+    ({"a": {"gpu": 1}}, ".a.gpu: unknown key; did you mean 'gpus'?"),
+    ({"a": {"cpus": 0}}, ".a.cpus: must be greater than 0, got 0"),
+    ({"a": {"gpus": -1}}, ".a.gpus: must be 0 or more, got -1"),
+    (
+        {"a": {"gpus": 1.5}},
+        ".a.gpus: a share of a GPU, or whole GPUs: above 1 it must be a whole number, got 1.5",
+    ),
+    ({"a": {"resources": {"camera": 0}}}, ".a.resources.camera: must be greater than 0, got 0"),
+    ({"a": {"resources": {"GPU": 1}}}, ".a.resources.GPU: 'GPU' has a key of its own: gpus"),
+    ({"a": {"labels": {"zone": 1}}}, ".a.labels.zone: expected text, got 1"),
+    ({"a": {"device": "gpu"}}, ".a.device: 'gpu' is not a device (accepted: auto, cpu, cuda, cuda:N)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("requests", "message"), REQUEST_MISTAKES, ids=[message for _, message in REQUEST_MISTAKES]
+)
+def test_request_mistakes(requests: dict[Any, Any], message: str) -> None:
+    mistaken = config(placement={"actors": "per-layer", "requests": requests})
+    assert problems(mistaken) == [f"placement.requests{message}"]

@@ -39,6 +39,8 @@ def sections(annotation: Any, path: str, seen: set[Any]) -> Iterator[Section]:
             yield from sections(below, f"{path}.{key}" if path else key, seen)
     elif get_origin(inner) is tuple:
         yield from sections(get_args(inner)[0], f"{path}[]", seen)
+    elif get_origin(inner) is dict:
+        yield from sections(get_args(inner)[1], f"{path}.*", seen)
     elif arms := [unwrap(arm) for arm in union_arms(inner)]:
         for arm in arms:
             yield from sections(arm, path, seen) if union_arms(arm) else ()
@@ -109,6 +111,7 @@ def test_the_walk_reaches_everything() -> None:
         "`stream`: river",
         "`network.layers[].modules[]`",
         "`learning.beta`: step",
+        "`placement.requests.*`",
     } <= SCHEMA.keys()
     assert SCHEMA["`learning`"]["tau"] == ((), "`1.0`", "The step of time, τ.")
 

@@ -10,7 +10,8 @@ loader.py                         all of it together
 """
 
 from hamdist.config.loader import Loaded, LocatedProblem, load, resolved_yaml
-from hamdist.config.schema import LocalityConfig, PlacementConfig, RunConfig
+from hamdist.config.placement_schema import PlacementConfig
+from hamdist.config.schema import LocalityConfig, RunConfig
 
 __all__ = [
     "Loaded",

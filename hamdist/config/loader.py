@@ -12,8 +12,9 @@ from hamdist.config.examples import names, path_of
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import NetworkConfig
 from hamdist.config.overrides import apply
+from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.problems import problems_of
-from hamdist.config.schema import LocalityConfig, PlacementConfig, RunConfig
+from hamdist.config.schema import LocalityConfig, RunConfig
 from hamdist.errors import ConfigError, Problem, UserError, did_you_mean
 
 

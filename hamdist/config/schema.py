@@ -1,12 +1,12 @@
-"""The whole config of a run, frozen and typed, and its sections `locality` and `placement`."""
+"""The whole config of a run, frozen and typed, and its section `locality`."""
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import NetworkConfig
+from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.config.types import (
     Count,
@@ -76,25 +76,6 @@ class LocalityConfig(Section):
                 f" not {pairing!r}: set locality.pairing=current, or locality.gate=always"
             )
         return gate
-
-
-def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise ValueError(f"{value!r} is not a device (accepted: auto, cpu, cuda, cuda:N)")
-    return value
-
-
-class PlacementConfig(Section):
-    """Where the layers live."""
-
-    runtime: Literal["inline"] = Field(default="inline", description="All layers in this process.")
-    device: Annotated[str, AfterValidator(_device)] = Field(
-        default="auto",
-        description="`auto`, `cpu`, `cuda` or `cuda:N`; `auto` takes a GPU where there is one.",
-    )
-    threads: Count = Field(
-        default=1, description="Threads within one operation; sums, and so bits, depend on it."
-    )
 
 
 class RunConfig(Section):

@@ -44,6 +44,22 @@ class LayerSpec:
         return Instant(pure) if self.relaxing is None else Relaxing(pure, self.relaxing)
 
 
+def make_layers(
+    specs: Iterable[LayerSpec], seed: int, dtype: torch.dtype, device: torch.device
+) -> dict[str, Layer]:
+    """The layers by name, or one NetworkError with the problems of all."""
+    layers: dict[str, Layer] = {}
+    problems: list[Problem] = []
+    for spec in specs:
+        try:
+            layers[spec.name] = spec.make(seed, dtype, device)
+        except NetworkError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise NetworkError(*problems)
+    return layers
+
+
 @dataclass(frozen=True)
 class LossSpec:
     """A loss on a layer's output, weighed; `name` is what errors call it."""

@@ -15,34 +15,44 @@ def check_reversible(
     network: Network, graph: Graph, layers: Mapping[str, Layer], facts: Mapping[str, Facts]
 ) -> None:
     """The reversible pairing needs layers that can be inverted, are not random, and stand in a chain."""
+    check_some_reversible(graph, any(layer.invertible for layer in layers.values()))
     keys = {spec.name: spec.key for spec in network.layers}
-    reversible = [name for name, layer in layers.items() if layer.invertible]
-    if not reversible:
+    problems = [
+        problem
+        for name, layer in layers.items()
+        for problem in reversible_problems(graph, name, layer, facts[name], keys[name])
+    ]
+    if problems:
+        raise NetworkError(*problems)
+
+
+def check_some_reversible(graph: Graph, some: bool) -> None:
+    """Raises NetworkError where no layer of the network has an inverse."""
+    if not some:
         raise NetworkError(
             Problem(
                 "locality.pairing",
-                f"'reversible' needs layers that can be inverted, and none of {', '.join(layers)} "
+                f"'reversible' needs layers that can be inverted, and none of {', '.join(graph.layers)} "
                 "has an inverse: use coupling layers (or a module with an inverse method), or pairing: stashed",
             )
         )
-    problems = []
-    for name in reversible:
-        if len(graph.into(name)) != 1 or len(graph.out_of(name)) != 1:
-            problems.append(
-                Problem(keys[name], f"reversible layer {name!r} must have one in-edge and one out-edge")
+
+
+def reversible_problems(graph: Graph, name: str, layer: Layer, facts: Facts, key: str) -> list[Problem]:
+    """What stands in the way of inverting one layer; nothing where it has no inverse: it stashes."""
+    if not layer.invertible:
+        return []
+    if len(graph.into(name)) != 1 or len(graph.out_of(name)) != 1:
+        return [Problem(key, f"reversible layer {name!r} must have one in-edge and one out-edge")]
+    if facts.random:
+        return [
+            Problem(
+                key,
+                f"reversible layer {name!r} draws random numbers, which its inverse cannot repeat: "
+                "take out the dropout, or use pairing: stashed",
             )
-        elif facts[name].random:
-            problems.append(
-                Problem(
-                    keys[name],
-                    f"reversible layer {name!r} draws random numbers, which its inverse cannot repeat: "
-                    "take out the dropout, or use pairing: stashed",
-                )
-            )
-        else:
-            problems += _inverse_problems(layers[name], facts[name], name, keys[name])
-    if problems:
-        raise NetworkError(*problems)
+        ]
+    return _inverse_problems(layer, facts, name, key)
 
 
 def _inverse_problems(layer: Layer, facts: Facts, name: str, key: str) -> list[Problem]:

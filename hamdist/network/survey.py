@@ -4,7 +4,7 @@ Every layer is evaluated once, upstream first. What cannot work is refused here,
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
-from hamdist.network.network import Network, check_owned
+from hamdist.network.network import LossSpec, Network, check_owned
 from hamdist.physics.layers import Context, Layer
 from hamdist.physics.randomness import derive_seed, seeded
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -48,36 +50,53 @@ def survey(
     facts: dict[str, Facts] = {}
     outputs: dict[str, Tensor] = {SOURCE: inputs}
     keys = {spec.name: spec.key for spec in network.layers}
-    for name in sorted_nodes(graph.nodes, graph.forward, "has no start"):
-        if name in layers:
-            signals = _signals(graph, name, outputs, layers[name])
-            facts[name] = _examine(graph.into(name), layers[name], signals, keys[name], seed)
-            outputs[name] = facts[name].output
-    _check_feedback(graph, facts)
+    for name in survey_order(graph):
+        facts[name] = examine(graph, name, layers[name], outputs, keys[name], seed)
+        outputs[name] = facts[name].output
+    shapes = {name: tuple(found.output.shape) for name, found in facts.items()}
+    for name, found in facts.items():
+        check_feedback(graph, name, [tuple(signal.shape) for signal in found.inputs], shapes)
     return facts
+
+
+def survey_order(graph: Graph) -> list[str]:
+    """The layers, each after those that it hears of forward."""
+    return [name for name in sorted_nodes(graph.nodes, graph.forward, "has no start") if name in graph.layers]
+
+
+def examine(
+    graph: Graph, name: str, layer: Layer, outputs: Mapping[str, Tensor], key: str, seed: int
+) -> Facts:
+    """The facts of one layer, when the outputs of all that it hears of forward are known (the source's, too).
+
+    Raises NetworkError, as `survey`.
+    """
+    signals = _signals(graph, name, outputs, layer)
+    return _examine(graph.into(name), layer, signals, key, seed)
 
 
 def check_losses(network: Network, facts: Mapping[str, Facts], targets: Tensor | None) -> None:
     """Every loss must give one number for its layer's output and the stream's targets."""
     for node, spec in network.losses.items():
-        output = facts[spec.layer].output
-        if targets is None:
-            raise NetworkError(Problem("network.loss", f"{spec.name} needs targets, but the stream has none"))
-        given = f"layer {spec.layer!r} gives {_describe(output)}, the targets are {_describe(targets)}"
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", message="Using a target size")
-                value = spec.function(output, targets)
-        except Exception as error:
-            hint = (
-                "" if targets.is_floating_point() else "; whole numbers are classes: write 1.0 for a number"
-            )
-            message = f"{node} {spec.name} does not fit: {given}: {_first_line(error)}{hint}"
-            raise NetworkError(Problem("network.loss", message)) from error
-        if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
-            raise NetworkError(
-                Problem("network.loss", f"{spec.name} must give one real number, but for {given} it does not")
-            )
+        check_loss(node, spec, facts[spec.layer].output, targets)
+
+
+def check_loss(node: str, spec: LossSpec, output: Tensor, targets: Tensor | None) -> None:
+    """Raises NetworkError where a loss gives no number for an output like this and targets like these."""
+    if targets is None:
+        raise NetworkError(Problem("network.loss", f"{spec.name} needs targets, but the stream has none"))
+    given = f"layer {spec.layer!r} gives {_describe(output)}, the targets are {_describe(targets)}"
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Using a target size")
+            value = spec.function(output, targets)
+    except Exception as error:
+        message = f"{node} {spec.name} does not fit: {given}: {_first_line(error)}{_remedy(output, targets)}"
+        raise NetworkError(Problem("network.loss", message)) from error
+    if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
+        raise NetworkError(
+            Problem("network.loss", f"{spec.name} must give one real number, but for {given} it does not")
+        )
 
 
 def _remedy(output: Tensor, targets: Tensor) -> str:
@@ -222,14 +241,17 @@ def expects(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def _check_feedback(graph: Graph, facts: Mapping[str, Facts]) -> None:
-    for name in graph.layers:
-        for edge, signal in zip(graph.into(name), facts[name].inputs, strict=True):
-            if edge.feedback and facts[edge.source].output.shape != signal.shape:
-                raise NetworkError(
-                    f"feedback edge {edge.name}: {edge.source!r} gives {list(facts[edge.source].output.shape)}, "
-                    f"but {name!r} takes {list(signal.shape)} there"
-                )
+def check_feedback(graph: Graph, name: str, taken: Sequence[Shape], given: Mapping[str, Shape]) -> None:
+    """Feedback into a layer must have the shape it was examined with.
+
+    taken: the shapes of its in-signals, in edge order.  given: the output shape of every layer.
+    """
+    for edge, shape in zip(graph.into(name), taken, strict=True):
+        if edge.feedback and given[edge.source] != shape:
+            raise NetworkError(
+                f"feedback edge {edge.name}: {edge.source!r} gives {list(given[edge.source])}, "
+                f"but {name!r} takes {list(shape)} there"
+            )
 
 
 def _generator_state(device: torch.device) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Prequential metrics: loss, accuracy and mean absolute error, added up on the device and fetched seldom."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,14 +36,29 @@ def metrics_for(loss: str, output: Tensor, target: Tensor) -> dict[str, Metric]:
     return {"mae": absolute_error} if output.shape == target.shape else {}
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Sums over `rows` rows, by metric."""
+
+    rows: int
+    sums: dict[str, float]
+
+    def plus(self, other: "Cut") -> "Cut":
+        return Cut(self.rows + other.rows, {name: s + other.sums[name] for name, s in self.sums.items()})
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.rows for name, total in self.sums.items()}
+
+
 class Scores:
-    """Means over rows, of everything since the start and of the window since the last fetch."""
+    """Sums over rows, of everything since the start and of the window since the last cut; both are added up apart, so
+    that no total depends on where the cuts were."""
 
     def __init__(self, metrics: dict[str, Metric]) -> None:
         self.metrics = metrics
         self.rows = 0
         self._window_rows = 0
-        self._sums: Tensor | None = None  # [1 + number of metrics], float64
+        self._total: Tensor | None = None  # [1 + number of metrics], float64
         self._window: Tensor | None = None
 
     def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
@@ -52,28 +68,23 @@ class Scores:
         self.rows += rows
         self._window_rows += rows
         stacked = torch.stack(sums)
-        self._window = stacked if self._window is None else self._window + stacked
+        self._total = stacked.clone() if self._total is None else self._total.add_(stacked)
+        self._window = stacked if self._window is None else self._window.add_(stacked)
+
+    def cut(self) -> Cut | None:
+        """The sums since the last cut; None if nothing came."""
+        window, rows = self._window, self._window_rows
+        self._window, self._window_rows = None, 0
+        return None if window is None else Cut(rows, self._named(window))
 
     def window(self) -> dict[str, float]:
-        """The means since the last call; {} if nothing came."""
-        means = self._named(self._window, self._window_rows)
-        self._close()
-        return means
+        """The means since the last cut, which this one is then; {} if nothing came."""
+        cut = self.cut()
+        return {} if cut is None else cut.means()
 
     def total(self) -> dict[str, float]:
         """The means since the start; {} if nothing ever came."""
-        open_sums = self._window
-        both = (
-            open_sums if self._sums is None else self._sums if open_sums is None else self._sums + open_sums
-        )
-        return self._named(both, self.rows)
+        return {} if self._total is None else self._named(self._total / self.rows)
 
-    def _close(self) -> None:
-        if self._window is not None:
-            self._sums = self._window if self._sums is None else self._sums + self._window
-        self._window, self._window_rows = None, 0
-
-    def _named(self, sums: Tensor | None, rows: int) -> dict[str, float]:
-        if sums is None:
-            return {}
-        return dict(zip(("loss", *self.metrics), (sums / rows).tolist(), strict=True))
+    def _named(self, sums: Tensor) -> dict[str, float]:
+        return dict(zip(("loss", *self.metrics), sums.tolist(), strict=True))

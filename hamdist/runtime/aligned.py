@@ -12,6 +12,10 @@ BYTES = 64
 
 def aligned(tensor: Tensor) -> Tensor:
     """The tensor itself, or a copy in plain order at an aligned address."""
-    if tensor.is_contiguous() and tensor.data_ptr() % BYTES == 0 and not (tensor.is_conj() or tensor.is_neg()):
+    if (
+        tensor.is_contiguous()
+        and tensor.data_ptr() % BYTES == 0
+        and not (tensor.is_conj() or tensor.is_neg())
+    ):
         return tensor
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor)

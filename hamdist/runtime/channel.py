@@ -8,28 +8,46 @@ from torch import Tensor
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal
 
-Item = TypeVar("Item")
+Given = TypeVar("Given", contravariant=True)
+Taken = TypeVar("Taken", covariant=True)
 
 
-class Queue(Protocol[Item]):
-    """One direction of an edge, as an executor sees it."""
+class Gives(Protocol[Given]):
+    """The end of a queue where items go in."""
 
-    def append(self, item: Item, /) -> None: ...
-
-    def popleft(self) -> Item: ...
+    def append(self, item: Given, /) -> None: ...
 
 
-class Way(Protocol):
-    """An edge as an executor sees it, wherever its ends are; signals go forward, costates come back."""
+class Takes(Protocol[Taken]):
+    """The end of a queue where items come out."""
+
+    def popleft(self) -> Taken: ...
+
+
+class InWay(Protocol):
+    """An edge as its target sees it: signals come, costates go back."""
 
     @property
     def edge(self) -> Edge: ...
 
     @property
-    def signals(self) -> Queue[Signal]: ...
+    def signals(self) -> Takes[Signal]: ...
 
     @property
-    def costates(self) -> Queue[Costate]: ...
+    def costates(self) -> Gives[Costate]: ...
+
+
+class OutWay(Protocol):
+    """An edge as its source sees it: signals go, costates come back."""
+
+    @property
+    def edge(self) -> Edge: ...
+
+    @property
+    def signals(self) -> Gives[Signal]: ...
+
+    @property
+    def costates(self) -> Takes[Costate]: ...
 
 
 class Channel:

@@ -24,7 +24,8 @@ class InlineRuntime:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
-        self._part = Part(program.outline, program.cells, self._channels, program.targets)
+        between = [channel for channel in self._channels if channel.edge.source != SOURCE]
+        self._part = Part(program.outline, program.cells, self._channels, between, program.targets)
         self._feed = Feed(len(program.targets), program.locality.hold)
         self._source = [channel for channel in self._channels if channel.edge.source == SOURCE]
 

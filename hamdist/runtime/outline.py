@@ -62,7 +62,11 @@ class Outline:
 
 
 def outline_of(
-    network: Network, locality: Locality, learning: Learning, seed: int = 0, dtype: torch.dtype = torch.float32
+    network: Network,
+    locality: Locality,
+    learning: Learning,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> Outline:
     """Raises NetworkError for a locality or a time constant that does not fit the network."""
     graph = apply_locality(network.graph, locality)

@@ -4,7 +4,7 @@ A tick evaluates the hosted nodes in the graph-wide order, then lets them react 
 subsequence of one order that is the same everywhere, so that parts never wait for each other in a circle.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -14,7 +14,7 @@ from hamdist.errors import DivergenceError, RunError, StreamError
 from hamdist.network.graph import Edge
 from hamdist.network.survey import class_beyond
 from hamdist.runtime.cell import Cell, CellPlan
-from hamdist.runtime.channel import Way
+from hamdist.runtime.channel import InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
 from hamdist.runtime.loss_cell import LossCell
 from hamdist.runtime.outline import Outline
@@ -23,12 +23,17 @@ from hamdist.runtime.outline import Outline
 class Part:
     """Cells and losses of one process, joined by ways: channels inside it, and doors to other parts.
 
-    tick: the number of ticks done.  order: that of evaluation.  targets: an example of those to come, where a loss is
-    hosted.
+    tick: the number of ticks done.  order: that of evaluation.  into, out_of: the ways to and from hosted nodes, in
+    edge order; a channel is in both.  targets: an example of those to come, where a loss is hosted.
     """
 
     def __init__(
-        self, outline: Outline, plans: Mapping[str, CellPlan], ways: Sequence[Way], targets: Tensor | None
+        self,
+        outline: Outline,
+        plans: Mapping[str, CellPlan],
+        into: Iterable[InWay],
+        out_of: Iterable[OutWay],
+        targets: Tensor | None,
     ) -> None:
         self.outline = outline
         self.tick = 0
@@ -40,8 +45,12 @@ class Part:
         }
         hosted = [node for node in outline.order if node in self.cells or node in self.losses]
         self.order = tuple(hosted)
-        self._into = {node: [way for way in ways if way.edge.target == node] for node in hosted}
-        self._out_of = {node: [way for way in ways if way.edge.source == node] for node in hosted}
+        self._into: dict[str, list[InWay]] = {node: [] for node in hosted}
+        self._out_of: dict[str, list[OutWay]] = {node: [] for node in hosted}
+        for inward in into:
+            self._into[inward.edge.target].append(inward)
+        for outward in out_of:
+            self._out_of[outward.edge.source].append(outward)
 
     @torch.no_grad()
     def step(self) -> None:

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
-from hamdist.network.network import Network
+from hamdist.network.network import Network, make_layers
 from hamdist.network.reversible import check_reversible
 from hamdist.network.survey import check_losses, survey
-from hamdist.physics.layers import Layer
 from hamdist.physics.pairing import Stash, make_memory
 from hamdist.runtime.cell import CellPlan
 from hamdist.runtime.outline import Outline, outline_of
@@ -60,7 +58,7 @@ def program(
     """
     inputs, targets = first_batch
     outline = outline_of(network, locality, learning, seed, dtype)
-    layers = make_layers(network, seed, dtype, inputs.device)
+    layers = make_layers(network.layers, seed, dtype, inputs.device)
     with torch.no_grad():
         facts = survey(network, outline.graph, layers, inputs, seed)
         check_losses(network, facts, targets)
@@ -69,20 +67,6 @@ def program(
         check_reversible(network, outline.graph, layers, facts)
     cells = {name: outline.cell_plan(name, layer, facts[name]) for name, layer in layers.items()}
     return Program(network, outline, cells, targets)
-
-
-def make_layers(network: Network, seed: int, dtype: torch.dtype, device: torch.device) -> dict[str, Layer]:
-    """Every layer, or one NetworkError with the problems of all."""
-    layers: dict[str, Layer] = {}
-    problems: list[Problem] = []
-    for spec in network.layers:
-        try:
-            layers[spec.name] = spec.make(seed, dtype, device)
-        except NetworkError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-    if problems:
-        raise NetworkError(*problems)
-    return layers
 
 
 def stash_depth(plan: CellPlan) -> int:

@@ -1,0 +1,81 @@
+"""What an actor is told at its start, and what it tells at its end; all of it travels between processes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hamdist.network.network import LayerSpec
+from hamdist.runtime.ledger import Ledger
+from hamdist.runtime.outline import Outline
+from hamdist.runtime.windows import Window
+
+
+@dataclass(frozen=True)
+class Share:
+    """One actor's part of a run. It builds `layers` and knows of the others only what `outline` says.
+
+    actor: its number.  name: what errors call it.  device: as in placement.device.  threads: within one operation.
+    metrics_every: samples between two windows of metrics.
+    """
+
+    actor: int
+    name: str
+    outline: Outline
+    layers: tuple[LayerSpec, ...]
+    device: str = "cpu"
+    threads: int = 1
+    metrics_every: int = 1000
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Where an actor's time went: seconds in all, waiting for neighbours, and handing frames to the links."""
+
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    send_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an actor's part ended.
+
+    ticks: how many it did.  error: what stopped it, None at the regular end or when it was stopped.  details: the
+    error's traceback.  ledgers: by layer.  scores: of a loss, by node: prequential and hold-out means.
+    """
+
+    actor: int
+    ticks: int
+    error: Exception | None = None
+    details: str = ""
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)
+    prequential: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    holdout: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    windows: tuple[Window, ...] = ()
+    spent: Spent = Spent()
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class StreamOutcome:
+    """How the stream ended.
+
+    samples: how many entered.  ticks: those of learning, drain included.  error: what the stream raised; what had
+    entered before was learnt all the same.
+    """
+
+    samples: int
+    ticks: int
+    ended: bool
+    error: Exception | None = None
+    details: str = ""
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an actor is.  samples, ended: of the stream, which has ended once nothing more enters to be learnt."""
+
+    ticks: int
+    samples: int = 0
+    ended: bool = False
+    windows: tuple[Window, ...] = ()

@@ -1,0 +1,189 @@
+"""The loop of the stream's actor: it opens the stream, says what enters tick by tick, and announces the end.
+
+After the last batch come the drain, the hold-out if there is one, and a tail in which every node hears of the final
+tick. A stream that raises ends early: what had entered is learnt all the same.
+"""
+
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from hamdist.errors import RunError, StreamError, UserError
+from hamdist.network.graph import SOURCE
+from hamdist.runtime.doors import Journey, ToTarget
+from hamdist.runtime.ends import Layout
+from hamdist.runtime.feed import Feed, Said
+from hamdist.runtime.links.contract import ClosedError, LinkError, Wiring
+from hamdist.runtime.memory import peak_memory_bytes
+from hamdist.runtime.share import Progress, StreamOutcome
+
+Pairs = Iterator[tuple[Tensor, Tensor]]
+Item = TypeVar("Item")
+GLANCE_SECONDS = 0.1  # between two looks at whether the end was asked for
+AHEAD = 2  # batches read before they are needed
+
+
+class StreamWorker:
+    """open: gives the batches to learn from, and a function that gives those of the hold-out, or None.
+
+    All methods belong to one thread, except `progress`, `end` and `stop`.
+    """
+
+    def __init__(
+        self, name: str, open_batches: Callable[[], tuple[Pairs, Callable[[], Pairs | None]]]
+    ) -> None:
+        self.name = name
+        self._open_batches = open_batches
+        self._journey = Journey()
+        self._asked = threading.Event()  # for the end
+        self._stopped = False
+        self._wiring: Wiring | None = None
+        self._learnt_ticks = 0
+
+    def first_batch(self) -> tuple[Tensor, Tensor]:
+        """Opens the stream; the batch is presented later, like all others. Raises UserError."""
+        batches, self._holdout = self._open_batches()
+        self._batches = Ahead(batches, AHEAD)
+        self._first = self._batches.get(self._asked)
+        if self._first is None:
+            raise StreamError("the run was ended before the first sample came")
+        return self._first
+
+    def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
+        """As a worker's; the stream calls its neighbours, so nobody looks for it."""
+        self._layout, self._wiring = layout, make_wiring()
+        return self._wiring.listen(layout.ends(layout.stream))
+
+    def connect(self, addresses: Mapping[int, str]) -> None:
+        """Joins those that hear the source."""
+        assert self._wiring is not None
+        links = self._wiring.connect(addresses)
+        layout = self._layout
+        self._ways = [
+            ToTarget(edge, links[index], self._journey, layout.window)
+            for index, edge in layout.crossing()
+            if edge.source == SOURCE
+        ]
+        self._feed = Feed(layout.inputs.shape[0], layout.outline.locality.hold)
+
+    def run(self) -> StreamOutcome:
+        """From the first batch to the final tick; whatever goes wrong is in the outcome."""
+        try:
+            failure = self._learn()
+            self._learnt_ticks = self._feed.tick
+            if failure is None:
+                self._test()
+            self._close()
+            return self._outcome(*failure) if failure else self._outcome()
+        except Exception as error:
+            if isinstance(error, ClosedError) and self._stopped:
+                return self._outcome()
+            self.stop()
+            return self._outcome(self._told(error), traceback.format_exc())
+
+    def _learn(self) -> tuple[Exception, str] | None:
+        """Every batch, then the drain; what the stream raised, if it did."""
+        failure = None
+        try:
+            for inputs, targets in self._unasked():
+                self._say(self._feed.present(inputs, targets))
+        except LinkError:
+            raise
+        except UserError as error:
+            failure = error, traceback.format_exc()
+        except Exception as error:
+            message = f"the stream failed after {self._feed.samples} samples: {error!r}"
+            failure = StreamError(message), traceback.format_exc()
+        self._ended = True
+        self._say(self._feed.silence(self._layout.outline.drain))
+        return failure
+
+    _ended = False
+
+    def _unasked(self) -> Pairs:
+        """The batches, the first one again, until the user asks for the end."""
+        batch: tuple[Tensor, Tensor] | None = self._first
+        while batch is not None:
+            yield batch
+            batch = None if self._asked.is_set() else self._batches.get(self._asked)
+
+    def _test(self) -> None:
+        holdout = self._holdout()
+        if holdout is not None:
+            for inputs, targets in holdout:
+                self._say(self._feed.present(inputs, targets, learn=False))
+            self._say(self._feed.silence(self._layout.outline.flush))
+
+    def _close(self) -> None:
+        """Ticks of silence that tell every node of the last of them."""
+        ticks = self._layout.outline.reach + 1
+        self._journey.final = self._feed.tick + ticks - 1
+        self._say(self._feed.silence(ticks))
+
+    def _say(self, ticks: Iterator[Said]) -> None:
+        losses = self._layout.outline.losses
+        for said in ticks:
+            for way in self._ways:
+                way.costates.popleft()
+                way.signals.append(said.targets if way.edge.target in losses else said.inputs)
+
+    def _told(self, error: Exception) -> Exception:
+        if isinstance(error, LinkError):
+            return type(error)(f"{self.name} at tick {self._feed.tick}: {error}")
+        if isinstance(error, RunError | UserError):
+            return error
+        return RunError(f"{self.name} failed at tick {self._feed.tick}: {error!r}")
+
+    def _outcome(self, error: Exception | None = None, details: str = "") -> StreamOutcome:
+        ticks = self._learnt_ticks or self._feed.tick
+        return StreamOutcome(self._feed.samples, ticks, self._ended, error, details, peak_memory_bytes())
+
+    # From any thread
+
+    def progress(self) -> Progress:
+        """How far it is."""
+        return Progress(self._feed.tick, self._feed.samples, self._ended)
+
+    def end(self) -> None:
+        """No more batches; what has entered is learnt, and the run ends in order."""
+        self._asked.set()
+
+    def stop(self) -> None:
+        """Ends the loop at once."""
+        self._stopped = True
+        self._asked.set()
+        if self._wiring is not None:
+            self._wiring.close()
+
+
+class Ahead(Generic[Item]):
+    """Reads an iterator in a thread of its own, `count` items ahead, so that nobody who waits for it is deaf."""
+
+    def __init__(self, items: Iterator[Item], count: int) -> None:
+        self._read: queue.Queue[tuple[Item | None, Exception | None]] = queue.Queue(count)
+        threading.Thread(target=self._pull, args=(items,), daemon=True, name="hamdist-stream").start()
+
+    def _pull(self, items: Iterator[Item]) -> None:
+        try:
+            for item in items:
+                self._read.put((item, None))
+            self._read.put((None, None))
+        except Exception as error:
+            self._read.put((None, error))
+
+    def get(self, asked: threading.Event) -> Item | None:
+        """The next item; None at the end of the iterator, or once `asked` is set. Raises what the iterator raised."""
+        while True:
+            try:
+                item, error = self._read.get(timeout=GLANCE_SECONDS)
+            except queue.Empty:
+                if asked.is_set():
+                    return None
+                continue
+            if error is not None:
+                raise error
+            return item
