@@ -1,8 +1,9 @@
 """From a typed config to the objects it speaks of: the stream, the network, its locality, how it learns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
+from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import LocalityConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.errors import MissingExtraError, NetworkError, Problem, StreamError, UserError
@@ -18,13 +20,15 @@ from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
 from hamdist.network.network import LayerSpec, LossSpec, Network, edge_name, layer_name, named_layers, spec_of
+from hamdist.network.placement import Actors, Placement, Request, place
 from hamdist.objects import find_object
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.losses import LOSSES, LossFunction
 from hamdist.physics.randomness import derive_seed, seeded
 from hamdist.physics.rates import Adam, Adaptive, Rate, RMSprop
 from hamdist.physics.schedules import SCHEDULES, Schedule, warmed_up
-from hamdist.streams import Stream, open_stream
+from hamdist.runtime.stream_worker import StreamWorker
+from hamdist.streams import Batch, Stream, open_stream
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -38,6 +42,18 @@ def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype) -> Stream:
     settings = config.model_dump(exclude={"hold"})
     with stream_keys():
         return open_stream(**settings, seed=seed, dtype=dtype)
+
+
+def stream_worker_of(config: StreamConfig, seed: int, dtype: torch.dtype, name: str) -> StreamWorker:
+    """What says the stream's batches to a run's actors; it opens the stream where it lives."""
+
+    def opened() -> tuple[Iterator[Batch], Callable[[], Iterator[Batch] | None]]:
+        stream = stream_of(config, seed, dtype)
+        with stream_keys():
+            batches = iter(stream)
+            return chain([next(batches)], batches), stream.holdout
+
+    return StreamWorker(name, opened)
 
 
 @contextmanager
@@ -102,6 +118,21 @@ def locality_of(config: LocalityConfig, names: Sequence[str], hold: int) -> Loca
         warmup=config.warmup,
         tolerance=config.tolerance,
     )
+
+
+def actors_of(config: PlacementConfig, names: Sequence[str]) -> Actors:
+    """How the layers are to be spread, in terms of their names."""
+    if isinstance(config.actors, str | int):
+        return config.actors
+    return [[layer_name(layer, names) for layer in layers] for layers in config.actors]
+
+
+def placement_of(
+    config: PlacementConfig, names: Sequence[str], devices: int, costs: Mapping[str, float] | None = None
+) -> Placement:
+    """Every layer on an actor. Raises NetworkError."""
+    requests = {layers: Request(**request.model_dump()) for layers, request in config.requests.items()}
+    return place(names, actors_of(config, names), devices, costs, requests)
 
 
 def learning_of(config: LearningConfig) -> Learning:

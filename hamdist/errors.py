@@ -70,7 +70,17 @@ class RunError(RuntimeError):
 
 
 class DivergenceError(RunError):
-    """A layer's numbers are no longer finite; the message names the layer, the tick and what to lower."""
+    """A layer's numbers are no longer finite; the message names the layer, the tick and what to lower.
+
+    loss: the one that is not finite, None where weights ran away before any loss told of it.
+    """
+
+    def __init__(self, message: str, loss: float | None = None) -> None:
+        super().__init__(message, loss)
+        self.loss = loss
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def did_you_mean(name: object, choices: Iterable[object]) -> str:

@@ -1,7 +1,7 @@
 """What a run leaves behind: config.yaml, metrics.jsonl, summary.json, weights/<layer>.safetensors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
@@ -32,11 +32,11 @@ class RunDirectory:
         """One line of metrics.jsonl, on disk at once."""
         self._metrics.write(json.dumps(line) + "\n")
 
-    def finish(self, summary: Mapping[str, Any], weights: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """The weights of every layer, then the summary: where there is one, all else is complete."""
+    def finish(self, summary: Mapping[str, Any], weights: Iterable[tuple[str, Mapping[str, Tensor]]]) -> None:
+        """The weights of every layer, one after another, then the summary: where there is one, all else is complete."""
         self._metrics.close()
         (self.path / WEIGHTS).mkdir(exist_ok=True)
-        for layer, tensors in weights.items():
+        for layer, tensors in weights:
             save_file(
                 {name: t.contiguous() for name, t in tensors.items()},
                 self.path / WEIGHTS / f"{layer}.safetensors",

@@ -1,47 +1,55 @@
 """The summary of a run: what summary.json holds."""
 
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.memory import peak_memory_bytes
 
+@dataclass(frozen=True)
+class Results:
+    """What came of a run, wherever it ran.
 
-class Spent(NamedTuple):
-    """What learning took: the drain is part of it, the hold-out is not."""
+    ticks, seconds: of learning; the drain is part of it, the hold-out is not.  layers: counts by layer.
+    peak_memory_bytes: by actor.  more: what only a run over actors can tell.
+    """
 
     ticks: int
     seconds: float
+    samples: int
+    seen_once: bool
+    prequential: Mapping[str, float]
+    holdout: Mapping[str, float]
+    layers: Mapping[str, Mapping[str, int]]
+    peak_memory_bytes: Mapping[str, int]
+    actors: int = 1
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def summarise(
-    runtime: InlineRuntime,
-    status: str,
-    learning: Spent,
-    wall_seconds: float,
-    error: Exception | None = None,
+    results: Results, status: str, wall_seconds: float, error: Exception | None = None
 ) -> dict[str, Any]:
     """status: finished, interrupted or failed.  wall_seconds: of the whole run, hold-out included."""
-    prequential = runtime.loss.prequential.total()
     return {
         "status": status,
         **({} if error is None else {"error": str(error)}),
-        "ticks": learning.ticks,
-        "samples": runtime.samples,
-        "samples_seen_once": runtime.seen_once(),
-        "loss": prequential.get("loss"),
-        "prequential": prequential,
-        "holdout": runtime.loss.holdout.total() or None,
-        "ticks_per_second": learning.ticks / learning.seconds,
-        "samples_per_second": runtime.samples / learning.seconds,
-        "actors": 1,
-        "peak_memory_bytes": {"inline": peak_memory_bytes()},
+        "ticks": results.ticks,
+        "samples": results.samples,
+        "samples_seen_once": results.seen_once,
+        "loss": results.prequential.get("loss"),
+        "prequential": dict(results.prequential),
+        "holdout": dict(results.holdout) or None,
+        "ticks_per_second": results.ticks / results.seconds,
+        "samples_per_second": results.samples / results.seconds,
+        "actors": results.actors,
+        "peak_memory_bytes": dict(results.peak_memory_bytes),
         "restarts": 0,
         "wall_seconds": wall_seconds,
-        "layers": {name: cell.ledger.counts() for name, cell in runtime.cells.items()},
+        "layers": dict(results.layers),
+        **results.more,
         "versions": {
             "hamdist": version("hamdist"),
             "torch": torch.__version__,

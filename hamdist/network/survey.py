@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
 from hamdist.network.network import LossSpec, Network, check_owned
-from hamdist.physics.layers import Context, Layer
+from hamdist.physics.layers import Context, Join, Layer
 from hamdist.physics.randomness import derive_seed, seeded
 
 Shape = tuple[int, ...]
@@ -71,7 +71,7 @@ def examine(
 
     Raises NetworkError, as `survey`.
     """
-    signals = _signals(graph, name, outputs, layer)
+    signals = signals_into(graph, name, outputs, layer.pure.join)
     return _examine(graph.into(name), layer, signals, key, seed)
 
 
@@ -83,8 +83,8 @@ def check_losses(network: Network, facts: Mapping[str, Facts], targets: Tensor |
 
 def check_loss(node: str, spec: LossSpec, output: Tensor, targets: Tensor | None) -> None:
     """Raises NetworkError where a loss gives no number for an output like this and targets like these."""
-    if targets is None:
-        raise NetworkError(Problem("network.loss", f"{spec.name} needs targets, but the stream has none"))
+    check_targets(spec, targets)
+    assert targets is not None
     given = f"layer {spec.layer!r} gives {_describe(output)}, the targets are {_describe(targets)}"
     try:
         with warnings.catch_warnings():
@@ -97,6 +97,12 @@ def check_loss(node: str, spec: LossSpec, output: Tensor, targets: Tensor | None
         raise NetworkError(
             Problem("network.loss", f"{spec.name} must give one real number, but for {given} it does not")
         )
+
+
+def check_targets(spec: LossSpec, targets: Tensor | None) -> None:
+    """Raises NetworkError where a stream has no targets: a loss needs them."""
+    if targets is None:
+        raise NetworkError(Problem("network.loss", f"{spec.name} needs targets, but the stream has none"))
 
 
 def _remedy(output: Tensor, targets: Tensor) -> str:
@@ -117,11 +123,14 @@ def class_beyond(output: Tensor, targets: Tensor) -> int | None:
     return largest if largest >= output.shape[1] else None
 
 
-def _signals(graph: Graph, name: str, outputs: Mapping[str, Tensor], layer: Layer) -> tuple[Tensor, ...]:
-    """What reaches a layer on each in-edge; zeros of the right shape along feedback."""
+def signals_into(graph: Graph, name: str, outputs: Mapping[str, Tensor], join: Join) -> tuple[Tensor, ...]:
+    """What reaches a layer on each in-edge; zeros of the right shape along feedback.
+
+    Raises NetworkError where that shape cannot be known.
+    """
     known = [outputs[edge.source] for edge in graph.into(name) if not edge.feedback]
     return tuple(
-        _feedback_zeros(edge, known[0], layer.pure.join) if edge.feedback else outputs[edge.source]
+        _feedback_zeros(edge, known[0], join) if edge.feedback else outputs[edge.source]
         for edge in graph.into(name)
     )
 

@@ -2,22 +2,35 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from hamdist.errors import RunError
+
+Ticket = Future[Any]
 
 
 class Company(ABC):
     """Actors by number; the stream's is the last one. A call is to a method of a Worker or a StreamWorker."""
 
     @abstractmethod
-    def call(self, actor: int, method: str, *arguments: Any) -> Any:
-        """Begins a call; the ticket is for `answers`."""
+    def call(self, actor: int, method: str, *arguments: Any) -> Ticket:
+        """Begins a call, which the actor's own thread answers after those before it."""
 
     @abstractmethod
-    def answers(self, tickets: Sequence[Any], seconds: float) -> list[Any]:
+    def ask(self, actor: int, method: str) -> Ticket:
+        """Begins a call that is answered while the actor is at work: to `progress`, `stop` or `end`."""
+
+    def answers(self, tickets: Sequence[Ticket], seconds: float) -> list[Any]:
         """What the calls returned, in order. Raises what one of them raised; RunError after `seconds`."""
+        late = wait(tickets, seconds).not_done
+        if late:
+            raise RunError(f"{len(late)} of {len(tickets)} actors gave no answer for {seconds:g} s")
+        return [self.answer(ticket) for ticket in tickets]
+
+    def answer(self, ticket: Ticket) -> Any:
+        """What a call that is done returned; raises what it raised."""
+        return ticket.result()
 
     def all(self, actors: Iterable[int], method: str, *arguments: Any, seconds: float) -> list[Any]:
         """The same call to several actors at once."""
@@ -31,14 +44,13 @@ class Threads(Company):
         self.actors = list(actors)
         self._threads = [ThreadPoolExecutor(1, f"hamdist-{number}") for number in range(len(actors))]
 
-    def call(self, actor: int, method: str, *arguments: Any) -> Future[Any]:
+    def call(self, actor: int, method: str, *arguments: Any) -> Ticket:
         return self._threads[actor].submit(getattr(self.actors[actor], method), *arguments)
 
-    def answers(self, tickets: Sequence[Future[Any]], seconds: float) -> list[Any]:
-        try:
-            return [ticket.result(seconds) for ticket in tickets]
-        except TimeoutError:
-            raise RunError(f"an actor gave no answer for {seconds:g} s") from None
+    def ask(self, actor: int, method: str) -> Ticket:
+        ticket: Ticket = Future()
+        ticket.set_result(getattr(self.actors[actor], method)())
+        return ticket
 
     def close(self) -> None:
         """Stops every actor and ends its thread."""

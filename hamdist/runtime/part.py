@@ -117,7 +117,7 @@ class Part:
         for loss in self.losses.values():
             if loss.loss is not None and not torch.isfinite(loss.loss):
                 value = loss.loss.item()
-                raise DivergenceError(diagnosis(self.tick, value, extents(self.cells)))
+                raise DivergenceError(diagnosis(self.tick, value, extents(self.cells)), value)
 
 
 def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The plan of a program: what every layer and edge will cost, measured on the first batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,17 @@ from hamdist.runtime.plan_notes import notes_on
 from hamdist.runtime.program import Program, stash_depth
 
 
-def plan_of(program: Program) -> Plan:
-    """The plan of a program; nothing of the program moves."""
+class Place(NamedTuple):
+    """Where a layer will live: the number of its actor, and the device."""
+
+    actor: int
+    device: str
+
+
+def plan_of(program: Program, places: Mapping[str, Place] | None = None) -> Plan:
+    """The plan of a program; nothing of the program moves. places: by layer; None: all in this process."""
     return Plan(
-        layers=tuple(_layer_rows(program)),
+        layers=tuple(_layer_rows(program, places or {})),
         edges=tuple(_edge_rows(program)),
         notes=tuple(notes_on(program)),
         graph=program.graph,
@@ -66,9 +74,10 @@ def _described(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def _layer_rows(program: Program) -> Iterator[LayerRow]:
+def _layer_rows(program: Program, places: Mapping[str, Place]) -> Iterator[LayerRow]:
     arrival = arrivals(program.graph)
     for name, cell in program.cells.items():
+        place = places.get(name, Place(0, str(cell.facts.output.device)))
         facts, parameters = cell.facts, cell.layer.pure.parameters()
         shapes = tuple(tuple(signal.shape[1:]) for signal in facts.inputs)
         yield LayerRow(
@@ -81,8 +90,8 @@ def _layer_rows(program: Program) -> Iterator[LayerRow]:
             depth_delay=cell.depth,
             stash_bytes=_stash_bytes(cell),
             flops=operations(cell),
-            device=str(facts.output.device),
-            actor=0,
+            device=place.device,
+            actor=place.actor,
         )
 
 

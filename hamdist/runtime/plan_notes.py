@@ -1,9 +1,10 @@
 """What is worth knowing of a network before it runs, a line each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from hamdist.network.arrival import arrivals, feedback_lag, is_balanced, shortest_hold
 from hamdist.network.graph import Edge, Graph
+from hamdist.report.wording import listed
 from hamdist.runtime.program import Program
 
 
@@ -21,12 +22,6 @@ def notes_on(program: Program) -> Iterator[str]:
         f"units: stash, signals and flops are those of a batch of {rows} row{'s' * (rows != 1)}; flops are those of "
         "matrix products, convolutions and attention, forward and reverse"
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """ "a, b and c"; of many, the first three and how many more."""
-    shown = [*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else list(names)
-    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
 def _settling(program: Program) -> Iterator[str]:

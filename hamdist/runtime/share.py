@@ -34,6 +34,14 @@ class Spent:
     wait_seconds: float = 0.0
     send_seconds: float = 0.0
 
+    def shares(self) -> dict[str, float]:
+        """Of its time, the shares spent waiting and sending."""
+        whole = self.seconds or 1.0
+        return {
+            "wait_share": round(self.wait_seconds / whole, 4),
+            "send_share": round(self.send_seconds / whole, 4),
+        }
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -59,13 +67,14 @@ class Outcome:
 class StreamOutcome:
     """How the stream ended.
 
-    samples: how many entered.  ticks: those of learning, drain included.  error: what the stream raised; what had
-    entered before was learnt all the same.
+    samples: how many entered.  entered_ticks: in which they did.  ticks, seconds: of learning, drain included.
+    error: what the stream raised; what had entered before was learnt all the same.
     """
 
     samples: int
+    entered_ticks: int
     ticks: int
-    ended: bool
+    seconds: float
     error: Exception | None = None
     details: str = ""
     peak_memory_bytes: int = 0
@@ -73,9 +82,13 @@ class StreamOutcome:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an actor is.  samples, ended: of the stream, which has ended once nothing more enters to be learnt."""
+    """How far an actor is.
+
+    samples: that have entered, of the stream.  entered_ticks: in which they did, once nothing more enters to be learnt.
+    windows: of metrics, closed since the last time.
+    """
 
     ticks: int
     samples: int = 0
-    ended: bool = False
+    entered_ticks: int | None = None
     windows: tuple[Window, ...] = ()

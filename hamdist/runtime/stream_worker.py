@@ -6,6 +6,7 @@ tick. A stream that raises ends early: what had entered is learnt all the same.
 
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
@@ -21,7 +22,7 @@ from hamdist.runtime.links.contract import ClosedError, LinkError, Wiring
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.share import Progress, StreamOutcome
 
-Pairs = Iterator[tuple[Tensor, Tensor]]
+Pairs = Iterator[tuple[Tensor, Tensor | None]]
 Item = TypeVar("Item")
 GLANCE_SECONDS = 0.1  # between two looks at whether the end was asked for
 AHEAD = 2  # batches read before they are needed
@@ -42,16 +43,20 @@ class StreamWorker:
         self._asked = threading.Event()  # for the end
         self._stopped = False
         self._wiring: Wiring | None = None
-        self._learnt_ticks = 0
+        self._feed = Feed(1, 1)
+        self._ended = False  # nothing more enters to be learnt
+        self._entered_ticks = 0  # until then
+        self._learnt: tuple[int, float] | None = None  # ticks and seconds, drain included
+        self._first: tuple[Tensor, Tensor | None] | None = None
 
-    def first_batch(self) -> tuple[Tensor, Tensor]:
+    def first_batch(self) -> tuple[Tensor, Tensor | None]:
         """Opens the stream; the batch is presented later, like all others. Raises UserError."""
         batches, self._holdout = self._open_batches()
         self._batches = Ahead(batches, AHEAD)
-        self._first = self._batches.get(self._asked)
-        if self._first is None:
+        self._first = first = self._batches.get(self._asked)
+        if first is None:
             raise StreamError("the run was ended before the first sample came")
-        return self._first
+        return first
 
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """As a worker's; the stream calls its neighbours, so nobody looks for it."""
@@ -72,9 +77,9 @@ class StreamWorker:
 
     def run(self) -> StreamOutcome:
         """From the first batch to the final tick; whatever goes wrong is in the outcome."""
+        self._started = time.perf_counter()
         try:
             failure = self._learn()
-            self._learnt_ticks = self._feed.tick
             if failure is None:
                 self._test()
             self._close()
@@ -90,6 +95,7 @@ class StreamWorker:
         failure = None
         try:
             for inputs, targets in self._unasked():
+                assert targets is not None, "checked with the first batch, and by the stream since"
                 self._say(self._feed.present(inputs, targets))
         except LinkError:
             raise
@@ -98,15 +104,14 @@ class StreamWorker:
         except Exception as error:
             message = f"the stream failed after {self._feed.samples} samples: {error!r}"
             failure = StreamError(message), traceback.format_exc()
-        self._ended = True
+        self._entered_ticks, self._ended = self._feed.tick, True
         self._say(self._feed.silence(self._layout.outline.drain))
+        self._learnt = self._feed.tick, time.perf_counter() - self._started
         return failure
-
-    _ended = False
 
     def _unasked(self) -> Pairs:
         """The batches, the first one again, until the user asks for the end."""
-        batch: tuple[Tensor, Tensor] | None = self._first
+        batch = self._first
         while batch is not None:
             yield batch
             batch = None if self._asked.is_set() else self._batches.get(self._asked)
@@ -115,6 +120,7 @@ class StreamWorker:
         holdout = self._holdout()
         if holdout is not None:
             for inputs, targets in holdout:
+                assert targets is not None, "as those to learn from"
                 self._say(self._feed.present(inputs, targets, learn=False))
             self._say(self._feed.silence(self._layout.outline.flush))
 
@@ -139,14 +145,22 @@ class StreamWorker:
         return RunError(f"{self.name} failed at tick {self._feed.tick}: {error!r}")
 
     def _outcome(self, error: Exception | None = None, details: str = "") -> StreamOutcome:
-        ticks = self._learnt_ticks or self._feed.tick
-        return StreamOutcome(self._feed.samples, ticks, self._ended, error, details, peak_memory_bytes())
+        ticks, seconds = self._learnt or (self._feed.tick, time.perf_counter() - self._started)
+        return StreamOutcome(
+            self._feed.samples,
+            self._entered_ticks if self._ended else self._feed.tick,
+            ticks,
+            seconds,
+            error,
+            details,
+            peak_memory_bytes(),
+        )
 
     # From any thread
 
     def progress(self) -> Progress:
         """How far it is."""
-        return Progress(self._feed.tick, self._feed.samples, self._ended)
+        return Progress(self._feed.tick, self._feed.samples, self._entered_ticks if self._ended else None)
 
     def end(self) -> None:
         """No more batches; what has entered is learnt, and the run ends in order."""

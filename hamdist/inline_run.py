@@ -1,0 +1,185 @@
+"""A run in one process: it presents batch after batch, drains, tests on the hold-out, and writes what came of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+
+from hamdist.assembly import (
+    dtype_of,
+    learning_of,
+    locality_of,
+    network_keys,
+    network_of,
+    stream_keys,
+    stream_of,
+)
+from hamdist.config.schema import RunConfig
+from hamdist.errors import StreamError, UserError
+from hamdist.interruption import interruptible
+from hamdist.network.locality import apply_locality
+from hamdist.record import OnProgress, Record
+from hamdist.run_directory import RunDirectory
+from hamdist.runtime.devices import local_device
+from hamdist.runtime.inline import InlineRuntime
+from hamdist.runtime.memory import peak_memory_bytes
+from hamdist.runtime.program import Program, program
+from hamdist.streams import Batch, Stream
+from hamdist.summary import Results, summarise
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs, checked: batches start with the first one, which was read to learn the shapes.
+
+    inputs: those of the first batch.
+    """
+
+    config: RunConfig
+    stream: Stream
+    batches: Iterator[Batch]
+    inputs: torch.Tensor
+    program: Program
+
+
+def run_inline(
+    config: RunConfig, open_directory: Callable[[], RunDirectory], on_progress: OnProgress | None
+) -> dict[str, Any]:
+    """Runs a config in this process and returns the summary; the directory is opened when all is checked."""
+    with _threads(config.placement.threads):
+        return InlineRun(prepare(config), open_directory(), on_progress).run()
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Opens the stream, reads its first batch and builds the program for it."""
+    device = local_device(config.placement.device)
+    with network_keys():
+        network = network_of(config.network, config.seed)
+    locality = locality_of(config.locality, network.names, config.stream.hold)
+    with network_keys("network.edges"):
+        apply_locality(network.graph, locality)
+    stream = stream_of(config.stream, config.seed, dtype_of(config.network))
+    batches = iter(stream)
+    with stream_keys():
+        first = next(batches)
+    learning, dtype = learning_of(config.learning), dtype_of(config.network)
+    with network_keys():
+        built = program(network, locality, learning, on(device, first), config.seed, dtype)
+    return Prepared(config, stream, chain([first], batches), first.inputs, built)
+
+
+def on(device: torch.device, batch: Batch) -> Batch:
+    """The batch on a device."""
+    return Batch(batch.inputs.to(device), None if batch.targets is None else batch.targets.to(device))
+
+
+class InlineRun:
+    """One run under way."""
+
+    def __init__(self, prepared: Prepared, directory: RunDirectory, on_progress: OnProgress | None) -> None:
+        self.prepared = prepared
+        self.runtime = InlineRuntime(prepared.program)
+        self.record = Record(directory, on_progress, prepared.stream.samples)
+        self._learnt: tuple[int, float] | None = None  # ticks and seconds
+        self._next_metrics = prepared.config.metrics_every
+
+    def run(self) -> dict[str, Any]:
+        """To the end of the stream; whatever happens, what was learnt until then is in the run directory."""
+        try:
+            status = self._learn()
+            self._test()
+        except Exception as error:
+            self._finish("failed", error)
+            raise
+        except KeyboardInterrupt:
+            self._finish("interrupted")
+            raise
+        return self._finish(status)
+
+    def _learn(self) -> str:
+        """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
+        with interruptible() as interruption:
+            try:
+                for batch in interruption.until_asked(self._batches()):
+                    for _ in self.runtime.present(*self._placed(batch)):
+                        pass
+                    self._report()
+            except StreamError:
+                self._drain()
+                raise
+            self._drain()
+        return "interrupted" if interruption.asked else "finished"
+
+    def _batches(self) -> Iterator[Batch]:
+        """The stream's batches; what the user's own code raises in making them becomes a StreamError."""
+        try:
+            yield from self.prepared.batches
+        except UserError:
+            raise
+        except Exception as error:
+            raise StreamError(f"the stream failed after {self.runtime.samples} samples: {error!r}") from error
+
+    def _drain(self) -> None:
+        for _ in self.runtime.drain():
+            pass
+        self._learnt = self.runtime.tick, self.record.elapsed
+        self._write_metrics()
+
+    def _test(self) -> None:
+        holdout = self.prepared.stream.holdout()
+        if holdout is not None:
+            for _ in self.runtime.evaluate(self._placed(batch) for batch in holdout):
+                pass
+
+    def _placed(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        placed = on(self.prepared.program.targets.device, batch)
+        assert placed.targets is not None, "checked with the first batch, and by the stream since"
+        return placed.inputs, placed.targets
+
+    def _report(self) -> None:
+        runtime = self.runtime
+        if runtime.samples >= self._next_metrics:
+            self._write_metrics()
+        self.record.snapshot(runtime.tick, runtime.samples, runtime.loss.prequential.total)
+
+    def _write_metrics(self) -> None:
+        """A line of metrics.jsonl with the means since the last one."""
+        every, runtime = self.prepared.config.metrics_every, self.runtime
+        self._next_metrics = (runtime.samples // every + 1) * every
+        window = runtime.loss.prequential.window()
+        if window:
+            self.record.line(runtime.samples, runtime.loss.prequential.rows, runtime.tick, window)
+
+    def _finish(self, status: str, error: Exception | None = None) -> dict[str, Any]:
+        self._write_metrics()
+        summary = summarise(self._results(), status, self.record.elapsed, error)
+        self.record.directory.finish(summary, self.runtime.tensors().items())
+        return {**summary, "directory": str(self.record.directory.path)}
+
+    def _results(self) -> Results:
+        runtime = self.runtime
+        ticks, seconds = self._learnt or (runtime.tick, self.record.elapsed)
+        return Results(
+            ticks=ticks,
+            seconds=seconds,
+            samples=runtime.samples,
+            seen_once=runtime.seen_once(),
+            prequential=runtime.loss.prequential.total(),
+            holdout=runtime.loss.holdout.total(),
+            layers={name: cell.ledger.counts() for name, cell in runtime.cells.items()},
+            peak_memory_bytes={"inline": peak_memory_bytes()},
+        )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch uses so many threads within an operation; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,62 @@
+"""The shell that Ray runs around a worker, or around the stream: it makes them, and passes calls on.
+
+`do` belongs to the actor's own thread; `ask` to another one, so that an actor at work can be asked and stopped.
+"""
+
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from hamdist.errors import Problem, UserError
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where an actor lives."""
+
+    node: str
+    host: str
+    pid: int
+    device: str = "cpu"
+
+
+class LayerActor:
+    """One actor of a run. What it hosts is made by `make`, so that nothing of the user's runs in its constructor.
+
+    PyTorch takes seconds to load; with the constructor, all actors load it at once.
+    """
+
+    def __init__(self) -> None:
+        import_module("hamdist.runtime.worker")
+        self._hosted: Any = None
+
+    def make(self, pickled: bytes, name: str) -> Whereabouts:
+        """pickled: a function that makes what this actor hosts. Raises UserError naming the node."""
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        host = ray.util.get_node_ip_address()
+        try:
+            make: Callable[[], Any] = pickle.loads(pickled)
+            self._hosted = make()
+        except UserError as error:
+            where = f" ({name}, on node {host})"
+            error.restate(*(Problem(p.key, p.message + where) for p in error.problems))
+            raise
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"{name} cannot be made on node {host}: {error!r}; the code of your layers must be in the "
+                "folder that the run was started from, or installed on every node"
+            ) from error
+        return Whereabouts(node, host, os.getpid(), str(getattr(self._hosted, "device", "cpu")))
+
+    def do(self, method: str, *arguments: Any) -> Any:
+        """A call to what it hosts."""
+        return getattr(self._hosted, method)(*arguments)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """The same from the other thread: `progress`, `stop`, `end`."""
+        return None if self._hosted is None else getattr(self._hosted, method)(*arguments)

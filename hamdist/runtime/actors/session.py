@@ -1,0 +1,135 @@
+"""A Ray to run on: a local one, started and stopped here, or a cluster that is joined. Ray is imported here first."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hamdist
+from hamdist.errors import ConfigError, Problem
+
+LOCAL, AUTO = "local", "auto"
+ADDRESS, AUTH_MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
+NOT_SHIPPED = (".git/", ".venv/", "venv/", "site-packages/", "runs/", "node_modules/", "__pycache__/")
+SHIPPED = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster: its address, what it has in all, and its labels."""
+
+    id: str
+    host: str
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def this_machine() -> Node:
+    """What a local Ray would have."""
+    has = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    return Node("", "this machine", {name: amount for name, amount in has.items() if amount})
+
+
+@dataclass(frozen=True)
+class Session:
+    """A Ray that is connected.  local: it was started here, on this machine alone."""
+
+    local: bool
+
+    def nodes(self) -> list[Node]:
+        """The nodes alive."""
+        import ray
+
+        return [
+            Node(node["NodeID"], node["NodeManagerAddress"], node["Resources"], node.get("Labels", {}))
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+
+    def own_node(self) -> str:
+        """The id of the node that this process is on."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
+
+
+@contextmanager
+def ray_session(address: str = AUTO, quiet: bool = True) -> Iterator[Session]:
+    """Within it Ray is connected; a Ray that was connected before is used, and left as it is.
+
+    address: as placement.address. Raises ConfigError where the cluster cannot be joined.
+    """
+    prepare_environment()
+    import ray
+
+    if ray.is_initialized():
+        yield Session(local=False)
+        return
+    joined = cluster_address(address)
+    if joined is None:
+        _start(quiet)
+    else:
+        _join(joined, quiet)
+    try:
+        yield Session(local=joined is None)
+    finally:
+        ray.shutdown()
+
+
+def prepare_environment() -> None:
+    """What Ray reads when it is imported: connections need the token, unless the user has said otherwise."""
+    os.environ.setdefault(AUTH_MODE, "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def cluster_address(address: str) -> str | None:
+    """The cluster to join; None: a local Ray is to be started."""
+    if address == AUTO:
+        return os.environ.get(ADDRESS) or None
+    return None if address == LOCAL else address
+
+
+def _start(quiet: bool) -> None:
+    import ray
+
+    ray.init(LOCAL, include_dashboard=False, **_logging(quiet))
+
+
+def _join(address: str, quiet: bool) -> None:
+    import ray
+
+    try:
+        ray.init(address, runtime_env=working_code(), **_logging(quiet))
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise ConfigError(Problem("placement.address", _cannot_join(address, error))) from error
+
+
+def _cannot_join(address: str, error: Exception) -> str:
+    first = (str(error) or type(error).__name__).strip().splitlines()[0]
+    remedy = "is it running, and is this machine one of its nodes (ray start --address=…)?"
+    if "ersion" in first:
+        remedy = "install the same versions of Ray and Python here and on the cluster"
+    elif "auth" in str(error).lower() or "token" in str(error).lower():
+        remedy = (
+            f"the cluster and hamdist must agree on {AUTH_MODE} (token here unless set) and on the token: "
+            "set RAY_AUTH_TOKEN_PATH to the cluster's"
+        )
+    return f"the cluster at {address} cannot be joined: {' '.join(str(error).split())[:400]}; {remedy}"
+
+
+def working_code() -> dict[str, Any]:
+    """The runtime environment of a cluster's workers: hamdist as it is here, and the Python of the current folder."""
+    return {
+        "py_modules": [str(Path(hamdist.__file__).parent)],
+        "working_dir": str(Path.cwd()),
+        "excludes": ["*", "!*/", *(f"!{pattern}" for pattern in SHIPPED), *NOT_SHIPPED],
+    }
+
+
+def _logging(quiet: bool) -> dict[str, Any]:
+    return {"logging_level": "warning" if quiet else "info", "log_to_driver": True}

@@ -1,0 +1,205 @@
+"""From a config to actors that stand ready: Ray, the actors with their layers, the stream, the links between them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from hamdist.assembly import (
+    dtype_of,
+    learning_of,
+    locality_of,
+    network_keys,
+    network_of,
+    placement_of,
+    stream_worker_of,
+)
+from hamdist.config.schema import RunConfig
+from hamdist.network.network import Network
+from hamdist.network.placement import Placement
+from hamdist.network.survey import check_targets
+from hamdist.report.wording import listed
+from hamdist.runtime.actors.bundles import Bundle, bundles_of, device_count
+from hamdist.runtime.actors.session import Node, Session, cluster_address, ray_session, this_machine
+from hamdist.runtime.actors.troupe import STARTED_SECONDS, Troupe, troupe_of
+from hamdist.runtime.actors.wirings import wirings_of
+from hamdist.runtime.cost import layer_costs
+from hamdist.runtime.ends import Layout, hosts_of
+from hamdist.runtime.links.contract import Patience
+from hamdist.runtime.outline import Outline, outline_of
+from hamdist.runtime.plan import Place
+from hamdist.runtime.rehearsal import layout_of, survey_actors, wire
+from hamdist.runtime.share import Share
+from hamdist.runtime.worker import Worker
+
+STREAM = "the stream"
+LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is to be run, before anything has been started or built."""
+
+    config: RunConfig
+    network: Network
+    outline: Outline
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the layers."""
+        return self.network.names
+
+    def placement(self, devices: int, costs: dict[str, float] | None = None) -> Placement:
+        return placement_of(self.config.placement, self.names, devices, costs)
+
+    def placed(self, devices: int, inputs: Tensor) -> Placement:
+        """Layers packed by their cost for inputs like these, where the config leaves that open."""
+        rough = self.placement(devices)
+        if not isinstance(self.config.placement.actors, str | int) or len(rough.actors) in (
+            1,
+            len(self.names),
+        ):
+            return rough
+        with network_keys():
+            return self.placement(devices, layer_costs(self.outline, self.network.layers, inputs))
+
+
+@dataclass
+class Laps:
+    """Where the time of a start went: seconds by part, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=perf_counter)
+
+    def lap(self, part: str) -> None:
+        now = perf_counter()
+        self.seconds[part] = round(now - self._since, 3)
+        self._since = now
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Actors that stand ready to run."""
+
+    script: Script
+    troupe: Troupe
+    layout: Layout
+    placement: Placement
+    laps: Laps
+
+    @property
+    def bearer(self) -> int:
+        """The actor that hosts the first loss."""
+        return self.layout.hosts[next(iter(self.script.outline.losses))]
+
+
+def script_of(config: RunConfig) -> Script:
+    """Raises NetworkError for what is wrong with the network as a whole; its layers are built elsewhere."""
+    with network_keys():
+        network = network_of(config.network, config.seed)
+    locality = locality_of(config.locality, network.names, config.stream.hold)
+    with network_keys("network.edges"):
+        outline = outline_of(
+            network, locality, learning_of(config.learning), config.seed, dtype_of(config.network)
+        )
+    return Script(config, network, outline)
+
+
+@contextmanager
+def staged(script: Script) -> Iterator[Stage]:
+    """Within it the actors stand ready; afterwards nothing of them is left. Raises UserError, RunError."""
+    laps = Laps()
+    config = script.config
+    with ray_session(config.placement.address) as session:
+        laps.lap("ray")
+        nodes = session.nodes()
+        devices = device_count(nodes, config.placement.device, config.placement.threads)
+        bundles = _bundles(script, session, nodes, devices)
+        names = [f"actor {number}" for number in range(len(bundles) - 1)]
+        here = config.stream.source in LIVES_HERE
+        with troupe_of(bundles[:-1] if here else bundles, [*names, STREAM]) as troupe:
+            yield _ready(script, troupe, devices, here, laps)
+
+
+def _bundles(script: Script, session: Session, nodes: Sequence[Node], devices: int) -> list[Bundle]:
+    placement = script.config.placement
+    (own,) = [node for node in nodes if node.id == session.own_node()]
+    return bundles_of(script.placement(devices), nodes, placement.device, placement.threads, own.host)
+
+
+def _ready(script: Script, troupe: Troupe, devices: int, here: bool, laps: Laps) -> Stage:
+    """The stream first, whose first batch tells the shapes; then the layers, everywhere at once; then the links."""
+    config, outline = script.config, script.outline
+    make_stream = partial(stream_worker_of, config.stream, config.seed, outline.dtype, STREAM)
+    stream = len(troupe.names) - 1
+    stream_place = (
+        troupe.host_here(make_stream()) if here else troupe.made([troupe.begin(stream, make_stream)])[0]
+    )
+    (first,) = troupe.all([stream], "first_batch", seconds=config.placement.progress_seconds)
+    laps.lap("stream")
+    check_targets(next(iter(outline.losses.values())), first[1])
+    placement = script.placed(devices, first[0])
+    troupe.names = (*map(_named, range(stream), placement.actors), STREAM)
+    shares = _shares(script, placement, troupe.names)
+    places = troupe.made([troupe.begin(share.actor, partial(Worker, share)) for share in shares])
+    troupe.places = [*places, stream_place]
+    laps.lap("layers")
+    hosts = hosts_of(outline, placement.actors)
+    with network_keys():
+        outputs = survey_actors(troupe, outline, hosts, first, STARTED_SECONDS)
+    laps.lap("shapes")
+    layout = layout_of(
+        outline, hosts, troupe.names, [torch.device(p.device) for p in troupe.places], outputs, first
+    )
+    patience = Patience(config.placement.heartbeat_seconds, config.placement.progress_seconds)
+    wirings = wirings_of(layout, troupe.places, config.placement.link, patience, config.placement.ports)
+    wire(troupe, layout, wirings, STARTED_SECONDS)
+    laps.lap("links")
+    return Stage(script, troupe, layout, placement, laps)
+
+
+def planned_places(config: RunConfig, inputs: Tensor) -> dict[str, Place]:
+    """Where every layer would live: on this machine, or on the nodes of the cluster that would be joined.
+
+    Raises ConfigError for what the nodes lack, NetworkError for a placement that does not fit the network.
+    """
+    script, placement = script_of(config), config.placement
+    if cluster_address(placement.address) is None:
+        nodes = [this_machine()]
+    else:
+        with ray_session(placement.address) as session:
+            nodes = session.nodes()
+    devices = device_count(nodes, placement.device, placement.threads)
+    placed = script.placed(devices, inputs)
+    bundles = bundles_of(placed, nodes, placement.device, placement.threads, nodes[0].host)
+    return {
+        name: Place(number, placed.requests[number].device or bundles[number].device(placement.device))
+        for number, layers in enumerate(placed.actors)
+        for name in layers
+    }
+
+
+def _named(number: int, layers: Sequence[str]) -> str:
+    """ "actor 1 (block2, block3 and 3 more)"."""
+    return f"actor {number} ({listed(layers)})"
+
+
+def _shares(script: Script, placement: Placement, names: Sequence[str]) -> list[Share]:
+    config = script.config
+    specs = {spec.name: spec for spec in script.network.layers}
+    return [
+        Share(
+            actor=number,
+            name=names[number],
+            outline=script.outline,
+            layers=tuple(specs[name] for name in layers),
+            device=placement.requests[number].device or config.placement.device,
+            threads=config.placement.threads,
+            metrics_every=config.metrics_every,
+        )
+        for number, layers in enumerate(placement.actors)
+    ]
