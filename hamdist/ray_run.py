@@ -4,7 +4,7 @@ Nothing of a tick passes through here. The driver asks for news about once a sec
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from hamdist.run_directory import RunDirectory
 from hamdist.runtime.actors.troupe import STARTED_SECONDS
 from hamdist.runtime.actors.watch import Ending, Watch
 from hamdist.runtime.divergence import check_finite
-from hamdist.runtime.share import Outcome
+from hamdist.runtime.share import Outcome, Spent
 from hamdist.stage import Stage, script_of, staged
 from hamdist.summary import Results, summarise
 
@@ -122,16 +122,10 @@ class RayRun:
     def _places(self, told: list[Outcome]) -> list[dict[str, Any]]:
         """Where every actor was, and where its time went."""
         spent = {outcome.actor: outcome.spent for outcome in told}
-        stage = self.stage
+        actors = zip(self.stage.placement.actors, self.stage.troupe.places, strict=False)
         return [
-            {
-                "actor": number,
-                "layers": list(layers),
-                "host": stage.troupe.places[number].host,
-                "device": stage.troupe.places[number].device,
-                **({} if number not in spent else spent[number].shares()),
-            }
-            for number, layers in enumerate(stage.placement.actors)
+            {"actor": number, "layers": list(layers), **asdict(place), **spent.get(number, Spent()).shares()}
+            for number, (layers, place) in enumerate(actors)
         ]
 
 

@@ -5,7 +5,8 @@
 
 import os
 import pickle
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -33,10 +34,13 @@ class LayerActor:
         import_module("hamdist.runtime.worker")
         self._hosted: Any = None
 
-    def make(self, pickled: bytes, name: str) -> Whereabouts:
-        """pickled: a function that makes what this actor hosts. Raises UserError naming the node."""
+    def make(self, pickled: bytes, name: str, search: Sequence[str]) -> Whereabouts:
+        """pickled: a function that makes what this actor hosts.  search: folders in which to look for modules, after
+        Python's own. Raises UserError naming the node.
+        """
         import ray
 
+        sys.path += [folder for folder in search if folder not in sys.path]
         node = ray.get_runtime_context().get_node_id()
         host = ray.util.get_node_ip_address()
         try:

@@ -1,6 +1,7 @@
 """A Ray to run on: a local one, started and stopped here, or a cluster that is joined. Ray is imported here first."""
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from hamdist.errors import ConfigError, Problem
 
 LOCAL, AUTO = "local", "auto"
 ADDRESS, AUTH_MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
-NOT_SHIPPED = (".git/", ".venv/", "venv/", "site-packages/", "runs/", "node_modules/", "__pycache__/")
+NOT_KNOCK_SECONDS = 5.0
+SHIPPED = (".git/", ".venv/", "venv/", "site-packages/", "runs/", "node_modules/", "__pycache__/")
+KNOCK_SECONDS = 5.0
 SHIPPED = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
 
 
@@ -104,9 +107,17 @@ def _join(address: str, quiet: bool) -> None:
     import ray
 
     try:
+        _knock(address)
         ray.init(address, runtime_env=working_code(), **_logging(quiet))
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(Problem("placement.address", _cannot_join(address, error))) from error
+
+
+def _knock(address: str) -> None:
+    """Raises OSError at once where nobody listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def _cannot_join(address: str, error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
@@ -35,8 +36,8 @@ class Troupe(Company):
         """An actor makes what it hosts; the answer is its Whereabouts."""
         from ray import cloudpickle
 
-        pickled = cloudpickle.dumps(make)
-        return self._actors[actor].make.remote(pickled, self.names[actor]).future()
+        search = [os.path.abspath(folder) for folder in sys.path]
+        return self._actors[actor].make.remote(cloudpickle.dumps(make), self.names[actor], search).future()
 
     def made(self, tickets: Sequence[Ticket]) -> list[Whereabouts]:
         """Where the actors are that have begun. Raises a UserError with the problems of all of them, or RunError."""

@@ -1,0 +1,37 @@
+"""Layers that a config names by path, for tests over Ray: they tell where they were built, or come to harm there."""
+
+import os
+import signal
+from pathlib import Path
+
+from torch import Tensor, nn
+
+
+class Marked(nn.Linear):
+    """Leaves a file named by its process in a folder when it is built."""
+
+    def __init__(self, folder: str, name: str, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        Path(folder, f"{name}.{os.getpid()}").touch()
+
+
+class Refuses(nn.Module):
+    """Cannot be built."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        raise ValueError("not in this house")
+
+
+class Mortal(nn.Linear):
+    """Sends its own process a signal at its n-th evaluation; the survey before a run takes four."""
+
+    def __init__(self, sent: str, at: int, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.sent, self.left = signal.Signals[sent], at
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.sent)
+        return super().forward(x)
