@@ -44,7 +44,9 @@ def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype) -> Stream:
         return open_stream(**settings, seed=seed, dtype=dtype)
 
 
-def stream_worker_of(config: StreamConfig, seed: int, dtype: torch.dtype, name: str) -> StreamWorker:
+def stream_worker_of(
+    config: StreamConfig, seed: int, dtype: torch.dtype, name: str, idle_seconds: float
+) -> StreamWorker:
     """What says the stream's batches to a run's actors; it opens the stream where it lives."""
 
     def opened() -> tuple[Iterator[Batch], Callable[[], Iterator[Batch] | None]]:
@@ -53,7 +55,7 @@ def stream_worker_of(config: StreamConfig, seed: int, dtype: torch.dtype, name: 
             batches = iter(stream)
             return chain([next(batches)], batches), stream.holdout
 
-    return StreamWorker(name, opened)
+    return StreamWorker(name, opened, idle_seconds)
 
 
 @contextmanager

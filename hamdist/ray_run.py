@@ -67,7 +67,7 @@ class RayRun:
                 watch.end()
             bearer, stream = watch.progress()
             entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
-            self._lines.add(bearer.windows, entered)
+            self._lines.add(bearer.windows, entered, stream.samples)
             self.record.snapshot(bearer.ticks, stream.samples, dict)
 
     def _judged(self, ending: Ending) -> Ending:
@@ -84,7 +84,7 @@ class RayRun:
 
     def _finish(self, status: str, ending: Ending) -> dict[str, Any]:
         results = self._results(ending)
-        self._lines.add(ending.windows, ending.stream.entered_ticks if ending.stream else 0)
+        self._lines.add(ending.windows, ending.stream.entered_ticks if ending.stream else 0, results.samples)
         self._lines.close(results.samples, results.ticks)
         summary = summarise(results, status, self.record.elapsed, ending.error)
         self.record.directory.finish(summary, self._weights(ending))

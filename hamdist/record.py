@@ -55,12 +55,12 @@ class WindowRecord:
         self._record, self._batch, self._hold = record, batch, hold
         self._waiting: deque[Window] = deque()
 
-    def add(self, windows: Iterable[Window], entered_ticks: int) -> None:
-        """entered_ticks: in which samples entered, as far as is known."""
+    def add(self, windows: Iterable[Window], entered_ticks: int, entered: int) -> None:
+        """entered_ticks: in which samples entered, and how many did, as far as is known."""
         self._waiting.extend(windows)
         while self._waiting and self._waiting[0].ticks <= entered_ticks:
             window = self._waiting.popleft()
-            samples = window.ticks // self._hold * self._batch
+            samples = min(window.ticks // self._hold * self._batch, entered)
             self._record.line(samples, window.predicted, window.ticks, window.cut.means())
 
     def close(self, samples: int, ticks: int) -> None:

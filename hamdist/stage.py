@@ -1,6 +1,7 @@
 """From a config to actors that stand ready: Ray, the actors with their layers, the stream, the links between them."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,15 +20,17 @@ from hamdist.assembly import (
     stream_worker_of,
 )
 from hamdist.config.schema import RunConfig
+from hamdist.errors import RunError
 from hamdist.network.network import Network
 from hamdist.network.placement import Placement
 from hamdist.network.survey import check_targets
 from hamdist.report.wording import listed
 from hamdist.runtime.actors.bundles import Bundle, bundles_of, device_count
+from hamdist.runtime.actors.layer_actor import Whereabouts
 from hamdist.runtime.actors.session import Node, Session, cluster_address, ray_session, this_machine
 from hamdist.runtime.actors.troupe import STARTED_SECONDS, Troupe, troupe_of
 from hamdist.runtime.actors.wirings import wirings_of
-from hamdist.runtime.cost import layer_costs
+from hamdist.runtime.cost import layer_costs, warm_up
 from hamdist.runtime.ends import Layout, hosts_of
 from hamdist.runtime.links.contract import Patience
 from hamdist.runtime.outline import Outline, outline_of
@@ -56,14 +59,15 @@ class Script:
     def placement(self, devices: int, costs: dict[str, float] | None = None) -> Placement:
         return placement_of(self.config.placement, self.names, devices, costs)
 
+    def needs_costs(self, devices: int) -> bool:
+        """Whether the config leaves open which layers share an actor."""
+        count = len(self.placement(devices).actors)
+        return isinstance(self.config.placement.actors, str | int) and 1 < count < len(self.names)
+
     def placed(self, devices: int, inputs: Tensor) -> Placement:
-        """Layers packed by their cost for inputs like these, where the config leaves that open."""
-        rough = self.placement(devices)
-        if not isinstance(self.config.placement.actors, str | int) or len(rough.actors) in (
-            1,
-            len(self.names),
-        ):
-            return rough
+        """Layers packed by their cost for inputs like these, where that is open."""
+        if not self.needs_costs(devices):
+            return self.placement(devices)
         with network_keys():
             return self.placement(devices, layer_costs(self.outline, self.network.layers, inputs))
 
@@ -133,33 +137,61 @@ def _bundles(script: Script, session: Session, nodes: Sequence[Node], devices: i
 
 def _ready(script: Script, troupe: Troupe, devices: int, here: bool, laps: Laps) -> Stage:
     """The stream first, whose first batch tells the shapes; then the layers, everywhere at once; then the links."""
-    config, outline = script.config, script.outline
-    make_stream = partial(stream_worker_of, config.stream, config.seed, outline.dtype, STREAM)
-    stream = len(troupe.names) - 1
-    stream_place = (
-        troupe.host_here(make_stream()) if here else troupe.made([troupe.begin(stream, make_stream)])[0]
-    )
-    (first,) = troupe.all([stream], "first_batch", seconds=config.placement.progress_seconds)
+    stream_place, first = _opened(script, troupe, devices, here)
     laps.lap("stream")
-    check_targets(next(iter(outline.losses.values())), first[1])
     placement = script.placed(devices, first[0])
-    troupe.names = (*map(_named, range(stream), placement.actors), STREAM)
+    troupe.names = (*map(_named, range(len(placement.actors)), placement.actors), STREAM)
     shares = _shares(script, placement, troupe.names)
     places = troupe.made([troupe.begin(share.actor, partial(Worker, share)) for share in shares])
     troupe.places = [*places, stream_place]
     laps.lap("layers")
-    hosts = hosts_of(outline, placement.actors)
-    with network_keys():
-        outputs = survey_actors(troupe, outline, hosts, first, STARTED_SECONDS)
+    layout = _surveyed(script, troupe, placement, first)
     laps.lap("shapes")
-    layout = layout_of(
-        outline, hosts, troupe.names, [torch.device(p.device) for p in troupe.places], outputs, first
+    config = script.config.placement
+    patience = Patience(config.heartbeat_seconds, config.progress_seconds)
+    wire(
+        troupe,
+        layout,
+        wirings_of(layout, troupe.places, config.link, patience, config.ports),
+        STARTED_SECONDS,
     )
-    patience = Patience(config.placement.heartbeat_seconds, config.placement.progress_seconds)
-    wirings = wirings_of(layout, troupe.places, config.placement.link, patience, config.placement.ports)
-    wire(troupe, layout, wirings, STARTED_SECONDS)
     laps.lap("links")
     return Stage(script, troupe, layout, placement, laps)
+
+
+def _opened(
+    script: Script, troupe: Troupe, devices: int, here: bool
+) -> tuple[Whereabouts, tuple[Tensor, Tensor]]:
+    """Where the stream lives, and its first batch. Raises what is wrong with the stream."""
+    config, stream = script.config, len(troupe.names) - 1
+    idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
+    make_stream = partial(
+        stream_worker_of, config.stream, config.seed, script.outline.dtype, STREAM, idle_seconds
+    )
+    if here:
+        place = troupe.host_here(make_stream())
+    else:
+        beginning = troupe.begin(stream, make_stream)
+        if script.needs_costs(devices):
+            warm_up()
+        (place,) = troupe.made([beginning])
+    opening, seconds = troupe.call(stream, "first_batch"), config.placement.progress_seconds
+    if wait([opening], seconds).not_done:
+        raise RunError(
+            f"the stream gave no first batch for {seconds:g} s; where that is no mistake, raise "
+            "placement.progress_seconds"
+        )
+    inputs, targets = troupe.answer(opening)
+    check_targets(next(iter(script.outline.losses.values())), targets)
+    return place, (inputs, targets)
+
+
+def _surveyed(script: Script, troupe: Troupe, placement: Placement, first: tuple[Tensor, Tensor]) -> Layout:
+    hosts = hosts_of(script.outline, placement.actors)
+    with network_keys():
+        outputs = survey_actors(troupe, script.outline, hosts, first, STARTED_SECONDS)
+    devices = [torch.device(place.device) for place in troupe.places]
+    return layout_of(script.outline, hosts, troupe.names, devices, outputs, first)
 
 
 def planned_places(config: RunConfig, inputs: Tensor) -> dict[str, Place]:

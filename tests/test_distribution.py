@@ -204,3 +204,23 @@ def test_what_cannot_run_is_refused_as_in_one_process():
             batches(2),
             TWO,
         )
+
+
+def test_a_stream_that_falls_silent_is_not_taken_for_lost():
+    """It says so, tick by tick, while it waits; what was under way is learnt, and nothing is lost or learnt twice."""
+    quiet = threading.Event()
+
+    def halting():
+        yield from batches(4, last=5)
+        quiet.wait(30)
+        yield from batches(4, last=5)
+
+    with ensemble(BUILDERS, halting(), TWO) as actors:
+        actors.stream._idle_seconds = 0.0
+        runs = [actors.company.call(number, "run") for number in range(3)]
+        while actors.workers[1].part.tick < 40:  # far beyond the four batches and all that follows from them
+            assert not runs[1].done()
+        quiet.set()
+        *outcomes, stream = actors.company.answers(runs, 30)
+    assert stream.samples == 40
+    assert all(o.error is None and led.seen_once(40) for o in outcomes for led in o.ledgers.values())

@@ -16,6 +16,11 @@ PER_PARAMETER = 16.0  # operations of a forward pass that take as long as moving
 PER_ELEMENT = 4.0  # and as reading and writing one element of a signal
 
 
+def warm_up() -> None:
+    """The first operation on `meta` loads torch's compiler, for a second or two: something to do while others start."""
+    torch.empty(1, device="meta").add(1)
+
+
 def layer_costs(outline: Outline, specs: Sequence[LayerSpec], inputs: Tensor) -> dict[str, float]:
     """Operations of a forward pass by layer, with what it costs to move parameters and signals; one layer at a time.
 

@@ -4,6 +4,7 @@ After the last batch come the drain, the hold-out if there is one, and a tail in
 tick. A stream that raises ends early: what had entered is learnt all the same.
 """
 
+import math
 import queue
 import threading
 import time
@@ -22,21 +23,28 @@ from hamdist.runtime.links.contract import ClosedError, LinkError, Wiring
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.share import Progress, StreamOutcome
 
-Pairs = Iterator[tuple[Tensor, Tensor | None]]
+Pair = tuple[Tensor, Tensor | None]
+Pairs = Iterator[Pair]
 Item = TypeVar("Item")
 GLANCE_SECONDS = 0.1  # between two looks at whether the end was asked for
 AHEAD = 2  # batches read before they are needed
 
 
 class StreamWorker:
-    """open: gives the batches to learn from, and a function that gives those of the hold-out, or None.
+    """open_batches: gives the batches to learn from, and a function that gives those of the hold-out, or None.
 
+    idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
+    takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
     All methods belong to one thread, except `progress`, `end` and `stop`.
     """
 
     def __init__(
-        self, name: str, open_batches: Callable[[], tuple[Pairs, Callable[[], Pairs | None]]]
+        self,
+        name: str,
+        open_batches: Callable[[], tuple[Pairs, Callable[[], Pairs | None]]],
+        idle_seconds: float = math.inf,
     ) -> None:
+        self._idle_seconds = idle_seconds
         self.name = name
         self._open_batches = open_batches
         self._journey = Journey()
@@ -47,9 +55,9 @@ class StreamWorker:
         self._ended = False  # nothing more enters to be learnt
         self._entered_ticks = 0  # until then
         self._learnt: tuple[int, float] | None = None  # ticks and seconds, drain included
-        self._first: tuple[Tensor, Tensor | None] | None = None
+        self._first: Pair | None = None
 
-    def first_batch(self) -> tuple[Tensor, Tensor | None]:
+    def first_batch(self) -> Pair:
         """Opens the stream; the batch is presented later, like all others. Raises UserError."""
         batches, self._holdout = self._open_batches()
         self._batches = Ahead(batches, AHEAD)
@@ -94,9 +102,8 @@ class StreamWorker:
         """Every batch, then the drain; what the stream raised, if it did."""
         failure = None
         try:
-            for inputs, targets in self._unasked():
-                assert targets is not None, "checked with the first batch, and by the stream since"
-                self._say(self._feed.present(inputs, targets))
+            for batch in self._unasked():
+                self._say(self._feed.silence(self._feed.hold) if batch is None else self._presented(batch))
         except LinkError:
             raise
         except UserError as error:
@@ -109,12 +116,23 @@ class StreamWorker:
         self._learnt = self._feed.tick, time.perf_counter() - self._started
         return failure
 
-    def _unasked(self) -> Pairs:
-        """The batches, the first one again, until the user asks for the end."""
-        batch = self._first
-        while batch is not None:
+    def _presented(self, batch: Pair) -> Iterator[Said]:
+        inputs, targets = batch
+        assert targets is not None, "checked with the first batch, and by the stream since"
+        return self._feed.present(inputs, targets)
+
+    def _unasked(self) -> Iterator[Pair | None]:
+        """The batches, the first one again, until the user asks for the end; None where the stream has been idle."""
+        yield self._first
+        while not self._asked.is_set():
+            try:
+                batch = self._batches.get(self._asked, self._idle_seconds)
+            except TimeoutError:
+                yield None
+                continue
+            if batch is None:
+                return
             yield batch
-            batch = None if self._asked.is_set() else self._batches.get(self._asked)
 
     def _test(self) -> None:
         holdout = self._holdout()
@@ -189,15 +207,20 @@ class Ahead(Generic[Item]):
         except Exception as error:
             self._read.put((None, error))
 
-    def get(self, asked: threading.Event) -> Item | None:
-        """The next item; None at the end of the iterator, or once `asked` is set. Raises what the iterator raised."""
-        while True:
+    def get(self, asked: threading.Event, seconds: float = math.inf) -> Item | None:
+        """The next item; None at the end of the iterator, or once `asked` is set.
+
+        Raises what the iterator raised, and TimeoutError where nothing came for so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while not asked.is_set():
             try:
                 item, error = self._read.get(timeout=GLANCE_SECONDS)
             except queue.Empty:
-                if asked.is_set():
-                    return None
+                if time.monotonic() > deadline:
+                    raise TimeoutError from None
                 continue
             if error is not None:
                 raise error
             return item
+        return None

@@ -13,6 +13,9 @@ from typing import Any
 
 from hamdist.errors import Problem, UserError
 
+FOR_LAYERS = ("hamdist.runtime.worker", "torch._dynamo")
+FOR_THE_STREAM = ("hamdist.assembly",)
+
 
 @dataclass(frozen=True)
 class Whereabouts:
@@ -27,11 +30,13 @@ class Whereabouts:
 class LayerActor:
     """One actor of a run. What it hosts is made by `make`, so that nothing of the user's runs in its constructor.
 
-    PyTorch takes seconds to load; with the constructor, all actors load it at once.
+    modules: to load with the constructor, which all actors do at once. PyTorch takes seconds, and seconds more at the
+    first reverse-mode call.
     """
 
-    def __init__(self) -> None:
-        import_module("hamdist.runtime.worker")
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        for module in modules:
+            import_module(module)
         self._hosted: Any = None
 
     def make(self, pickled: bytes, name: str, search: Sequence[str]) -> Whereabouts:

@@ -15,9 +15,8 @@ from hamdist.errors import ConfigError, Problem
 
 LOCAL, AUTO = "local", "auto"
 ADDRESS, AUTH_MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
-NOT_KNOCK_SECONDS = 5.0
-SHIPPED = (".git/", ".venv/", "venv/", "site-packages/", "runs/", "node_modules/", "__pycache__/")
 KNOCK_SECONDS = 5.0
+NOT_SHIPPED = (".git/", ".venv/", "venv/", "site-packages/", "runs/", "node_modules/", "__pycache__/")
 SHIPPED = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hamdist.errors import Problem, RunError, UserError
 from hamdist.runtime.actors.bundles import Bundle
-from hamdist.runtime.actors.layer_actor import LayerActor, Whereabouts
+from hamdist.runtime.actors.layer_actor import FOR_LAYERS, FOR_THE_STREAM, LayerActor, Whereabouts
 from hamdist.runtime.company import Company, Threads, Ticket
 
 PLACED_SECONDS = 60.0
@@ -103,7 +103,10 @@ class Troupe(Company):
 
 @contextmanager
 def troupe_of(bundles: Sequence[Bundle], names: Sequence[str]) -> Iterator[Troupe]:
-    """Within it a Ray actor for every bundle has been asked for. Raises RunError where they cannot be placed now."""
+    """Within it a Ray actor for every bundle has been asked for. Raises RunError where they cannot be placed now.
+
+    names: of the actors, the stream's last, also where that has no bundle.
+    """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -124,7 +127,7 @@ def troupe_of(bundles: Sequence[Bundle], names: Sequence[str]) -> Iterator[Troup
                     group, placement_group_bundle_index=index
                 ),
                 **bundle.options(),
-            ).remote()
+            ).remote(FOR_THE_STREAM if index == len(names) - 1 else FOR_LAYERS)
             for index, bundle in enumerate(bundles)
         ]
         troupe = Troupe(actors, names)
