@@ -40,7 +40,9 @@ def test_an_example_is_sound(name: str):
 def test_an_example_learns(name: str):
     """Better at the end than by chance, or for the signal than at the start."""
     samples = 480 if name.startswith("digits") else 300
-    summary = run(name, [f"stream.samples={samples}", "metrics_every=100"], out="out")
+    summary = run(
+        name, [f"stream.samples={samples}", "metrics_every=100", "placement.runtime=inline"], out="out"
+    )
     assert (summary["status"], summary["samples"], summary["samples_seen_once"]) == (
         "finished",
         samples,

@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def exported(config: Any, *overrides: str) -> dict[str, Tensor]:
     """The state_dict of a short run, by way of a file."""
-    run(config, overrides, out="out")
+    run(config, [*overrides, "placement.runtime=inline"], out="out")
     count = export("out", "model.pt")
     state = torch.load("model.pt", weights_only=True)
     assert count == len(state)

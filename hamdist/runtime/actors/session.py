@@ -5,19 +5,16 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-import hamdist
 from hamdist.errors import ConfigError, Problem
+from hamdist.runtime.actors.shipping import shipment
 
 LOCAL, AUTO = "local", "auto"
 ADDRESS, AUTH_MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
 KNOCK_SECONDS = 5.0
-NOT_SHIPPED = (".git/", ".venv/", "venv/", "site-packages/", "runs/", "node_modules/", "__pycache__/")
-SHIPPED = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,10 @@ def _join(address: str, quiet: bool) -> None:
 
     try:
         _knock(address)
-        ray.init(address, runtime_env=working_code(), **_logging(quiet))
+        with shipment() as code:
+            ray.init(address, runtime_env=code, **_logging(quiet))
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        ray.shutdown()  # of what it may have begun
         raise ConfigError(Problem("placement.address", _cannot_join(address, error))) from error
 
 
@@ -130,15 +129,6 @@ def _cannot_join(address: str, error: Exception) -> str:
             "set RAY_AUTH_TOKEN_PATH to the cluster's"
         )
     return f"the cluster at {address} cannot be joined: {' '.join(str(error).split())[:400]}; {remedy}"
-
-
-def working_code() -> dict[str, Any]:
-    """The runtime environment of a cluster's workers: hamdist as it is here, and the Python of the current folder."""
-    return {
-        "py_modules": [str(Path(hamdist.__file__).parent)],
-        "working_dir": str(Path.cwd()),
-        "excludes": ["*", "!*/", *(f"!{pattern}" for pattern in SHIPPED), *NOT_SHIPPED],
-    }
 
 
 def _logging(quiet: bool) -> dict[str, Any]:
