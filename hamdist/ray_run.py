@@ -4,7 +4,7 @@ Nothing of a tick passes through here. The driver asks for news about once a sec
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -116,7 +116,11 @@ class RayRun:
             layers={n: ledgers[n].counts() for n in self.stage.script.names if n in ledgers},
             peak_memory_bytes=peaks | ({names[-1]: stream.peak_memory_bytes} if stream else {}),
             actors=len(ending.outcomes),
-            more={"startup_seconds": self.stage.laps.seconds, "places": self._places(told)},
+            more={
+                "startup_seconds": self.stage.laps.seconds,
+                "places": self._places(told),
+                "links": {edge: carrier.name for edge, carrier in self.stage.carriers.items()},
+            },
         )
 
     def _places(self, told: list[Outcome]) -> list[dict[str, Any]]:
@@ -124,7 +128,15 @@ class RayRun:
         spent = {outcome.actor: outcome.spent for outcome in told}
         actors = zip(self.stage.placement.actors, self.stage.troupe.places, strict=False)
         return [
-            {"actor": number, "layers": list(layers), **asdict(place), **spent.get(number, Spent()).shares()}
+            {
+                "actor": number,
+                "layers": list(layers),
+                "host": place.host,
+                "node": place.node,
+                "pid": place.pid,
+                "device": place.device,
+                **spent.get(number, Spent()).told(),
+            }
             for number, (layers, place) in enumerate(actors)
         ]
 

@@ -1,6 +1,6 @@
 """From a config to actors that stand ready: Ray, the actors with their layers, the stream, the links between them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from hamdist.runtime.actors.bundles import Bundle, bundles_of, device_count
 from hamdist.runtime.actors.layer_actor import Whereabouts
 from hamdist.runtime.actors.session import Node, Session, cluster_address, ray_session, this_machine
 from hamdist.runtime.actors.troupe import STARTED_SECONDS, Troupe, troupe_of
-from hamdist.runtime.actors.wirings import wirings_of
+from hamdist.runtime.actors.wirings import Carrier, carriers_of, wirings_of
 from hamdist.runtime.cost import layer_costs, warm_up
 from hamdist.runtime.ends import Layout, hosts_of
 from hamdist.runtime.links.contract import Patience
@@ -93,6 +93,7 @@ class Stage:
     troupe: Troupe
     layout: Layout
     placement: Placement
+    carriers: Mapping[str, Carrier]
     laps: Laps
 
     @property
@@ -149,14 +150,11 @@ def _ready(script: Script, troupe: Troupe, devices: int, here: bool, laps: Laps)
     laps.lap("shapes")
     config = script.config.placement
     patience = Patience(config.heartbeat_seconds, config.progress_seconds)
-    wire(
-        troupe,
-        layout,
-        wirings_of(layout, troupe.places, config.link, patience, config.ports),
-        STARTED_SECONDS,
-    )
+    carriers = carriers_of(layout, troupe.places, config.link)
+    wirings = wirings_of(layout, troupe.places, carriers, patience, config.ports)
+    wire(troupe, layout, wirings, STARTED_SECONDS)
     laps.lap("links")
-    return Stage(script, troupe, layout, placement, laps)
+    return Stage(script, troupe, layout, placement, carriers, laps)
 
 
 def _opened(

@@ -10,13 +10,13 @@ from torch import Tensor
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
+from hamdist.runtime.actors.layer_actor import Whereabouts
+from hamdist.runtime.actors.wirings import carriers_of, wirings_of
 from hamdist.runtime.cell import Cell
 from hamdist.runtime.company import Threads
-from hamdist.runtime.ends import hosts_of
+from hamdist.runtime.ends import Layout, hosts_of
 from hamdist.runtime.links.contract import Patience, Wiring
 from hamdist.runtime.links.in_process import Exchange, InProcessWiring
-from hamdist.runtime.links.security import Station
-from hamdist.runtime.links.zeromq import ZeroMQWiring
 from hamdist.runtime.outline import outline_of
 from hamdist.runtime.rehearsal import layout_of, survey_actors, wire
 from hamdist.runtime.share import Outcome, Share, StreamOutcome
@@ -26,20 +26,25 @@ from hamdist.runtime.worker import Worker
 Batches = list[tuple[Tensor, Tensor]]
 SECONDS = 60.0
 PATIENCE = Patience(heartbeat_seconds=5.0, progress_seconds=30.0)
-MakeWirings = Callable[[int], Sequence[Callable[[], Wiring]]]
+MakeWirings = Callable[[Layout], Sequence[Callable[[], Wiring]]]
 
 
-def in_process(count: int) -> list[Callable[[], Wiring]]:
+def in_process(layout: Layout) -> list[Callable[[], Wiring]]:
     exchange = Exchange()
-    return [partial(InProcessWiring, exchange, PATIENCE)] * count
+    return [partial(InProcessWiring, exchange, PATIENCE)] * len(layout.names)
 
 
-def zeromq(count: int) -> list[Callable[[], Wiring]]:
-    stations = {number: Station(number, "127.0.0.1") for number in range(count)}
-    return [partial(ZeroMQWiring, stations[n], stations, None, 0, PATIENCE) for n in range(count)]
+def over_sockets(link: str, layout: Layout) -> list[Callable[[], Wiring]]:
+    """As a run does it, all actors on this host."""
+    places = [Whereabouts("here", "127.0.0.1", 0)] * len(layout.names)
+    return wirings_of(layout, places, carriers_of(layout, places, link), PATIENCE, None)
 
 
-WIRINGS: dict[str, MakeWirings] = {"threads": in_process, "zeromq": zeromq}
+WIRINGS: dict[str, MakeWirings] = {
+    "threads": in_process,
+    "zeromq": partial(over_sockets, "zeromq"),
+    "gloo": partial(over_sockets, "torch"),
+}
 
 
 class Ensemble:
@@ -80,7 +85,7 @@ class Ensemble:
         names = [f"actor {n}" for n in range(len(actors))] + ["the stream"]
         devices = [torch.device("cpu")] * len(names)
         self.layout = layout_of(outline, hosts, names, devices, outputs, first)
-        wire(self.company, self.layout, wirings(len(names)), SECONDS)
+        wire(self.company, self.layout, wirings(self.layout), SECONDS)
 
     def run(self) -> tuple[list[Outcome], StreamOutcome]:
         """To the end; raises what stopped an actor."""

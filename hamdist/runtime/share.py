@@ -34,12 +34,12 @@ class Spent:
     wait_seconds: float = 0.0
     send_seconds: float = 0.0
 
-    def shares(self) -> dict[str, float]:
-        """Of its time, the shares spent waiting and sending."""
-        whole = self.seconds or 1.0
+    def told(self) -> dict[str, float]:
+        """As the summary tells it."""
         return {
-            "wait_share": round(self.wait_seconds / whole, 4),
-            "send_share": round(self.send_seconds / whole, 4),
+            "seconds": round(self.seconds, 3),
+            "wait_seconds": round(self.wait_seconds, 3),
+            "send_seconds": round(self.send_seconds, 3),
         }
 
 

@@ -11,20 +11,25 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from hamdist.errors import Problem, UserError
+import torch
 
+from hamdist.errors import Problem, UserError
+from hamdist.runtime.links.process_pair import Seat, seat_of
+
+ON_CPU = Seat("", False)
 FOR_LAYERS = ("hamdist.runtime.worker", "torch._dynamo")
 FOR_THE_STREAM = ("hamdist.assembly",)
 
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """Where an actor lives."""
+    """Where an actor lives, and on which device it computes."""
 
     node: str
     host: str
     pid: int
     device: str = "cpu"
+    seat: Seat = ON_CPU
 
 
 class LayerActor:
@@ -60,7 +65,8 @@ class LayerActor:
                 f"{name} cannot be made on node {host}: {error!r}; the code of your layers must be in the "
                 "folder that the run was started from, or installed on every node"
             ) from error
-        return Whereabouts(node, host, os.getpid(), str(getattr(self._hosted, "device", "cpu")))
+        device = getattr(self._hosted, "device", torch.device("cpu"))
+        return Whereabouts(node, host, os.getpid(), str(device), seat_of(device))
 
     def do(self, method: str, *arguments: Any) -> Any:
         """A call to what it hosts."""
