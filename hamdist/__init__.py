@@ -9,7 +9,8 @@ The map, from the ground up; imports only point down.
     network/       which layer hears which, and how far each sees
     runtime/       what moves tokens along the edges, tick by tick
     learner.py     learning one batch at a time, in Python
-    execution.py   a run, from a config to the end of its stream; assembly, run_directory, summary, weights serve it
+    execution.py   a run, from a config to the end of its stream: in this process (inline_run.py), or over Ray actors
+                   (stage.py, ray_run.py); assembly, record, run_directory, summary, weights serve them
     cli.py         the command `hamdist`
 
 Public names, loaded when first used:

@@ -3,5 +3,6 @@
 metrics.py    prequential means, added up on the device
 progress.py   a moving line on a terminal, plain lines elsewhere
 tables.py     the plan and the summary as tables
+wording.py    names in a sentence
 layout.py     where boxes and arrows of a network go; picture.py draws them
 """
