@@ -2,7 +2,16 @@
 
 contract.py            what a link is; frames, ends, waits and how they fail
 in_process.py          between threads of one process
-wire.py                a frame as bytes; what is malformed is refused
+
 zeromq.py              between processes: ipc on one host, tcp with CURVE between hosts
-torch_distributed.py   tensors over torch.distributed (gloo, NCCL), headers over ZeroMQ
+line.py                one end of a connection; watch.py: what its socket tells of the other end
+window.py              how many messages may be under way
+wire.py, places.py     a frame as bytes; what is malformed is refused
+spare.py               memory for what arrives
+security.py            keys, who may enter, the folder on one host
+
+torch_distributed.py   tensors over torch.distributed (gloo, NCCL), heads of frames over ZeroMQ
+lane.py                in which order tensors go
+process_pair.py        two processes that exchange tensors; rendezvous.py: where they meet
+farewell.py            how a tcp connection ends so that all that was sent arrives
 """

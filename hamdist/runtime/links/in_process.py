@@ -5,8 +5,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
-
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.links.contract import (
     ClosedError,
@@ -51,8 +49,6 @@ class InProcessLink(Link):
         self._closed = threading.Event()
 
     def send(self, frame: Frame) -> None:
-        tensors = tuple(_placed(tensor, self.end) for tensor in frame.tensors)
-        frame = Frame(frame.tick, frame.token, tensors, frame.final)
         deadline = time.monotonic() + self._patience.progress_seconds
         while not self._closed.is_set() and not self._out.ended.is_set():
             try:
@@ -66,7 +62,7 @@ class InProcessLink(Link):
         while not self._closed.is_set():
             ended = self._into.ended.is_set()  # before the look at the queue: what came earlier is handed out
             try:
-                return self._into.frames.get(block=not ended, timeout=_GLANCE_SECONDS)
+                return _placed(self._into.frames.get(block=not ended, timeout=_GLANCE_SECONDS), self.end)
             except queue.Empty:
                 if ended:
                     break
@@ -114,5 +110,6 @@ class InProcessWiring(Wiring):
             link.close()
 
 
-def _placed(tensor: Tensor | None, end: End) -> Tensor | None:
-    return None if tensor is None else aligned(tensor)
+def _placed(frame: Frame, end: End) -> Frame:
+    tensors = tuple(None if tensor is None else aligned(tensor.to(end.device)) for tensor in frame.tensors)
+    return Frame(frame.tick, frame.token, tensors, frame.final)

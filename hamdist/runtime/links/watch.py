@@ -1,0 +1,77 @@
+"""What becomes of a socket's connection, from the socket's own monitor.
+
+Nothing else tells: a process that is killed shows as DISCONNECTED within milliseconds, and so does one that is frozen
+or cut off, once the socket's heartbeats go unanswered.
+"""
+
+import struct
+
+import zmq
+
+_EVENT = struct.Struct("=hi")  # number, value
+_FAILURES = {
+    int(zmq.Event.HANDSHAKE_FAILED_AUTH): "it does not accept this end's key",
+    int(zmq.Event.HANDSHAKE_FAILED_PROTOCOL): "it speaks another protocol, or has another key",
+    int(zmq.Event.HANDSHAKE_FAILED_NO_DETAIL): "it broke off the greeting",
+}
+_WATCHED = (
+    zmq.Event.ACCEPTED
+    | zmq.Event.CONNECTED
+    | zmq.Event.CLOSED
+    | zmq.Event.DISCONNECTED
+    | zmq.Event.HANDSHAKE_SUCCEEDED
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+)
+
+
+class Watch:
+    """Follows a socket that binds or connects once; make it before that.
+
+    A socket that binds may be tried by strangers, whose coming and going means nothing: only who greets with the right
+    key counts, and he is gone when no connection is left.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], binds: bool) -> None:
+        self._watched, self._binds = socket, binds
+        address = f"inproc://watch-{socket.underlying:x}"
+        socket.monitor(address, _WATCHED)
+        self._events = socket.context.socket(zmq.PAIR)
+        self._events.rcvhwm = 0  # events that nobody reads must not stop the socket
+        self._events.connect(address)
+        self._open: set[int] = set()  # descriptors
+        self.greeted = False
+        self.refused = ""  # why the last greeting failed
+        self._unreached = False
+
+    def gone(self) -> str:
+        """Why the other end will not be heard of again; "" as long as it may."""
+        self._read()
+        if self.greeted:
+            return "" if self._open else "it has gone away: it ended, or gave no sign of life"
+        if self._binds:
+            return ""
+        return self.refused or ("nobody listens at its address" if self._unreached else "")
+
+    def connections(self) -> frozenset[int]:
+        """The descriptors of those that are open."""
+        return frozenset(self._open)
+
+    def close(self) -> None:
+        self._watched.disable_monitor()
+        self._events.close(linger=0)
+
+    def _read(self) -> None:
+        while self._events.poll(0):
+            number, value = _EVENT.unpack(self._events.recv_multipart()[0])
+            if number in (zmq.Event.ACCEPTED, zmq.Event.CONNECTED):
+                self._open.add(value)
+            elif number == zmq.Event.DISCONNECTED:
+                self._open.discard(value)
+            elif number == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self.greeted = True
+            elif number == zmq.Event.CLOSED:
+                self._unreached = not self.greeted and not self._open
+            else:
+                self.refused = _FAILURES[number]

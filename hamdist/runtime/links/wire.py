@@ -1,0 +1,166 @@
+"""A frame as bytes and back, never pickled: a header of fixed layout, then the raw bytes of its tensors.
+
+A message has a first part, which is the header and the tensors smaller than `APART_BYTES`, and one more part for every
+larger tensor, in order, which is sent without a copy. All numbers are little-endian.
+"""
+
+import ctypes
+import struct
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hamdist.runtime.links.contract import End, Form, Frame, LinkError, RefusedError
+from hamdist.runtime.links.places import Place, describe, read_places
+from hamdist.runtime.links.spare import blank
+from hamdist.runtime.token import Token
+
+APART_BYTES = 64 * 1024  # a tensor of this size or more travels in a part of its own
+
+_MAGIC, _VERSION = b"HDFR", 1
+# magic, version, generation, edge, forward; tick; the token's six fields; final; bytes that describe the tensors
+_FIXED = struct.Struct("<4sHqqBqqqqqBBqI")
+
+Part = bytes | memoryview
+Maker = Callable[[int, Place], Tensor]
+
+
+class Head(NamedTuple):
+    """All that a frame says but for the tensors' contents.  size: the bytes that it took."""
+
+    tick: int
+    token: Token
+    final: int
+    places: tuple[Place | None, ...]
+    size: int
+
+    def frame(self, tensors: Sequence[Tensor | None]) -> Frame:
+        return Frame(self.tick, self.token, tuple(tensors), self.final)
+
+
+def encode(frame: Frame, end: End, generation: int) -> list[Part]:
+    """The parts of the message that `end` sends; large tensors are not copied, and must not change until it has gone.
+
+    Raises LinkError for a tensor that cannot travel.
+    """
+    first: list[bytes] = [encode_head(frame, end, generation)]
+    apart: list[Part] = []
+    for tensor in frame.tensors:
+        if tensor is None:
+            continue
+        plain = plain_on_host(tensor)
+        size = plain.numel() * plain.element_size()
+        if size < APART_BYTES:
+            first.append(ctypes.string_at(plain.data_ptr(), size))
+        else:
+            apart.append(plain.view(-1).view(torch.uint8).numpy().data)
+    return [b"".join(first), *apart]
+
+
+def decode(message: Sequence[Part], end: End, generation: int, make: Maker = blank) -> Frame:
+    """The frame that `end` received, checked, its tensors aligned copies on its device. Raises RefusedError.
+
+    make: gives a fresh tensor in host memory for a place, by its index.
+    """
+    first = bytes(message[0])
+    head = decode_head(first, end, generation)
+    tensors: list[Tensor | None] = []
+    at, apart = head.size, iter(message[1:])
+    for index, place in enumerate(head.places):
+        if place is None:
+            tensors.append(None)
+            continue
+        if place.size < APART_BYTES:
+            body: Part = first[at : at + place.size]
+            at += place.size
+        else:
+            body = next(apart, b"")
+        if len(body) != place.size:
+            _refuse(end, f"a tensor of {place.size} bytes came with {len(body)}")
+        tensors.append(_filled(make(index, place), body, end))
+    if at != len(first) or next(apart, None) is not None:
+        _refuse(end, "it has more bytes than its header says")
+    return head.frame(tensors)
+
+
+def encode_head(frame: Frame, end: End, generation: int) -> bytes:
+    """All but the tensors' contents. Raises LinkError for a tensor that cannot travel."""
+    try:
+        places = describe(tuple([t if t is None else (t.shape, t.dtype) for t in frame.tensors]))
+    except ValueError as error:
+        raise LinkError(f"edge {end.name}: {error}; cast what the layer gives") from None
+    token = frame.token
+    origin = _MAGIC, _VERSION, generation, end.edge, end.forward
+    said = token.tick, token.first, token.rows, token.repeat, token.valid, token.learn
+    return _FIXED.pack(*origin, frame.tick, *said, frame.final, len(places)) + places
+
+
+def decode_head(data: bytes, end: End, generation: int) -> Head:
+    """What `encode_head` wrote at the start of `data`, checked against the end. Raises RefusedError."""
+    if len(data) < _FIXED.size:
+        _refuse(end, f"it is cut off after {len(data)} bytes")
+    fields = _FIXED.unpack_from(data)
+    if fields[:5] != (_MAGIC, _VERSION, generation, end.edge, not end.forward):
+        _refuse(end, _strange(fields, end, generation))
+    tick, born, first, rows, repeat, valid, learn, final, length = fields[5:]
+    size = _FIXED.size + length
+    if len(data) < size:
+        _refuse(end, f"it is cut off after {len(data)} bytes")
+    try:
+        places = read_places(data[_FIXED.size : size])
+    except ValueError as error:
+        _refuse(end, str(error))
+    if end.receives:
+        _check(places, end)
+    return Head(tick, Token(born, first, rows, repeat, valid != 0, learn != 0), final, places, size)
+
+
+def plain_on_host(tensor: Tensor) -> Tensor:
+    """The same numbers in plain order in host memory: the tensor itself where it is so already."""
+    tensor = tensor.detach() if tensor.is_cpu else tensor.detach().cpu()
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    return tensor.contiguous()
+
+
+def _check(places: tuple[Place | None, ...], end: End) -> None:
+    """Whether the tensors have the forms that the end expects."""
+    if len(places) != len(end.receives):
+        _refuse(end, f"it has {len(places)} tensors, and {len(end.receives)} are expected")
+    for index, (place, form) in enumerate(zip(places, end.receives, strict=True)):
+        if place is not None and place.form != form:
+            _refuse(end, f"tensor {index} is {_words(place.form)}, and {_words(form)} is expected")
+
+
+def _filled(host: Tensor, body: Part, end: End) -> Tensor:
+    """The tensor with these bytes, on the end's device."""
+    if len(body):
+        source = body if isinstance(body, bytes) else np.frombuffer(body, np.uint8).ctypes.data
+        ctypes.memmove(host.data_ptr(), source, len(body))
+    return host if end.device.type == "cpu" else host.to(end.device)
+
+
+def _strange(fields: Sequence[object], end: End, generation: int) -> str:
+    """In what a header does not belong here."""
+    magic, version, sent, edge, forward, *_ = fields
+    if (magic, version) != (_MAGIC, _VERSION):
+        return "it is not of this version of hamdist, or no frame at all"
+    if sent != generation:
+        return f"it is of generation {sent}, and this is {generation}"
+    if edge != end.edge:
+        return f"it is of edge number {edge}, and this is {end.edge}"
+    return f"it goes {'forward' if forward else 'backward'}, as this end's own do"
+
+
+def _words(form: Form) -> str:
+    return f"{form.dtype} {list(form.shape)}"
+
+
+def _refuse(end: End, why: str) -> NoReturn:
+    raise RefusedError(
+        f"edge {end.name}: a frame from {end.peer_name} is refused: {why}; every actor must run the same hamdist, of "
+        "the same start of the run"
+    )

@@ -1,0 +1,33 @@
+"""The actor at one end of the edge, as a process of its own; told what to be in the first line of its standard input.
+
+Prints its addresses, reads the other's, receives a frame, sends so many, says so, receives one more, says so, and waits
+for its own end. All that it sent has left the process then, since it went before the second frame came.
+"""
+
+import json
+import sys
+
+import torch
+from link_kinds import EDGE, KINDS, ends, forms, frame
+
+from hamdist.runtime.links.contract import Patience
+
+
+def main() -> None:
+    told = json.loads(sys.stdin.readline())
+    actor, sample = told["actor"], torch.zeros(4)
+    wiring = KINDS[told["kind"]].make(actor, told["note"], 1, Patience(*told["patience"]))
+    addresses = wiring.listen([ends(forms(sample), forms(sample))[actor]])
+    print(json.dumps(addresses), flush=True)
+    others = {int(edge): address for edge, address in json.loads(sys.stdin.readline()).items()}
+    link = wiring.connect(others)[EDGE]
+    link.receive()
+    for tick in range(told["frames"]):
+        link.send(frame(tick, sample + tick))
+    print("sent", flush=True)
+    link.receive()
+    print("ready", flush=True)
+    sys.stdin.read()
+
+
+main()
