@@ -1,0 +1,97 @@
+"""Two actors with half of the layers each, fully local: 8 x 1024 tanh, batch 64, one thread a process.
+
+Beside them, in the same run: PyTorch in one process; torch.distributed.pipelining on two (gloo); and the limit, two
+processes that train their halves and never talk. All start anew for every measurement and take turns; figures are
+medians over the rounds, ratios medians of the rounds' ratios.
+
+A step of hamdist is the time per batch of the stream, filling and draining the network included. 1F1B refuses fewer
+microbatches than stages. Every process keeps the memory it frees: to give it back to the system and fetch it again took
+the PyTorch loops up to a quarter of their time, more or less as the heap happened to lie.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from chain import Chain
+from pipeline_peers import apart, pipelined, seconds, single
+from rounds import Times, in_rounds, ratio
+from table import machine, show, verdict
+from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
+
+import hamdist
+
+CHAIN = Chain(depth=8, width=1024, batch=64)
+PLACEMENT = {"runtime": "ray", "actors": [[0, 1, 2, 3], [4, 5, 6, 7]], "address": "local"}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
+LIMIT = "limit: two halves that never talk"
+PIPELINES = {
+    f"pipelining, {schedule.__name__[8:]}, {count} microbatch{'es' if count > 1 else ''}": (schedule, count)
+    for schedule, counts in ((ScheduleGPipe, (1, 2, 4, 8)), (Schedule1F1B, (2, 4, 8)))
+    for count in counts
+}
+CURRENT, STASHED = "hamdist, current", "hamdist, stashed"
+LEAST_OF_LIMIT = 0.93
+LEAST_OVER_PIPELINES = 1.5
+
+
+def contenders(steps: int, batches: int, samples: Path) -> dict[str, Callable[[], float]]:
+    """Functions that measure the seconds of a step."""
+    peers = {LIMIT: partial(apart, CHAIN), "PyTorch, one process": partial(single, CHAIN)}
+    for name, (schedule, count) in PIPELINES.items():
+        peers[name] = partial(pipelined, schedule, count, CHAIN)
+    return {
+        **{name: partial(seconds, peer, steps) for name, peer in peers.items()},
+        CURRENT: partial(ours, "current", batches, samples),
+        STASHED: partial(ours, "stashed", batches, samples),
+    }
+
+
+def ours(pairing: str, batches: int, samples: Path) -> float:
+    locality = {"mode": "local", "pairing": pairing}
+    config = CHAIN.config(samples, batches, locality=locality, placement=PLACEMENT)
+    with tempfile.TemporaryDirectory() as directory:
+        summary = hamdist.run(config, out=f"{directory}/run")
+    assert summary["samples_seen_once"]
+    return CHAIN.batch / summary["samples_per_second"]
+
+
+def report(times: Times) -> None:
+    best = min(PIPELINES, key=lambda name: statistics.median(times[name]))
+    rows = []
+    for name, taken in times.items():
+        spread = [1e3 * figure for figure in (statistics.median(taken), min(taken), max(taken))]
+        rows.append((name, *spread, ratio(times[LIMIT], taken), ratio(times[best], taken)))
+    headings = ["8 x 1024, batch 64", "ms a step", "least", "most", "limit / it", "best pipeline / it"]
+    show("Parallel in depth on two processes", headings, rows)
+    print(f"best pipeline: {best}")
+    current = times[CURRENT]
+    print(verdict("current: limit / it", ratio(times[LIMIT], current), LEAST_OF_LIMIT, at_most=False))
+    over = ratio(times[best], current)
+    print(verdict("current: best pipeline / it", over, LEAST_OVER_PIPELINES, at_most=False))
+    print(f"stashed: limit / it {ratio(times[LIMIT], times[STASHED]):.4g}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    rounds, steps, batches = (1, 10, 60) if parser.parse_args().quick else (5, 100, 1000)
+    torch.set_num_threads(1)
+    os.environ.update(ENVIRONMENT)  # every process started from here inherits it
+    with tempfile.TemporaryDirectory() as directory:
+        CHAIN.write_samples(Path(directory))
+        report(in_rounds(contenders(steps, batches, Path(directory)), rounds))
+    print(machine())
+
+
+if __name__ == "__main__":
+    main()
