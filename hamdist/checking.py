@@ -23,8 +23,9 @@ from hamdist.config.loader import Sections, load_sections
 from hamdist.errors import ConfigError, UserError
 from hamdist.network.graph import Graph
 from hamdist.network.locality import apply_locality
+from hamdist.network.loss_fit import check_losses
 from hamdist.network.network import Network, make_layers
-from hamdist.network.survey import check_losses, survey
+from hamdist.network.survey import survey
 from hamdist.physics.layers import Layer
 from hamdist.runtime.devices import local_device
 from hamdist.runtime.program import program

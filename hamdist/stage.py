@@ -21,9 +21,9 @@ from hamdist.assembly import (
 )
 from hamdist.config.schema import RunConfig
 from hamdist.errors import RunError
+from hamdist.network.loss_fit import check_targets
 from hamdist.network.network import Network
 from hamdist.network.placement import Placement
-from hamdist.network.survey import check_targets
 from hamdist.report.wording import listed
 from hamdist.runtime.actors.bundles import Bundle, bundles_of, device_count
 from hamdist.runtime.actors.layer_actor import Whereabouts

@@ -12,6 +12,8 @@ from hamdist.config import examples
 
 EXAMPLES = {
     "digits": "accuracy",
+    "digits-cluster": "accuracy",
+    "digits-gpus": "accuracy",
     "digits-groups": "accuracy",
     "digits-nonlocal": "accuracy",
     "digits-settled": "accuracy",
@@ -39,7 +41,7 @@ def test_an_example_is_sound(name: str):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_learns(name: str):
     """Better at the end than by chance, or for the signal than at the start."""
-    samples = 480 if name.startswith("digits") else 300
+    samples = {"digits-gpus": 1280}.get(name, 480 if name.startswith("digits") else 300)
     summary = run(
         name, [f"stream.samples={samples}", "metrics_every=100", "placement.runtime=inline"], out="out"
     )

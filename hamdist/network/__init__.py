@@ -7,6 +7,9 @@ arrival.py    when a sample arrives and its costate returns; balancing of joins
 learning.py   the constants of motion of every layer, scaled by its delay
 modules.py    torch modules from their description
 survey.py     shapes and behaviour of every layer, found with the first batch
+loss_fit.py   whether a loss fits its output and targets
+placement.py  which actor hosts which layers
+wording.py    tensors and errors in a sentence
 plain.py      the ordinary PyTorch model behind a network
 reversible.py what the reversible pairing asks of a network
 plan.py       what will run, as a table and as a picture

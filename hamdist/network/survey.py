@@ -3,7 +3,6 @@
 Every layer is evaluated once, upstream first. What cannot work is refused here, by name.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
-from hamdist.network.network import LossSpec, Network, check_owned
+from hamdist.network.network import Network, check_owned
+from hamdist.network.wording import describe, first_line
 from hamdist.physics.layers import Context, Join, Layer
 from hamdist.physics.randomness import derive_seed, seeded
 
@@ -73,54 +73,6 @@ def examine(
     """
     signals = signals_into(graph, name, outputs, layer.pure.join)
     return _examine(graph.into(name), layer, signals, key, seed)
-
-
-def check_losses(network: Network, facts: Mapping[str, Facts], targets: Tensor | None) -> None:
-    """Every loss must give one number for its layer's output and the stream's targets."""
-    for node, spec in network.losses.items():
-        check_loss(node, spec, facts[spec.layer].output, targets)
-
-
-def check_loss(node: str, spec: LossSpec, output: Tensor, targets: Tensor | None) -> None:
-    """Raises NetworkError where a loss gives no number for an output like this and targets like these."""
-    check_targets(spec, targets)
-    assert targets is not None
-    given = f"layer {spec.layer!r} gives {_describe(output)}, the targets are {_describe(targets)}"
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Using a target size")
-            value = spec.function(output, targets)
-    except Exception as error:
-        message = f"{node} {spec.name} does not fit: {given}: {_first_line(error)}{_remedy(output, targets)}"
-        raise NetworkError(Problem("network.loss", message)) from error
-    if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
-        raise NetworkError(
-            Problem("network.loss", f"{spec.name} must give one real number, but for {given} it does not")
-        )
-
-
-def check_targets(spec: LossSpec, targets: Tensor | None) -> None:
-    """Raises NetworkError where a stream has no targets: a loss needs them."""
-    if targets is None:
-        raise NetworkError(Problem("network.loss", f"{spec.name} needs targets, but the stream has none"))
-
-
-def _remedy(output: Tensor, targets: Tensor) -> str:
-    """What to do about targets that a loss does not take."""
-    if targets.is_floating_point():
-        return "; for classes, write whole numbers: 1, not 1.0"
-    beyond = class_beyond(output, targets)
-    if beyond is not None:
-        return f"; class {beyond} needs a layer with at least {beyond + 1} outputs"
-    return "; whole numbers are classes: for numbers, write 1.0, not 1"
-
-
-def class_beyond(output: Tensor, targets: Tensor) -> int | None:
-    """The largest class, where an output [B, C, …] has no place for it."""
-    if targets.is_floating_point() or output.dim() < 2 or not targets.numel():
-        return None
-    largest = int(targets.max())
-    return largest if largest >= output.shape[1] else None
 
 
 def signals_into(graph: Graph, name: str, outputs: Mapping[str, Tensor], join: Join) -> tuple[Tensor, ...]:
@@ -184,7 +136,7 @@ def _first_output(
     except Exception as error:
         raise NetworkError(Problem(key, _misfit(edges, layer.pure.module, signals, error))) from error
     if not isinstance(output, Tensor) or output.shape[:1] != signals[0].shape[:1]:
-        got = _describe(output) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        got = describe(output) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise NetworkError(
             Problem(
                 key,
@@ -227,8 +179,8 @@ def _mixes_rows(layer: Layer, signals: tuple[Tensor, ...], random: bool) -> bool
 
 
 def _misfit(edges: tuple[Edge, ...], module: nn.Module, signals: tuple[Tensor, ...], error: Exception) -> str:
-    given = ", ".join(f"{edge.source!r} gives {_describe(a)}" for edge, a in zip(edges, signals, strict=True))
-    return f"{given}, but layer {edges[0].target!r} ({expects(module)}) cannot take it: {_first_line(error)}"
+    given = ", ".join(f"{edge.source!r} gives {describe(a)}" for edge, a in zip(edges, signals, strict=True))
+    return f"{given}, but layer {edges[0].target!r} ({expects(module)}) cannot take it: {first_line(error)}"
 
 
 EXPECTATIONS = (
@@ -266,11 +218,3 @@ def check_feedback(graph: Graph, name: str, taken: Sequence[Shape], given: Mappi
 def _generator_state(device: torch.device) -> list[Tensor]:
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

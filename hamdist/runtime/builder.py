@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from hamdist.errors import NetworkError
+from hamdist.network.loss_fit import check_loss
 from hamdist.network.network import LayerSpec, check_owned, make_layers
 from hamdist.network.reversible import reversible_problems
-from hamdist.network.survey import Shape, check_loss, examine
+from hamdist.network.survey import Shape, examine
 from hamdist.runtime.cell import CellPlan
 from hamdist.runtime.links.contract import Form
 from hamdist.runtime.outline import Outline

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hamdist.errors import DivergenceError, RunError, StreamError
 from hamdist.network.graph import Edge
-from hamdist.network.survey import class_beyond
+from hamdist.network.loss_fit import class_beyond
 from hamdist.runtime.cell import Cell, CellPlan
 from hamdist.runtime.channel import InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents

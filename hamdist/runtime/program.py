@@ -9,9 +9,10 @@ from torch import Tensor
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
+from hamdist.network.loss_fit import check_losses
 from hamdist.network.network import Network, make_layers
 from hamdist.network.reversible import check_reversible
-from hamdist.network.survey import check_losses, survey
+from hamdist.network.survey import survey
 from hamdist.physics.pairing import Stash, make_memory
 from hamdist.runtime.cell import CellPlan
 from hamdist.runtime.outline import Outline, outline_of
