@@ -1,7 +1,7 @@
 """The actor at one end of the edge, as a process of its own; told what to be in the first line of its standard input.
 
-Prints its addresses, reads the other's, receives a frame, sends so many, says so, receives one more, says so, and waits
-for its own end. All that it sent has left the process then, since it went before the second frame came.
+Prints its addresses, reads the other's, sends so many frames, says so, receives one, says so, and waits for its end.
+All that it sent has left the process by then, since that went before the frame came.
 """
 
 import json
@@ -21,7 +21,6 @@ def main() -> None:
     print(json.dumps(addresses), flush=True)
     others = {int(edge): address for edge, address in json.loads(sys.stdin.readline()).items()}
     link = wiring.connect(others)[EDGE]
-    link.receive()
     for tick in range(told["frames"]):
         link.send(frame(tick, sample + tick))
     print("sent", flush=True)

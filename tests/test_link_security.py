@@ -5,6 +5,7 @@ import gc
 import os
 import socket
 import stat
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -191,9 +192,7 @@ def test_a_neighbour_that_does_not_know_this_key_is_named() -> None:
         link = both.link_a(misled.listen([B])[EDGE])
         with pytest.raises(PeerLostError, match=r"a->b.*actor b.*does not accept this end's key"):
             link.receive()
-        with pytest.raises(
-            PeerLostError, match=r"actor a did not connect within 0.3 s \(somebody else tried"
-        ):
+        with pytest.raises(PeerLostError, match=r"actor a did not connect within 0.3 s \(somebody tried"):
             misled.connect({})[EDGE].receive()
         misled.close()
 
@@ -208,7 +207,7 @@ def test_a_neighbour_that_never_comes_is_named() -> None:
 
 
 def test_an_address_where_nobody_listens_is_named() -> None:
-    with neighbours() as both, pytest.raises(PeerLostError, match=r"a->b: actor b: nobody listens"):
+    with neighbours() as both, pytest.raises(PeerLostError, match=r"a->b: actor b does not listen"):
         both.link_a(f"tcp://{HOST_B}:{free_ports(1)}").receive()
 
 
@@ -236,7 +235,11 @@ def test_what_does_not_belong_is_refused(kind: object, message: list[bytes], wha
 
 def test_bytes_that_no_line_wrote_are_refused() -> None:
     """Over ipc, where the same user could connect."""
-    for data, what in ((b"short", "cut off"), (os.urandom(40), "of 0 frames were taken")):
+    for data, what in (
+        (b"short", "cut off"),
+        (os.urandom(40), "of 0 frames were taken"),
+        (struct.pack("<QH", 0, 3) + b"one of three", "parts of it are missing"),
+    ):
         note = IPC.prepare()
         wiring = IPC.make(1, note, 1, PATIENCE)
         with zmq.Context() as context, context.socket(zmq.PAIR) as pair:

@@ -48,7 +48,7 @@ class Line:
         self._closed = False
 
     def send(self, message: Sequence[Part]) -> None:
-        """Raises PeerLostError, StalledError, ClosedError; the message has then not gone."""
+        """Raises PeerLostError, StalledError, ClosedError, RefusedError; the message has then not gone."""
         with self._busy:
             self._check_open()
             if not (self._window.open and self._put(message)):
@@ -118,10 +118,11 @@ class Line:
             return False
         try:
             parts = self._window.arrived(first)
-        except ValueError as error:
-            raise RefusedError(f"{self._says()} sent a message that is refused: {error}") from None
-        if parts:
             apart = [self._socket.recv(copy=False).buffer for _ in range(parts - 1)]
+        except (ValueError, zmq.Again) as error:
+            why = error if isinstance(error, ValueError) else "parts of it are missing"
+            raise RefusedError(f"{self._says()} sent a message that is refused: {why}") from None
+        if parts:
             self._arrived.append([first[STAMP_BYTES:], *apart])
         return True
 
@@ -129,9 +130,7 @@ class Line:
         """Between two glances: raises what there is to raise."""
         self._check_open()
         if self._gone:  # and nothing came in the glance since
-            raise PeerLostError(
-                f"{self._says()}: {self._gone}; its own log says why. Restart from a checkpoint"
-            )
+            raise PeerLostError(f"{self._says()} {self._gone}")
         self._gone = self._watch.gone()
         if time.monotonic() > deadline:
             raise self._stalled(what)
@@ -142,8 +141,8 @@ class Line:
             return StalledError(
                 f"{self._says()} lives, but {what} for {limit}; it may wait for another actor"
             )
-        refused = f" (somebody else tried: {self._watch.refused})" if self._watch.refused else ""
-        return PeerLostError(f"{self._says()} did not connect within {limit}{refused}; see its own log")
+        tried = " (somebody tried, and was turned away)" if self._watch.refused else ""
+        return PeerLostError(f"{self._says()} did not connect within {limit}{tried}; its own log says why")
 
     def _check_open(self) -> None:
         if self._closed:

@@ -9,10 +9,12 @@ import struct
 import zmq
 
 _EVENT = struct.Struct("=hi")  # number, value
+_GONE = "has gone away: it ended, or gave no sign of life; its own log says why. Restart from a checkpoint"
+_UNREACHED = "does not listen at its address; its own log says why"
 _FAILURES = {
-    int(zmq.Event.HANDSHAKE_FAILED_AUTH): "it does not accept this end's key",
-    int(zmq.Event.HANDSHAKE_FAILED_PROTOCOL): "it speaks another protocol, or has another key",
-    int(zmq.Event.HANDSHAKE_FAILED_NO_DETAIL): "it broke off the greeting",
+    int(zmq.Event.HANDSHAKE_FAILED_AUTH): "does not accept this end's key",
+    int(zmq.Event.HANDSHAKE_FAILED_PROTOCOL): "speaks another protocol, or has another key",
+    int(zmq.Event.HANDSHAKE_FAILED_NO_DETAIL): "broke off the greeting",
 }
 _WATCHED = (
     zmq.Event.ACCEPTED
@@ -46,13 +48,15 @@ class Watch:
         self._unreached = False
 
     def gone(self) -> str:
-        """Why the other end will not be heard of again; "" as long as it may."""
+        """What the other end did not to be heard of again, and what to do; "" as long as it may be."""
         self._read()
         if self.greeted:
-            return "" if self._open else "it has gone away: it ended, or gave no sign of life"
+            return "" if self._open else _GONE
         if self._binds:
             return ""
-        return self.refused or ("nobody listens at its address" if self._unreached else "")
+        if self.refused:
+            return f"{self.refused}; all actors must be of the same start of the run"
+        return _UNREACHED if self._unreached else ""
 
     def connections(self) -> frozenset[int]:
         """The descriptors of those that are open."""

@@ -7,9 +7,8 @@ An end that takes many and says nothing itself says so in a message that holds t
 
 import struct
 
-_STAMP = struct.Struct(
-    "<QH"
-)  # messages taken so far; parts of this one, 0 for a message that holds the stamp alone
+# Messages taken so far; parts of this one, 0 for a message that holds the stamp alone.
+_STAMP = struct.Struct("<QH")
 STAMP_BYTES = _STAMP.size
 
 

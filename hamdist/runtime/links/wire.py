@@ -51,12 +51,12 @@ def encode(frame: Frame, end: End, generation: int) -> list[Part]:
     for tensor in frame.tensors:
         if tensor is None:
             continue
-        plain = plain_on_host(tensor)
-        size = plain.numel() * plain.element_size()
+        plain = _plain(tensor)
+        size = plain.nbytes
         if size < APART_BYTES:
             first.append(ctypes.string_at(plain.data_ptr(), size))
         else:
-            apart.append(plain.view(-1).view(torch.uint8).numpy().data)
+            apart.append(plain.detach().view(-1).view(torch.uint8).numpy().data)
     return [b"".join(first), *apart]
 
 
@@ -118,12 +118,11 @@ def decode_head(data: bytes, end: End, generation: int) -> Head:
     return Head(tick, Token(born, first, rows, repeat, valid != 0, learn != 0), final, places, size)
 
 
-def plain_on_host(tensor: Tensor) -> Tensor:
+def _plain(tensor: Tensor) -> Tensor:
     """The same numbers in plain order in host memory: the tensor itself where it is so already."""
-    tensor = tensor.detach() if tensor.is_cpu else tensor.detach().cpu()
-    if tensor.is_conj() or tensor.is_neg():
-        tensor = tensor.resolve_conj().resolve_neg()
-    return tensor.contiguous()
+    if tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()):
+        return tensor
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def _check(places: tuple[Place | None, ...], end: End) -> None:

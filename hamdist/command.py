@@ -1,0 +1,86 @@
+"""What the commands share: their arguments, their exit status, and how they show a run.
+
+Exit status: 0 done, 1 failed on the way, 2 bad input, 130 interrupted. PyTorch is imported inside the functions only.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hamdist.errors import RunError, UserError
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+Config = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file, or the name of an example that comes with hamdist, such as 'digits'.",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY.PATH=VALUE",
+        help="Changes to the config; values are YAML, as in learning.beta=0.05 or locality.mode=nonlocal.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="The run directory: config, metrics, summary and weights go there.")
+]
+
+
+def show_run(config: str, overrides: Sequence[str], out: Path | None) -> None:
+    """Run a config: progress on stderr, the summary on stdout. Raises what the two below do."""
+    show_summary(follow_run(config, overrides, out))
+
+
+def follow_run(config: Any, overrides: Sequence[str], out: Path | None) -> dict[str, Any]:
+    """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
+    from hamdist.execution import run
+    from hamdist.report.progress import progress_on
+
+    with progress_on(console(stderr=True)) as show:
+        return run(config, overrides, out=out, on_progress=show)
+
+
+def show_summary(summary: dict[str, Any]) -> None:
+    """The summary on stdout. Raises typer.Exit where the run was interrupted."""
+    from hamdist.report.tables import summary_table
+
+    console().print(summary_table(summary))
+    if summary["status"] == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+@contextmanager
+def exit_status() -> Iterator[None]:
+    """Turn what goes wrong within into lines on stderr and the exit status for it."""
+    try:
+        yield
+    except UserError as error:
+        complain(map(str, error.problems))
+        raise typer.Exit(BAD_INPUT) from None
+    except RunError as error:
+        complain([str(error)])
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        complain(["interrupted"])
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def complain(lines: Iterable[str]) -> None:
+    """Lines on stderr."""
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+def console(stderr: bool = False) -> Console:
+    """A console as wide as the terminal, and wide enough for every table where there is none."""
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=160)

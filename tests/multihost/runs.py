@@ -1,0 +1,38 @@
+"""`hamdist run` on a host of the bed, in one process or over the cluster that the host belongs to."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hosts import Host
+from nodes import Cluster
+
+SECONDS = 90  # for a run, from its start to its end
+
+
+def run_inline(host: Host, config: str, out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The summary. Raises RuntimeError with what it printed if it fails, TimeoutExpired."""
+    return _run(host, [config, *overrides, "--out", str(out)], out, {})
+
+
+def run_on_ray(
+    host: Host,
+    cluster: Cluster,
+    config: str,
+    out: Path,
+    layers: dict[str, list[str]],
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """As run_inline; `layers`: by the name of the host that their actor lives on."""
+    actors = list(layers.values())
+    requests = {hosted[0]: {"labels": {"host": name}} for name, hosted in layers.items()}
+    placement = {"runtime": "ray", "address": cluster.address, "actors": actors, "requests": requests}
+    placed = [f"placement.{key}={json.dumps(value)}" for key, value in placement.items()]
+    return _run(host, [config, *placed, *overrides, "--out", str(out)], out, cluster.env)
+
+
+def _run(host: Host, arguments: Sequence[str], out: Path, env: dict[str, str]) -> dict[str, Any]:
+    host.must([sys.executable, "-m", "hamdist", "run", *arguments], SECONDS, env)
+    return json.loads((out / "summary.json").read_text(encoding="utf-8"))
