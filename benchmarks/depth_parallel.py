@@ -30,7 +30,7 @@ CHAIN = Chain(depth=8, width=1024, batch=64)
 PLACEMENT = {"runtime": "ray", "actors": [[0, 1, 2, 3], [4, 5, 6, 7]], "address": "local"}
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the largest that glibc takes
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 LIMIT = "limit: two halves that never talk"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hamdist.physics.layers import Layer, Point, Tensors, Values
+from hamdist.physics.transforms import transformed
 
 
 class Wanted(NamedTuple):
@@ -42,6 +43,49 @@ def linearise(
     layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
 ) -> tuple[Values, Pullback]:
     """Evaluates a layer at a point; the pullback maps (q, p) to the partial derivatives of H there, once."""
+    by = _by_transform if transformed() else _by_autograd
+    return by(layer, parameters, buffers, point, wanted)
+
+
+def _by_autograd(
+    layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
+) -> tuple[Values, Pullback]:
+    with torch.enable_grad():
+        weights = {name: _leaf(theta) for name, theta in parameters.items()} if wanted.weights else {}
+        signals = tuple(_leaf(a) if want else a for a, want in zip(point.inputs, wanted.inputs, strict=True))
+        state = tuple(map(_leaf, point.state))
+        values = layer(parameters | weights, buffers, Point(signals, state, point.context))
+    leaves = [*weights.values(), *(a for a, want in zip(signals, wanted.inputs, strict=True) if want), *state]
+    outputs = (values.output, *values.drift)
+
+    def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
+        told = [(y, costate) for y, costate in zip(outputs, (q, *p), strict=True) if y.requires_grad]
+        partials = _gradients(told, leaves)
+        ends = len(weights), len(leaves) - len(state)
+        inputs = _spread(partials[ends[0] : ends[1]], wanted.inputs, (None,) * len(wanted.inputs))
+        return Partials(dict(zip(weights, partials, strict=False)), inputs, partials[ends[1] :])
+
+    after = {name: buffer.detach() for name, buffer in values.buffers.items()}
+    drift = tuple(f.detach() for f in values.drift)
+    return Values(values.output.detach(), drift, after), pullback
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """The tensor as one that derivatives are taken by, in the same memory."""
+    return tensor.detach().requires_grad_()
+
+
+def _gradients(told: list[tuple[Tensor, Tensor]], leaves: list[Tensor]) -> tuple[Tensor, ...]:
+    """∂/∂leaf of the sum of ⟨costate, y⟩, for each leaf; zeros where y does not depend on it."""
+    if not (told and leaves):
+        return tuple(map(torch.zeros_like, leaves))
+    outputs, costates = zip(*told, strict=True)
+    return torch.autograd.grad(outputs, leaves, costates, materialize_grads=True)
+
+
+def _by_transform(
+    layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
+) -> tuple[Values, Pullback]:
     names = tuple(parameters) if wanted.weights else ()
     signals = tuple(a for a, want in zip(point.inputs, wanted.inputs, strict=True) if want)
     primals = (*(parameters[name] for name in names), *signals, *point.state)

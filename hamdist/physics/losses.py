@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hamdist.physics.transforms import transformed
+
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 LOSSES: dict[str, LossFunction] = {
@@ -27,5 +29,11 @@ def loss_and_costate(
         value = loss(y[:rows], target[:rows])
         return gamma * value, value
 
-    costate, value = torch.func.grad(weighted, has_aux=True)(output)
-    return value, costate
+    if transformed():
+        costate, value = torch.func.grad(weighted, has_aux=True)(output)
+        return value, costate
+    with torch.enable_grad():
+        y = output.detach().requires_grad_()
+        scaled, value = weighted(y)
+    (costate,) = torch.autograd.grad(scaled, y)
+    return value.detach(), costate

@@ -15,6 +15,7 @@ import torch
 
 from hamdist.errors import Problem, UserError
 from hamdist.runtime.links.process_pair import Seat, seat_of
+from hamdist.runtime.memory import keep_freed_memory
 
 ON_CPU = Seat("", False)
 FOR_LAYERS = ("hamdist.runtime.worker", "torch._dynamo")
@@ -40,6 +41,7 @@ class LayerActor:
     """
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
+        keep_freed_memory()
         for module in modules:
             import_module(module)
         self._hosted: Any = None
