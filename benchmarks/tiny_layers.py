@@ -1,8 +1,8 @@
 """What links cost where layers are tiny: 4 x 64 tanh, batch 1, on two actors, against all layers in one process.
 
 The edge between the actors has a delay of 1, 2, 4 or 8 ticks, which leaves its messages that long to arrive; all other
-edges have 1. The links' share of a tick is what the busier of the two actors spends in sending and in waiting. All start
-anew for every measurement and take turns; figures are medians over the rounds.
+edges have 1. The links' share of a tick is what the busier of the two actors spends in sending and in waiting. All
+start anew for every measurement and take turns; figures are medians over the rounds.
 """
 
 import argparse

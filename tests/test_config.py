@@ -309,7 +309,10 @@ def test_merged_mappings_are_no_duplicates(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_nothing() -> None:
-    listed = "(examples: digits, digits-cluster, digits-gpus, digits-groups, digits-nonlocal, digits-settled, image-segments, phishing, shuttle,"
+    listed = (
+        "(examples: digits, digits-cluster, digits-gpus, digits-groups, digits-nonlocal, digits-settled, "
+        "image-segments, phishing, shuttle,"
+    )
     (problem,) = problems("digit")
     start = "digit: there is no such file, and no example of that name"
     assert problem.startswith(f"{start}; did you mean 'digits'? {listed}")
