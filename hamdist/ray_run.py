@@ -105,9 +105,10 @@ class RayRun:
         samples = stream.samples if stream else 0
         names = self.stage.troupe.names
         peaks = {names[outcome.actor]: outcome.peak_memory_bytes for outcome in told}
+        ticks = stream.ticks if stream else max((o.ticks for o in told), default=0)
         return Results(
-            ticks=stream.ticks if stream else max((o.ticks for o in told), default=0),
-            seconds=stream.seconds if stream else self.record.elapsed,
+            ticks=ticks,
+            seconds=max(ticks, 1) * self._seconds_a_tick(ending),
             samples=samples,
             seen_once=len(ledgers) == len(self.stage.script.names)
             and all(ledger.seen_once(samples) for ledger in ledgers.values()),
@@ -122,6 +123,13 @@ class RayRun:
                 "links": {edge: carrier.name for edge, carrier in self.stage.carriers.items()},
             },
         )
+
+    def _seconds_a_tick(self, ending: Ending) -> float:
+        """By the clock of the actor with the first loss; the stream is ahead of it."""
+        bearer = ending.outcomes[self.stage.bearer]
+        if bearer is None or not bearer.ticks:
+            return self.record.elapsed
+        return bearer.spent.seconds / bearer.ticks
 
     def _places(self, told: list[Outcome]) -> list[dict[str, Any]]:
         """Where every actor was, and where its time went."""

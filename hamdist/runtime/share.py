@@ -67,14 +67,13 @@ class Outcome:
 class StreamOutcome:
     """How the stream ended.
 
-    samples: how many entered.  entered_ticks: in which they did.  ticks, seconds: of learning, drain included.
+    samples: how many entered.  entered_ticks: in which they did.  ticks: of learning, drain included.
     error: what the stream raised; what had entered before was learnt all the same.
     """
 
     samples: int
     entered_ticks: int
     ticks: int
-    seconds: float
     error: Exception | None = None
     details: str = ""
     peak_memory_bytes: int = 0

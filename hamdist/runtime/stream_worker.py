@@ -54,7 +54,7 @@ class StreamWorker:
         self._feed = Feed(1, 1)
         self._ended = False  # nothing more enters to be learnt
         self._entered_ticks = 0  # until then
-        self._learnt: tuple[int, float] | None = None  # ticks and seconds, drain included
+        self._learnt_ticks = 0  # drain included
         self._first: Pair | None = None
 
     def first_batch(self) -> Pair:
@@ -85,7 +85,6 @@ class StreamWorker:
 
     def run(self) -> StreamOutcome:
         """From the first batch to the final tick; whatever goes wrong is in the outcome."""
-        self._started = time.perf_counter()
         try:
             failure = self._learn()
             if failure is None:
@@ -113,7 +112,7 @@ class StreamWorker:
             failure = StreamError(message), traceback.format_exc()
         self._entered_ticks, self._ended = self._feed.tick, True
         self._say(self._feed.silence(self._layout.outline.drain))
-        self._learnt = self._feed.tick, time.perf_counter() - self._started
+        self._learnt_ticks = self._feed.tick
         return failure
 
     def _presented(self, batch: Pair) -> Iterator[Said]:
@@ -163,12 +162,10 @@ class StreamWorker:
         return RunError(f"{self.name} failed at tick {self._feed.tick}: {error!r}")
 
     def _outcome(self, error: Exception | None = None, details: str = "") -> StreamOutcome:
-        ticks, seconds = self._learnt or (self._feed.tick, time.perf_counter() - self._started)
         return StreamOutcome(
             self._feed.samples,
             self._entered_ticks if self._ended else self._feed.tick,
-            ticks,
-            seconds,
+            self._learnt_ticks or self._feed.tick,
             error,
             details,
             peak_memory_bytes(),

@@ -75,10 +75,10 @@ class Trial:
         return _shown(summary)
 
     def far_hosts(self) -> str:
-        """Nothing between the layers can be quicker than the latency: who is has not gone that way."""
+        """A tick for each latency, but for those that the initial tokens spare: who is quicker has not gone that way."""
         with self.bed.latency(LATENCY):
             summary = run_on_ray(self.host, self.ray, "digits", self.folder / "far", LAYERS, SHORT)
-        assert summary["ticks_per_second"] < 1.1 / LATENCY, summary
+        assert summary["ticks_per_second"] < 1.25 / LATENCY, summary["ticks_per_second"]
         return _shown(summary)
 
     def seen_once(self, name: str) -> str:
