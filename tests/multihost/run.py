@@ -75,7 +75,7 @@ class Trial:
         return _shown(summary)
 
     def far_hosts(self) -> str:
-        """A tick for each latency, but for those that the initial tokens spare: who is quicker has not gone that way."""
+        """A tick for each latency, but for what initial tokens spare: who is quicker has not gone that way."""
         with self.bed.latency(LATENCY):
             summary = run_on_ray(self.host, self.ray, "digits", self.folder / "far", LAYERS, SHORT)
         assert summary["ticks_per_second"] < 1.25 / LATENCY, summary["ticks_per_second"]
