@@ -1,8 +1,8 @@
 """What delays buy where hosts are far apart: `python tests/multihost/latency.py`, as root on Linux.
 
-Digits over four layers, two on each of two hosts, fully local but for the delay of the edge between the hosts. A tick
-needs what the other host sent `delay` ticks ago, so that there can be delay / latency ticks a second and no more,
-without any stall otherwise. Prints a markdown table. About three minutes.
+Digits over four layers, two on each of two hosts, fully local but for the delay of the edge between the hosts. A host
+needs what the other one sent `delay` ticks ago, but sends its own signal before it waits for a costate: 2 delay + 1 ticks
+fit into a round trip, and no more. Prints a markdown table. About three minutes.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
     with hosts("a", "b") as bed, cluster(bed) as ray:
         for delay in DELAYS:
             near, far = speeds(bed, ray, delay, seconds, options.ticks)
-            limit = min(near, delay / seconds)
+            limit = min(near, (2 * delay + 1) / (2 * seconds))
             print(f"| {delay} | {near:.0f} | {far:.1f} | {limit:.0f} | {far / limit:.0%} |", flush=True)
 
 
