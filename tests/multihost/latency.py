@@ -1,8 +1,8 @@
 """What delays buy where hosts are far apart: `python tests/multihost/latency.py`, as root on Linux.
 
 Digits over four layers, two on each of two hosts, fully local but for the delay of the edge between the hosts. A host
-needs what the other one sent `delay` ticks ago, but sends its own signal before it waits for a costate: 2 delay + 1 ticks
-fit into a round trip, and no more. Prints a markdown table. About three minutes.
+needs what the other one sent `delay` ticks ago, but sends its own signal before it waits for a costate: 2 delay + 1
+ticks fit into a round trip, and no more. Prints a markdown table. About three minutes.
 """
 
 import argparse
