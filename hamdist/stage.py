@@ -152,7 +152,7 @@ def _ready(script: Script, troupe: Troupe, devices: int, here: bool, laps: Laps)
     patience = Patience(config.heartbeat_seconds, config.progress_seconds)
     carriers = carriers_of(layout, troupe.places, config.link)
     wirings = wirings_of(layout, troupe.places, carriers, patience, config.ports)
-    wire(troupe, layout, wirings, STARTED_SECONDS)
+    troupe.addresses = wire(troupe, layout, wirings, STARTED_SECONDS)
     laps.lap("links")
     return Stage(script, troupe, layout, placement, carriers, laps)
 

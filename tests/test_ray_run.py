@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,8 @@ def test_what_no_node_has_is_told_before_anything_starts(requests, told):
 
 
 def test_an_actor_that_is_killed_is_named_with_the_tick_and_the_cause():
-    """The others end by themselves, and what they have learnt is kept."""
+    """The others end by themselves, what they have learnt is kept, and no folder of sockets is left."""
+    before = set(Path(tempfile.gettempdir()).glob("hamdist-*"))
     with pytest.raises(RunError) as caught:
         run(config(linear(8, 8, "ray_layers:Mortal", sent="SIGKILL", at=14)), out="out")
     told = str(caught.value)
@@ -150,6 +152,7 @@ def test_an_actor_that_is_killed_is_named_with_the_tick_and_the_cause():
     summary = json.loads(Path("out/summary.json").read_text())
     assert (summary["status"], summary["error"]) == ("failed", told)
     assert {path.stem for path in Path("out/weights").iterdir()} == {"first"}
+    assert set(Path(tempfile.gettempdir()).glob("hamdist-*")) <= before
 
 
 def test_an_actor_that_freezes_is_named():

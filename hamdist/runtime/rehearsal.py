@@ -61,14 +61,15 @@ def layout_of(
     return Layout(outline, hosts, tuple(names), tuple(devices), outputs, _form(inputs), _form(targets))
 
 
-def wire(company: Company, layout: Layout, wirings: Sequence[MakeWiring], seconds: float) -> None:
-    """Joins all actors; wirings: what makes each one's."""
+def wire(company: Company, layout: Layout, wirings: Sequence[MakeWiring], seconds: float) -> dict[int, str]:
+    """Joins all actors; wirings: what makes each one's. Returns the addresses at which they listen, by edge."""
     everyone = range(len(wirings))
     tickets = [company.call(actor, "listen", layout, wirings[actor]) for actor in everyone]
     addresses: dict[int, str] = {}
     for found in company.answers(tickets, seconds):
         addresses |= found
     company.all(everyone, "connect", addresses, seconds=seconds)
+    return addresses
 
 
 def _form(tensor: Tensor) -> Form:

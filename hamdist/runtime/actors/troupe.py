@@ -1,6 +1,7 @@
 """The actors of one run on Ray: placed together, called, stopped, and gone afterwards."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +24,14 @@ CONTROL = "control"
 class Troupe(Company):
     """Ray actors by number; the last may be a thread of this process instead, which hosts the stream.
 
-    names: what errors call them.  places: where they are, once they have made what they host.
+    names: what errors call them.  places: where they are, once they have made what they host.  addresses: at which they
+    listen, once they are joined.
     """
 
     def __init__(self, actors: Sequence[Any], names: Sequence[str]) -> None:
         self.names = tuple(names)
         self.places: list[Whereabouts] = []
+        self.addresses: dict[int, str] = {}
         self._actors = list(actors)
         self._here: Threads | None = None
 
@@ -99,6 +102,8 @@ class Troupe(Company):
         for place in self.places:
             if place.node == own:
                 _reap(place.pid)
+        for address in self.addresses.values():
+            _remove_socket(address)
 
 
 @contextmanager
@@ -160,6 +165,13 @@ def _reap(pid: int) -> None:
     with suppress(FileNotFoundError, ProcessLookupError):  # it is gone already, as it should be
         if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
             os.kill(pid, signal.SIGKILL)
+
+
+def _remove_socket(address: str) -> None:
+    """An actor that was killed could not remove the folder of its ipc sockets; on this machine it is gone now."""
+    _, is_ipc, path = address.partition("ipc://")
+    if is_ipc:
+        shutil.rmtree(Path(path).parent, ignore_errors=True)
 
 
 def cause_of_death(error: Exception) -> str:
