@@ -12,9 +12,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
+from drives import run_on_ray
 from hosts import Hosts, hosts, missing
 from nodes import Cluster, cluster
-from runs import run_on_ray
 
 DELAYS = (1, 2, 4, 8, 16)
 LAYERS = {"a": ["embed", "block0"], "b": ["block1", "head"]}

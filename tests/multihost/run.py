@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from drives import run_inline, run_on_ray
 from hosts import Hosts, hosts, missing
 from nodes import Cluster, cluster
-from runs import run_inline, run_on_ray
 
 from hamdist.run_directory import SUMMARY, load_weights
 
