@@ -3,7 +3,6 @@
 Exit status: as in `hamdist.command`. PyTorch is imported inside the commands only, so that `--help` answers at once.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from hamdist.command import (
     console,
     exit_status,
     show_run,
+    start,
 )
 
 app = typer.Typer(
@@ -30,9 +30,8 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The `hamdist` command; modules that a config names are looked for in the current folder, too."""
-    sys.path.insert(0, "")
-    app()
+    """The `hamdist` command."""
+    start(app)
 
 
 def _version(wanted: bool) -> None:

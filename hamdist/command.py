@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 failed on the way, 2 bad input, 130 interrupted. PyTorch is imported inside the functions only.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,12 @@ Overrides = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="The run directory: config, metrics, summary and weights go there.")
 ]
+
+
+def start(app: typer.Typer) -> None:
+    """Runs a command; modules that a config names are looked for in the current folder, too."""
+    sys.path.insert(0, "")
+    app()
 
 
 def show_run(config: str, overrides: Sequence[str], out: Path | None) -> None:

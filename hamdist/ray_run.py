@@ -55,6 +55,8 @@ class RayRun:
         ending = self._judged(watch.ending())
         summary = self._finish(_status(ending, interruption), ending)
         if ending.error is not None:
+            if ending.details:
+                ending.error.add_note(f"In the actor:\n{ending.details}")
             raise ending.error
         return summary
 

@@ -5,22 +5,20 @@ With --address HOST:PORT this machine is one of the cluster's nodes: it joins th
 """
 
 import re
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from hamdist.command import Config, Out, Overrides, exit_status, show_run
+from hamdist.command import Config, Out, Overrides, exit_status, show_run, start
 from hamdist.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
-    """Modules that a config names are looked for in the current folder, too."""
-    sys.path.insert(0, "")
-    app()
+    """`python -m launch.cluster`."""
+    start(app)
 
 
 @app.command()

@@ -1,20 +1,18 @@
 """`python -m launch.local CONFIG [KEY.PATH=VALUE …]`: as `hamdist run`, over Ray actors on this machine."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from hamdist.command import Config, Out, Overrides, exit_status, show_run
+from hamdist.command import Config, Out, Overrides, exit_status, show_run, start
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
-    """Modules that a config names are looked for in the current folder, too."""
-    sys.path.insert(0, "")
-    app()
+    """`python -m launch.local`."""
+    start(app)
 
 
 @app.command()

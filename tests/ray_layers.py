@@ -35,3 +35,17 @@ class Mortal(nn.Linear):
         if self.left == 0:
             os.kill(os.getpid(), self.sent)
         return super().forward(x)
+
+
+class Fails(nn.Linear):
+    """Raises at its n-th evaluation."""
+
+    def __init__(self, at: int, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.left = at
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
+            raise ArithmeticError("out of numbers")
+        return super().forward(x)

@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from summaries import SUMMARY
 from typer.testing import CliRunner
 
 from hamdist.config import examples, load
@@ -27,18 +28,6 @@ from launch.local import on_this_machine
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "launch" / "slurm.sbatch"
 CLUSTERS = ROOT / "cluster_configs" / "ray"
-SUMMARY = {
-    "status": "finished",
-    "loss": 0.5,
-    "prequential": {"loss": 0.5},
-    "holdout": None,
-    "samples": 96,
-    "ticks": 7,
-    "samples_seen_once": True,
-    "samples_per_second": 10.0,
-    "wall_seconds": 1.0,
-    "directory": "out",
-}
 
 
 def launched(module: ModuleType, *arguments: str, **environment: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,17 @@ def test_an_actor_that_is_killed_is_named_with_the_tick_and_the_cause():
     assert (summary["status"], summary["error"]) == ("failed", told)
     assert {path.stem for path in Path("out/weights").iterdir()} == {"first"}
     assert set(Path(tempfile.gettempdir()).glob("hamdist-*")) <= before
+
+
+def test_a_layer_that_raises_is_told_with_its_traceback():
+    """What its neighbours say, which only lost it, is not."""
+    with pytest.raises(RunError) as caught:
+        run(config(linear(8, 8, "ray_layers:Fails", at=14)), out="out")
+    assert re.fullmatch(r"layer 'second' failed at tick \d+: out of numbers", str(caught.value))
+    (note,) = caught.value.__notes__
+    assert note.startswith("In the actor:\nTraceback")
+    assert "ArithmeticError: out of numbers" in note
+    assert {path.stem for path in Path("out/weights").iterdir()} == {"first", "second", "head"}
 
 
 def test_an_actor_that_freezes_is_named():

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from summaries import SUMMARY
 from typer.testing import CliRunner
 
 from hamdist.config import load
@@ -330,18 +331,7 @@ def finished(folder: Path, status: str = "finished") -> str:
     """The parcel of a run that has ended."""
     there = folder / "there"
     filled(there)
-    summary = {
-        "status": status,
-        "loss": 0.5,
-        "prequential": {"loss": 0.5},
-        "holdout": None,
-        "samples": 96,
-        "ticks": 7,
-        "samples_seen_once": True,
-        "samples_per_second": 10.0,
-        "wall_seconds": 1.0,
-        "directory": "/tmp/elsewhere",
-    }
+    summary = {**SUMMARY, "status": status, "directory": "/tmp/elsewhere"}
     (there / "summary.json").write_text(json.dumps(summary))
     return "".join(lines_of(there, BOUNDARY))
 

@@ -60,10 +60,7 @@ def _by_autograd(
 
     def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
         told = [(y, costate) for y, costate in zip(outputs, (q, *p), strict=True) if y.requires_grad]
-        partials = _gradients(told, leaves)
-        ends = len(weights), len(leaves) - len(state)
-        inputs = _spread(partials[ends[0] : ends[1]], wanted.inputs, (None,) * len(wanted.inputs))
-        return Partials(dict(zip(weights, partials, strict=False)), inputs, partials[ends[1] :])
+        return _partials(tuple(weights), wanted, _gradients(told, leaves))
 
     after = {name: buffer.detach() for name, buffer in values.buffers.items()}
     drift = tuple(f.detach() for f in values.drift)
@@ -102,11 +99,16 @@ def _by_transform(
     (output, *drift), pull, after = torch.func.vjp(evaluate, *primals, has_aux=True)  # type: ignore[misc]
 
     def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
-        partials = pull((q, *p), retain_graph=False)
-        inputs = _spread(partials[ends[0] : ends[1]], wanted.inputs, (None,) * len(wanted.inputs))
-        return Partials(dict(zip(names, partials, strict=False)), inputs, partials[ends[1] :])
+        return _partials(names, wanted, pull((q, *p), retain_graph=False))
 
     return Values(output, tuple(drift), after), pullback
+
+
+def _partials(names: tuple[str, ...], wanted: Wanted, gradients: tuple[Tensor, ...]) -> Partials:
+    """Gradients by the weights of these names, the inputs wanted and the state, in this order, told apart."""
+    ends = len(names), len(names) + sum(wanted.inputs)
+    inputs = _spread(gradients[ends[0] : ends[1]], wanted.inputs, (None,) * len(wanted.inputs))
+    return Partials(dict(zip(names, gradients, strict=False)), inputs, gradients[ends[1] :])
 
 
 def _spread(chosen: tuple, mask: tuple[bool, ...], others: tuple) -> tuple:

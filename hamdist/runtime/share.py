@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hamdist.errors import RunError, UserError
 from hamdist.network.network import LayerSpec
 from hamdist.runtime.ledger import Ledger
+from hamdist.runtime.links.contract import LinkError
 from hamdist.runtime.outline import Outline
 from hamdist.runtime.windows import Window
 
@@ -61,6 +63,15 @@ class Outcome:
     windows: tuple[Window, ...] = ()
     spent: Spent = Spent()
     peak_memory_bytes: int = 0
+
+
+def attributed(error: Exception, name: str, tick: int) -> Exception:
+    """What stopped an actor, as its outcome tells it: with its name and the tick, unless the error has its own."""
+    if isinstance(error, LinkError):
+        return type(error)(f"{name} at tick {tick}: {error}")
+    if isinstance(error, RunError | UserError):
+        return error
+    return RunError(f"{name} failed at tick {tick}: {error!r}")
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from hamdist.errors import RunError, StreamError, UserError
+from hamdist.errors import StreamError, UserError
 from hamdist.network.graph import SOURCE
 from hamdist.runtime.doors import Journey, ToTarget
 from hamdist.runtime.ends import Layout
 from hamdist.runtime.feed import Feed, Said
 from hamdist.runtime.links.contract import ClosedError, LinkError, Wiring
 from hamdist.runtime.memory import peak_memory_bytes
-from hamdist.runtime.share import Progress, StreamOutcome
+from hamdist.runtime.share import Progress, StreamOutcome, attributed
 
 Pair = tuple[Tensor, Tensor | None]
 Pairs = Iterator[Pair]
@@ -95,7 +95,7 @@ class StreamWorker:
             if isinstance(error, ClosedError) and self._stopped:
                 return self._outcome()
             self.stop()
-            return self._outcome(self._told(error), traceback.format_exc())
+            return self._outcome(attributed(error, self.name, self._feed.tick), traceback.format_exc())
 
     def _learn(self) -> tuple[Exception, str] | None:
         """Every batch, then the drain; what the stream raised, if it did."""
@@ -153,13 +153,6 @@ class StreamWorker:
             for way in self._ways:
                 way.costates.popleft()
                 way.signals.append(said.targets if way.edge.target in losses else said.inputs)
-
-    def _told(self, error: Exception) -> Exception:
-        if isinstance(error, LinkError):
-            return type(error)(f"{self.name} at tick {self._feed.tick}: {error}")
-        if isinstance(error, RunError | UserError):
-            return error
-        return RunError(f"{self.name} failed at tick {self._feed.tick}: {error!r}")
 
     def _outcome(self, error: Exception | None = None, details: str = "") -> StreamOutcome:
         return StreamOutcome(

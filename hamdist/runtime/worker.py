@@ -10,17 +10,16 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from hamdist.errors import RunError, UserError
 from hamdist.runtime.builder import Builder, Examined
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.devices import local_device
 from hamdist.runtime.divergence import Extent, extents
 from hamdist.runtime.doors import FromSource, Journey, ToTarget
 from hamdist.runtime.ends import Layout
-from hamdist.runtime.links.contract import ClosedError, Form, Link, LinkError, Wiring
+from hamdist.runtime.links.contract import ClosedError, Form, Link, Wiring
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.part import Part, initial_value
-from hamdist.runtime.share import Outcome, Progress, Share, Spent
+from hamdist.runtime.share import Outcome, Progress, Share, Spent, attributed
 from hamdist.runtime.windows import Windows
 
 
@@ -109,7 +108,9 @@ class Worker:
             if isinstance(error, ClosedError) and self._stopped:
                 return self._outcome(started)
             self.stop()
-            return self._outcome(started, self._told(error), traceback.format_exc())
+            return self._outcome(
+                started, attributed(error, self.share.name, self.part.tick), traceback.format_exc()
+            )
 
     def _loop(self, part: Part) -> None:
         journey, windows = self._journey, self._windows
@@ -117,15 +118,6 @@ class Worker:
             part.step()
             if windows is not None:
                 windows.after(part.tick)
-
-    def _told(self, error: Exception) -> Exception:
-        """The error with the actor and the tick; what already names them stays as it is."""
-        assert self.part is not None
-        if isinstance(error, LinkError):
-            return type(error)(f"{self.share.name} at tick {self.part.tick}: {error}")
-        if isinstance(error, RunError | UserError):
-            return error
-        return RunError(f"{self.share.name} failed at tick {self.part.tick}: {error!r}")
 
     def _outcome(self, started: float, error: Exception | None = None, details: str = "") -> Outcome:
         assert self.part is not None

@@ -74,6 +74,6 @@ class LayerActor:
         """A call to what it hosts."""
         return getattr(self._hosted, method)(*arguments)
 
-    def ask(self, method: str, *arguments: Any) -> Any:
+    def ask(self, method: str) -> Any:
         """The same from the other thread: `progress`, `stop`, `end`."""
-        return None if self._hosted is None else getattr(self._hosted, method)(*arguments)
+        return None if self._hosted is None else self.do(method)

@@ -1,11 +1,11 @@
 """A Ray to run on: a local one, started and stopped here, or a cluster that is joined. Ray is imported here first."""
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -33,11 +33,8 @@ def this_machine() -> Node:
     return Node("", "this machine", {name: amount for name, amount in has.items() if amount})
 
 
-@dataclass(frozen=True)
 class Session:
-    """A Ray that is connected.  local: it was started here, on this machine alone."""
-
-    local: bool
+    """A Ray that is connected."""
 
     def nodes(self) -> list[Node]:
         """The nodes alive."""
@@ -57,7 +54,7 @@ class Session:
 
 
 @contextmanager
-def ray_session(address: str = AUTO, quiet: bool = True) -> Iterator[Session]:
+def ray_session(address: str = AUTO) -> Iterator[Session]:
     """Within it Ray is connected; a Ray that was connected before is used, and left as it is.
 
     address: as placement.address. Raises ConfigError where the cluster cannot be joined.
@@ -66,15 +63,15 @@ def ray_session(address: str = AUTO, quiet: bool = True) -> Iterator[Session]:
     import ray
 
     if ray.is_initialized():
-        yield Session(local=False)
+        yield Session()
         return
     joined = cluster_address(address)
     if joined is None:
-        _start(quiet)
+        _start()
     else:
-        _join(joined, quiet)
+        _join(joined)
     try:
-        yield Session(local=joined is None)
+        yield Session()
     finally:
         ray.shutdown()
 
@@ -93,19 +90,19 @@ def cluster_address(address: str) -> str | None:
     return None if address == LOCAL else address
 
 
-def _start(quiet: bool) -> None:
+def _start() -> None:
     import ray
 
-    ray.init(LOCAL, include_dashboard=False, **_logging(quiet))
+    ray.init(LOCAL, include_dashboard=False, logging_level=logging.WARNING)
 
 
-def _join(address: str, quiet: bool) -> None:
+def _join(address: str) -> None:
     import ray
 
     try:
         _knock(address)
         with shipment() as code:
-            ray.init(address, runtime_env=code, **_logging(quiet))
+            ray.init(address, runtime_env=code, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         ray.shutdown()  # of what it may have begun
         raise ConfigError(Problem("placement.address", _cannot_join(address, error))) from error
@@ -129,7 +126,3 @@ def _cannot_join(address: str, error: Exception) -> str:
             "set RAY_AUTH_TOKEN_PATH to the cluster's"
         )
     return f"the cluster at {address} cannot be joined: {' '.join(str(error).split())[:400]}; {remedy}"
-
-
-def _logging(quiet: bool) -> dict[str, Any]:
-    return {"logging_level": "warning" if quiet else "info", "log_to_driver": True}

@@ -21,7 +21,7 @@ from hamdist.runtime.windows import Window
 class Ending:
     """What is left of a run: the outcomes of the actors, None of one that could say nothing, and why it failed.
 
-    windows: of metrics that nobody has taken yet.
+    windows: of metrics that nobody has taken yet.  details: the traceback in the actor that failed.
     """
 
     outcomes: tuple[Outcome | None, ...]
