@@ -17,7 +17,7 @@ from hamdist.runtime.company import Threads
 from hamdist.runtime.ends import Layout, hosts_of
 from hamdist.runtime.links.contract import Patience, Wiring
 from hamdist.runtime.links.in_process import Exchange, InProcessWiring
-from hamdist.runtime.outline import outline_of
+from hamdist.runtime.outline import Form, outline_of
 from hamdist.runtime.rehearsal import layout_of, survey_actors, wire
 from hamdist.runtime.share import Outcome, Share, StreamOutcome
 from hamdist.runtime.stream_worker import StreamWorker
@@ -62,8 +62,9 @@ class Ensemble:
         dtype: torch.dtype = torch.float64,
         holdout: Batches | None = None,
         metrics_every: int = 1000,
+        form: Form = "plain",
     ) -> None:
-        outline = outline_of(network, locality, learning, seed, dtype)
+        outline = outline_of(network, locality, learning, seed, dtype, form)
         specs = {spec.name: spec for spec in network.layers}
         self.workers = [
             Worker(

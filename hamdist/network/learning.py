@@ -29,7 +29,7 @@ class Learning:
 
     def of_layer(self, name: str, layer: Layer, depth: int, pairing: PairingName) -> Dynamics:
         """The dynamics of one layer whose costate returns after `depth` ticks."""
-        scaled = self.rate == "delay-scaled" or (self.rate == "auto" and pairing != "current")
+        scaled = self._delay_scaled(pairing)
         late = depth + self.dynamics.integrator.lag
         rate = replace(
             self.dynamics.rate,
@@ -37,6 +37,13 @@ class Learning:
             factors=parameter_factors(self.beta_scale, name, layer.pure.parameters()),
         )
         return replace(self.dynamics, rate=rate)
+
+    def rates_differ(self, pairing: PairingName) -> bool:
+        """Whether layers may learn at different rates."""
+        return self._delay_scaled(pairing) or bool(self.beta_scale)
+
+    def _delay_scaled(self, pairing: PairingName) -> bool:
+        return self.rate == "delay-scaled" or (self.rate == "auto" and pairing != "current")
 
 
 def check_time_constants(network: Network, tau: float) -> None:

@@ -163,6 +163,10 @@ class Layer(ABC):
         """Whether the reversible pairing can reconstruct this layer's input from its output."""
         return False
 
+    def inverse(self, parameters: Tensors, buffers: Tensors, output: Tensor, context: Context) -> Tensor:
+        """The input that an invertible layer maps to `output` with these parameters."""
+        return self.pure.inverse(parameters, buffers, output, context)
+
     @abstractmethod
     def initial_state(
         self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]

@@ -42,10 +42,18 @@ class Memory(ABC):
     def recall(self, carry: Carry, returned: Returned) -> Point | None:
         """The point that this tick's costate meets; None where there is none."""
 
-    @property
     @abstractmethod
+    def points(self) -> list[Point | None]:
+        """The points held, the latest first."""
+
+    @abstractmethod
+    def restore(self, points: list[Point]) -> None:
+        """Holds these points, the latest first, as if they had been remembered."""
+
+    @property
     def kept(self) -> int:
         """How many points are held."""
+        return sum(point is not None for point in self.points())
 
 
 class Latest(Memory):
@@ -63,9 +71,11 @@ class Latest(Memory):
     def recall(self, carry: Carry, returned: Returned) -> Point | None:
         return self._point
 
-    @property
-    def kept(self) -> int:
-        return int(self._point is not None)
+    def points(self) -> list[Point | None]:
+        return [self._point]
+
+    def restore(self, points: list[Point]) -> None:
+        (self._point,) = points
 
 
 class Stash(Memory):
@@ -81,27 +91,35 @@ class Stash(Memory):
     def recall(self, carry: Carry, returned: Returned) -> Point | None:
         return self._points[0]
 
-    @property
-    def kept(self) -> int:
-        return sum(point is not None for point in self._points)
+    def points(self) -> list[Point | None]:
+        return list(reversed(self._points))
+
+    def restore(self, points: list[Point]) -> None:
+        for point in reversed(points):
+            self.remember(point)
 
 
 class Reconstruction(Memory):
     """`reversible`: nothing is kept; the input is what today's weights map to the output that came back."""
 
     meets_present = False
-    kept = 0
 
     def __init__(self, layer: Layer) -> None:
-        self._pure = layer.pure
+        self._layer = layer
 
     def remember(self, point: Point | None) -> None:
         pass
 
     def recall(self, carry: Carry, returned: Returned) -> Point | None:
         assert returned.output is not None, "a reversible layer's out-edge returns the output it speaks of"
-        inputs = self._pure.inverse(carry.parameters, carry.buffers, returned.output, returned.context)
+        inputs = self._layer.inverse(carry.parameters, carry.buffers, returned.output, returned.context)
         return Point((inputs,), (), returned.context)
+
+    def points(self) -> list[Point | None]:
+        return []
+
+    def restore(self, points: list[Point]) -> None:
+        pass
 
 
 def make_memory(pairing: PairingName, layer: Layer, depth: int) -> Memory:

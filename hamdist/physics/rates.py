@@ -26,6 +26,7 @@ class Adaptive(Protocol):
     """A rule that adapts β to the history of the drive G; n counts this update, from 1.
 
     decay: the a it imposes on ω' = aω + cG.  decoupled: weight decay shrinks θ itself instead of entering G.
+    counts: whether n matters.
     """
 
     @property
@@ -33,6 +34,9 @@ class Adaptive(Protocol):
 
     @property
     def decoupled(self) -> bool: ...
+
+    @property
+    def counts(self) -> bool: ...
 
     def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """Returns (drive', moment', gain), moment' in the memory of moment; the weights move by −lr · gain · ω'/c."""
@@ -47,6 +51,7 @@ class Adam:
     b2: float = 0.999
     eps: float = 1e-8
     decoupled: bool = False
+    counts: bool = True
 
     @property
     def decay(self) -> float:
@@ -66,6 +71,7 @@ class RMSprop:
     eps: float = 1e-8
     momentum: float = 0.0
     decoupled: bool = False
+    counts: bool = False
 
     @property
     def decay(self) -> float:
@@ -78,17 +84,30 @@ class RMSprop:
 
 @dataclass(frozen=True)
 class Rate:
-    """β of one layer: base · delay factor · factor of the parameter, for its n-th update."""
+    """β of one layer: base · delay factor · factor of the parameter, for its n-th update.
+
+    spread: the products of both factors by parameter, as tensors, where layers that differ in them compute as one.
+    """
 
     beta: float | Schedule = 0.1
     delay_factor: float = 1.0
     factors: Mapping[str, float] = field(default_factory=dict)  # by parameter; 1 where absent
     adaptive: Adaptive | None = None
+    spread: Mapping[str, Tensor] | None = None
 
     def __call__(self, name: str, n: Tensor) -> float | Tensor:
         """β for parameter `name` after n updates, before any adaptation."""
         beta = self.beta(n) if callable(self.beta) else self.beta
-        return beta * (self.delay_factor * self.factors.get(name, 1.0))
+        return beta * (self.factor(name) if self.spread is None else self.spread[name])
+
+    def factor(self, name: str) -> float:
+        """What scales the base for a parameter."""
+        return self.delay_factor * self.factors.get(name, 1.0)
+
+    @property
+    def varies(self) -> bool:
+        """Whether β or its gain depend on the number of updates."""
+        return callable(self.beta) or (self.adaptive is not None and self.adaptive.counts)
 
 
 def parameter_factors(patterns: Mapping[str, float], layer: str, names: Iterable[str]) -> dict[str, float]:

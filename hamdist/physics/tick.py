@@ -18,6 +18,7 @@ from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
 from hamdist.physics.layers import Layer, Point, Tensors, Values
 from hamdist.physics.sums import plus
+from hamdist.physics.traced_layer import TracedLayer
 
 
 class Carry(NamedTuple):
@@ -54,6 +55,8 @@ def evaluate(
     """y and f at a point, with the pullback if partial derivatives will be wanted there."""
     if wanted is None:
         return layer(carry.parameters, carry.buffers, point), None
+    if isinstance(layer, TracedLayer):
+        return layer.linearise(carry.parameters, carry.buffers, point, wanted)
     return linearise(layer, carry.parameters, carry.buffers, point, wanted)
 
 

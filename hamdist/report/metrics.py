@@ -63,19 +63,34 @@ class Scores:
 
     def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """loss: mean over the rows; output, target: those rows."""
-        rows = len(output)
-        sums = [loss.detach().double() * rows, *(metric(output, target) for metric in self.metrics.values())]
+        self.count(len(output))
+        each = self.of(loss, output, target)
+        for added in self.sums(each.device):
+            added.add_(each)
+
+    def of(self, loss: Tensor, output: Tensor, target: Tensor) -> Tensor:
+        """What these rows add to the sums."""
+        rows = [metric(output, target) for metric in self.metrics.values()]
+        return torch.stack([loss.detach().double() * len(output), *rows])
+
+    def count(self, rows: int) -> None:
+        """Rows whose sums somebody else added to `sums`."""
         self.rows += rows
         self._window_rows += rows
-        stacked = torch.stack(sums)
-        self._total = stacked.clone() if self._total is None else self._total.add_(stacked)
-        self._window = stacked if self._window is None else self._window.add_(stacked)
+
+    def sums(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The tensors [1 + number of metrics] that hold the sums since the start and since the last cut."""
+        if self._total is None:
+            self._total = torch.zeros(1 + len(self.metrics), dtype=torch.float64, device=device)
+        if self._window is None:
+            self._window = torch.zeros_like(self._total)
+        return self._total, self._window
 
     def cut(self) -> Cut | None:
         """The sums since the last cut; None if nothing came."""
         window, rows = self._window, self._window_rows
         self._window, self._window_rows = None, 0
-        return None if window is None else Cut(rows, self._named(window))
+        return Cut(rows, self._named(window)) if window is not None and rows else None
 
     def window(self) -> dict[str, float]:
         """The means since the last cut, which this one is then; {} if nothing came."""
@@ -84,7 +99,7 @@ class Scores:
 
     def total(self) -> dict[str, float]:
         """The means since the start; {} if nothing ever came."""
-        return {} if self._total is None else self._named(self._total / self.rows)
+        return self._named(self._total / self.rows) if self._total is not None and self.rows else {}
 
     def _named(self, sums: Tensor) -> dict[str, float]:
         return dict(zip(("loss", *self.metrics), sums.tolist(), strict=True))

@@ -12,6 +12,7 @@ from hamdist.network.network import LayerSpec, check_owned, make_layers
 from hamdist.network.reversible import reversible_problems
 from hamdist.network.survey import Shape, examine
 from hamdist.runtime.cell import CellPlan
+from hamdist.runtime.fused.fitness import Fitter
 from hamdist.runtime.links.contract import Form
 from hamdist.runtime.outline import Outline
 
@@ -37,6 +38,7 @@ class Builder:
         self.plans: dict[str, CellPlan] = {}
         self.targets: Tensor | None = None
         self._keys = {spec.name: spec.key for spec in specs}
+        self._fitter = Fitter()
         self._layers = make_layers(specs, outline.seed, outline.dtype, device)
         check_owned({name: layer.pure.module for name, layer in self._layers.items()})
 
@@ -53,7 +55,7 @@ class Builder:
             problems := reversible_problems(outline.graph, name, layer, facts, key)
         ):
             raise NetworkError(*problems)
-        self.plans[name] = outline.cell_plan(name, layer, facts)
+        self.plans[name] = outline.cell_plan(name, layer, facts, self._fitter)
         output = Form(tuple(facts.output.shape), facts.output.dtype)
         return Examined(tuple(tuple(a.shape) for a in facts.inputs), output, layer.invertible)
 

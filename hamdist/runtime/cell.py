@@ -17,6 +17,7 @@ from hamdist.physics.layers import Context, Layer, Point
 from hamdist.physics.pairing import Gate, PairingName, Returned, gate_open, make_memory
 from hamdist.physics.randomness import derive_seed
 from hamdist.physics.tick import advance_state, evaluate, initial_carry, react
+from hamdist.physics.traced_layer import TracedLayer
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.junction import InEdges, OutEdges
 from hamdist.runtime.ledger import Ledger
@@ -31,6 +32,7 @@ class CellPlan:
     depth: D, the ticks from its evaluation to its costate's return.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  warm: whether a layer with latency starts with a valid output.
     mixing: whether joins are out of balance, so that samples mix.
+    traced: the layer as traced operations, if it runs so.
     """
 
     name: str
@@ -47,6 +49,7 @@ class CellPlan:
     warm: bool = False
     mixing: bool = False
     seed: int = 0
+    traced: TracedLayer | None = None
 
 
 class Cell:
@@ -55,7 +58,8 @@ class Cell:
     def __init__(self, plan: CellPlan) -> None:
         self.plan = plan
         self.carry = initial_carry(plan.layer, plan.facts.inputs, plan.dynamics)
-        self.memory = make_memory(plan.pairing, plan.layer, plan.depth)
+        self._layer = plan.traced or plan.layer
+        self.memory = make_memory(plan.pairing, self._layer, plan.depth)
         self.ledger = Ledger()
         self.settling = plan.settling and Settling(*plan.settling)
         self._forward_in = [not edge.feedback for edge in plan.into]
@@ -74,6 +78,19 @@ class Cell:
     def tensors(self) -> dict[str, Tensor]:
         """What the layer's module would have in its state_dict."""
         return self.plan.layer.pure.state_dict(self.carry.parameters, self.carry.buffers)
+
+    def resume(self, latest: Point, remembered: list[Point], shown: Token, held: Token) -> None:
+        """Goes on after regular ticks that were done elsewhere.
+
+        latest: what it was evaluated at in the last of them.  remembered: what its memory would hold.  shown, held: the
+        tokens of what a layer with latency shows, and of the costate that it holds.
+        """
+        self._point = self._pullback = self._trial = None
+        self._latest = latest
+        self._in.heard(latest.inputs)
+        self.memory.restore(remembered)
+        if self.plan.layer.latency:
+            self._shown, self._held = shown, held
 
     # First half
 
@@ -108,7 +125,7 @@ class Cell:
         self._trial = None
         point = Point(inputs, self.carry.state, self._context(token))
         wanted = self._wanted(tick) if self.memory.meets_present else None
-        values, self._pullback = evaluate(self.plan.layer, self.carry, point, wanted)
+        values, self._pullback = evaluate(self._layer, self.carry, point, wanted)
         self._point = self._latest = point
         if token.rows and token.repeat == 0:
             self.carry = self.carry._replace(buffers=values.buffers)
@@ -122,7 +139,7 @@ class Cell:
             self._trial = self.carry.state
         trial = self.carry._replace(state=self._trial)
         values, _ = evaluate(
-            self.plan.layer,
+            self._layer,
             trial,
             Point(inputs, self._trial, self._context(token)._replace(training=False)),
             None,
@@ -171,7 +188,7 @@ class Cell:
         if point is None and self.plan.layer.latency:  # p takes up q one tick before the point that it drives
             point = self._latest
         assert point is not None, f"{self.plan.name}: a costate came before anything was evaluated"
-        _, pullback = evaluate(self.plan.layer, self.carry, point, self._wanted(tick))
+        _, pullback = evaluate(self._layer, self.carry, point, self._wanted(tick))
         assert pullback is not None
         return point, pullback(q, self.carry.state_costate)
 

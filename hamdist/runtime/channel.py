@@ -1,7 +1,7 @@
 """An edge in an executor: first in, first out, with d initial tokens in each direction. A delay is nothing else."""
 
 from collections import deque
-from typing import Protocol, TypeVar
+from typing import Protocol, SupportsIndex, TypeVar
 
 from torch import Tensor
 
@@ -19,9 +19,11 @@ class Gives(Protocol[Given]):
 
 
 class Takes(Protocol[Taken]):
-    """The end of a queue where items come out."""
+    """The end of a queue where items come out; [k] is the one that k more will come before."""
 
     def popleft(self) -> Taken: ...
+
+    def __getitem__(self, ahead: SupportsIndex, /) -> Taken: ...
 
 
 class InWay(Protocol):

@@ -4,11 +4,12 @@ Each queue carries exactly one frame a tick, and begins with the tokens of its d
 k-th frame received is that of the sender's tick k.
 """
 
+import operator
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Generic, SupportsIndex, TypeVar
 
 from torch import Tensor
 
@@ -52,13 +53,19 @@ class Inbox(Generic[Item]):
         self, link: Link, journey: Journey, initial: deque[Item], item_of: Callable[[Frame], Item], name: str
     ) -> None:
         self._link, self._journey, self._name = link, journey, name
-        self._initial = initial
+        self._come = initial
         self._item_of = item_of
         self._tick = 0
 
     def popleft(self) -> Item:
-        if self._initial:
-            return self._initial.popleft()
+        return self._come.popleft() if self._come else self._awaited()
+
+    def __getitem__(self, ahead: SupportsIndex, /) -> Item:
+        while len(self._come) <= operator.index(ahead):
+            self._come.append(self._awaited())
+        return self._come[ahead]
+
+    def _awaited(self) -> Item:
         started = perf_counter()
         frame = self._link.receive()
         self._journey.wait_seconds += perf_counter() - started

@@ -12,6 +12,7 @@ from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel
 from hamdist.runtime.divergence import check_finite, extents
 from hamdist.runtime.feed import Feed
+from hamdist.runtime.fused.execution import EAGER, Execution
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.part import Part, initial_value
 from hamdist.runtime.program import Program
@@ -21,11 +22,11 @@ from hamdist.runtime.token import Signal
 class InlineRuntime:
     """Runs a program in this process, tick by tick."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, execution: Execution = EAGER) -> None:
         self.program = program
         self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
         between = [channel for channel in self._channels if channel.edge.source != SOURCE]
-        self._part = Part(program.outline, program.cells, self._channels, between, program.targets)
+        self._part = Part(program.outline, program.cells, self._channels, between, program.targets, execution)
         self._feed = Feed(len(program.targets), program.locality.hold)
         self._source = [channel for channel in self._channels if channel.edge.source == SOURCE]
 
@@ -67,6 +68,15 @@ class InlineRuntime:
         for said in self._feed.present(inputs, targets, learn):
             yield from self._tick(*said)
 
+    def present_all(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Prediction]:
+        """Presents several batches that are there already, so that their ticks may run in one go."""
+        ticks = 0
+        for batch in batches:
+            for said in self._feed.present(*batch):
+                self._hear(*said)
+                ticks += 1
+        return self._part.advance(ticks)
+
     def drain(self) -> Iterator[Prediction]:
         """Goes on without new samples until the costate of every sample has reached every layer."""
         for said in self._feed.silence(self.program.drain):
@@ -105,10 +115,13 @@ class InlineRuntime:
         return all(cell.ledger.seen_once(self.samples) for cell in self.cells.values())
 
     def _tick(self, inputs: Signal, targets: Signal) -> list[Prediction]:
+        self._hear(inputs, targets)
+        return self._part.advance()
+
+    def _hear(self, inputs: Signal, targets: Signal) -> None:
+        """The source speaks."""
         for channel in self._source:
             channel.signals.append(targets if channel.edge.target in self.losses else inputs)
-        self._part.step()
-        return [] if self.loss.prediction is None else [self.loss.prediction]
 
     def _initial(self, edge: Edge) -> Tensor | None:
         plan = self.program.cells.get(edge.target)

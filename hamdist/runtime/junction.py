@@ -7,7 +7,9 @@ is that of the oldest samples still coming.
 
 from collections.abc import Sequence
 
-from hamdist.runtime.token import INVALID, Costate, Signal, Token, meeting
+from torch import Tensor
+
+from hamdist.runtime.token import INVALID, ZEROS, Costate, Signal, Token, meeting
 
 
 class Meeting:
@@ -41,6 +43,10 @@ class InEdges:
         if token.valid and token.learn and any(self._keeps):
             signals = [self._last(index, signal) for index, signal in enumerate(signals)]
         return token, signals
+
+    def heard(self, inputs: Sequence[Tensor]) -> None:
+        """What came last, in a tick that learns."""
+        self._kept |= {i: Signal(ZEROS, a) for i, a in enumerate(inputs) if self._keeps[i]}
 
     def _last(self, index: int, signal: Signal) -> Signal:
         """A sample that learns never hears a hold-out sample along feedback, but what came last before it."""

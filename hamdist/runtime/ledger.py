@@ -19,6 +19,13 @@ class Ledger:
         self._in_order &= token.first == self._next
         self._next = token.first + token.rows
 
+    def drove_in_a_row(self, drives: int, samples: int, first: Token, last: Token, in_order: bool) -> None:
+        """So many tokens drove the layer one after the other, each going on where the one before ended if in order."""
+        self.drives += drives
+        self.samples += samples
+        self._in_order &= in_order and first.first == self._next
+        self._next = last.first + last.rows
+
     def seen_once(self, samples: int) -> bool:
         """Whether the numbers 0 … samples − 1 each drove the layer exactly once."""
         return self._in_order and self._next == samples

@@ -41,6 +41,7 @@ class LossCell:
         self.gate, self.hold = gate, hold
         self.prequential = Scores(metrics_for(spec.name, *example))
         self.holdout = Scores(metrics_for(spec.name, *example))
+        self.example = example[1]
         self.prediction: Prediction | None = None  # of this tick
         self.loss: Tensor | None = None  # of this tick
         self._costate = NO_COSTATE
@@ -62,6 +63,11 @@ class LossCell:
             self.prediction = Prediction(output.value[:rows], token.first, rows, loss, token.learn)
         if token.learn:
             self._costate = Costate(token, aligned(q), output.value)
+
+    def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The mean loss over full batches, γ ∂loss/∂output, and what `prequential` adds up of them."""
+        loss, q = loss_and_costate(self.spec.function, output, target, len(target), self.weight)
+        return loss, q, self.prequential.of(loss, output, target)
 
     def react(self) -> tuple[Costate, Costate]:
         """The costate along the edge from the layer; along the target's edge nothing returns."""

@@ -4,7 +4,7 @@ A tick evaluates the hosted nodes in the graph-wide order, then lets them react 
 subsequence of one order that is the same everywhere, so that parts never wait for each other in a circle.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,9 @@ from hamdist.network.loss_fit import class_beyond
 from hamdist.runtime.cell import Cell, CellPlan
 from hamdist.runtime.channel import InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
-from hamdist.runtime.loss_cell import LossCell
+from hamdist.runtime.fused.execution import EAGER, Execution
+from hamdist.runtime.fused.region import region_of
+from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
 
 
@@ -25,25 +27,27 @@ class Part:
 
     tick: the number of ticks done.  order: that of evaluation.  into, out_of: the ways to and from hosted nodes, in
     edge order; a channel is in both.  targets: an example of those to come, where a loss is hosted.
+    execution: how regular ticks run.
     """
 
     def __init__(
         self,
         outline: Outline,
         plans: Mapping[str, CellPlan],
-        into: Iterable[InWay],
-        out_of: Iterable[OutWay],
+        into: Sequence[InWay],
+        out_of: Sequence[OutWay],
         targets: Tensor | None,
+        execution: Execution = EAGER,
     ) -> None:
         self.outline = outline
         self.tick = 0
-        self.cells = {name: Cell(plan) for name, plan in plans.items()}
+        self._cells = {name: Cell(plan) for name, plan in plans.items()}
         self.losses = {
             node: _loss_cell(outline, node, plans[spec.layer], targets)
             for node, spec in outline.losses.items()
             if spec.layer in plans
         }
-        hosted = [node for node in outline.order if node in self.cells or node in self.losses]
+        hosted = [node for node in outline.order if node in self._cells or node in self.losses]
         self.order = tuple(hosted)
         self._into: dict[str, list[InWay]] = {node: [] for node in hosted}
         self._out_of: dict[str, list[OutWay]] = {node: [] for node in hosted}
@@ -51,27 +55,55 @@ class Part:
             self._into[inward.edge.target].append(inward)
         for outward in out_of:
             self._out_of[outward.edge.source].append(outward)
+        self._region = region_of(outline, self._cells, self.losses, into, out_of, execution)
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The layers at work, by name, as they are now."""
+        if self._region is not None:
+            self._region.release(self.tick)
+        return self._cells
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One tick. Raises RunError naming the node and the tick, DivergenceError, StreamError."""
+    def advance(self, ticks: int = 1) -> list[Prediction]:
+        """So many ticks; what left the network in them, at its first loss, if that is here.
+
+        Raises RunError naming the node and the tick, DivergenceError, StreamError.
+        """
+        left, end = [], self.tick + ticks
+        while self.tick < end:
+            together = 0 if self._region is None else self._region.possible(end - self.tick)
+            if self._region is not None and together:
+                left += self._region.run(self.tick, together)
+                self.tick += together
+            else:
+                left += self._step()
+        return left
+
+    def _step(self) -> list[Prediction]:
+        """One tick, node by node."""
+        if self._region is not None:
+            self._region.release(self.tick)
+            self._region.watch()
         for node in self.order:
-            if node in self.cells:
+            if node in self._cells:
                 self._evaluate(node)
             else:
                 self._judge(node)
         self._check()
         for node in reversed(self.order):
-            if node in self.cells:
+            if node in self._cells:
                 self._react(node)
             else:
                 self._answer(node)
         self.tick += 1
+        first = self.losses.get(next(iter(self.outline.losses)))
+        return [] if first is None or first.prediction is None else [first.prediction]
 
     def _evaluate(self, name: str) -> None:
         signals = [way.signals.popleft() for way in self._into[name]]
         with self._named(f"layer {name!r}"):
-            shown = self.cells[name].evaluate(self.tick, signals)
+            shown = self._cells[name].evaluate(self.tick, signals)
         for way in self._out_of[name]:
             way.signals.append(shown)
 
@@ -95,7 +127,7 @@ class Part:
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]
         with self._named(f"layer {name!r}"):
-            returned = self.cells[name].react(self.tick, costates)
+            returned = self._cells[name].react(self.tick, costates)
         for way, costate in zip(self._into[name], returned, strict=True):
             way.costates.append(costate)
 
@@ -117,7 +149,7 @@ class Part:
         for loss in self.losses.values():
             if loss.loss is not None and not torch.isfinite(loss.loss):
                 value = loss.loss.item()
-                raise DivergenceError(diagnosis(self.tick, value, extents(self.cells)), value)
+                raise DivergenceError(diagnosis(self.tick, value, extents(self._cells)), value)
 
 
 def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None:

@@ -15,7 +15,8 @@ from hamdist.network.reversible import check_reversible
 from hamdist.network.survey import survey
 from hamdist.physics.pairing import Stash, make_memory
 from hamdist.runtime.cell import CellPlan
-from hamdist.runtime.outline import Outline, outline_of
+from hamdist.runtime.fused.fitness import Fitter
+from hamdist.runtime.outline import Form, Outline, outline_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def program(
     first_batch: tuple[Tensor, Tensor | None],
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
+    form: Form = "plain",
 ) -> Program:
     """Checks everything that can be checked before the first tick.
 
@@ -58,7 +60,7 @@ def program(
     Raises NetworkError for whatever cannot run.
     """
     inputs, targets = first_batch
-    outline = outline_of(network, locality, learning, seed, dtype)
+    outline = outline_of(network, locality, learning, seed, dtype, form)
     layers = make_layers(network.layers, seed, dtype, inputs.device)
     with torch.no_grad():
         facts = survey(network, outline.graph, layers, inputs, seed)
@@ -66,7 +68,8 @@ def program(
     assert targets is not None
     if locality.pairing == "reversible":
         check_reversible(network, outline.graph, layers, facts)
-    cells = {name: outline.cell_plan(name, layer, facts[name]) for name, layer in layers.items()}
+    fitter = Fitter()
+    cells = {name: outline.cell_plan(name, layer, facts[name], fitter) for name, layer in layers.items()}
     return Program(network, outline, cells, targets)
 
 

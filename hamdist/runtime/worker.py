@@ -115,7 +115,7 @@ class Worker:
     def _loop(self, part: Part) -> None:
         journey, windows = self._journey, self._windows
         while not self._stopped and (journey.final < 0 or part.tick <= journey.final):
-            part.step()
+            part.advance()
             if windows is not None:
                 windows.after(part.tick)
 

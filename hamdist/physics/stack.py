@@ -1,0 +1,45 @@
+"""N layers of equal structure as one: every tensor has them along a first dimension, and each sees only its own.
+
+Depth becomes batch: layers that do not wait for each other compute in one operation.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from hamdist.physics.layers import Context, Layer, Point, Tensors, Values
+
+
+class Stack(Layer):
+    """Parameters, buffers, inputs, states and outputs of `layer`, with the N members first: [N, …]."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.pure)
+        self.layer = layer
+        self.latency = layer.latency
+
+    @property
+    def invertible(self) -> bool:
+        return self.layer.invertible
+
+    def initial_state(
+        self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        return torch.vmap(self.layer.initial_state)(parameters, buffers, inputs)
+
+    def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
+        def one(
+            parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...], state: tuple[Tensor, ...]
+        ) -> tuple[Tensor, tuple[Tensor, ...]]:
+            values = self.layer(parameters, buffers, Point(inputs, state, point.context))
+            return values.output, values.drift
+
+        output, drift = torch.vmap(one)(dict(parameters), buffers, point.inputs, point.state)
+        return Values(output, drift, buffers)
+
+    def inverse(self, parameters: Tensors, buffers: Tensors, output: Tensor, context: Context) -> Tensor:
+        def one(parameters: Tensors, buffers: Tensors, output: Tensor) -> Tensor:
+            return self.layer.inverse(parameters, buffers, output, context)
+
+        return torch.vmap(one)(parameters, buffers, output)

@@ -1,0 +1,62 @@
+"""Functions of tensors as the bare sequence of torch's operations: what Python does once, it need not do every tick.
+
+A traced function runs the operations that its trace saw, so it holds for tensors of the same shapes and dtypes. vmap
+and vjp are gone from it: a `vmap` of a gradient spends most of a small layer's time in Python.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from hamdist.physics.few_kernels import gather_updates
+from hamdist.physics.traced_graph import drop_written, simplify
+from hamdist.physics.transforms import tracing
+
+
+class Traced:
+    """A function of trees of tensors, to trees of tensors; `graph` is the sequence of its operations.
+
+    What the function writes in place it writes in the memory of its arguments, and returns them.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, eager: bool = True) -> None:
+        """arguments: examples.  eager: whether the operations are to run one by one.
+
+        Raises whatever the function raises, and where it asks for the value of a tensor.
+        """
+        flat, self._given = tree_flatten(arguments)
+        shapes: list[Any] = []
+
+        def flattened(*tensors: Tensor) -> list[Tensor]:
+            leaves, shape = tree_flatten(function(*tree_unflatten(tensors, self._given)))
+            shapes.append(shape)
+            return leaves
+
+        with torch.no_grad(), tracing():
+            self.graph = make_fx(flattened, tracing_mode="fake")(*flat)
+        self._result = shapes[-1]
+        simplify(self.graph.graph)
+        self._kept = drop_written(self.graph.graph)
+        if eager:
+            gather_updates(self.graph.graph)
+        self.graph.recompile()
+        self.run: Callable[..., Any] = self.graph.forward
+
+    def __call__(self, *arguments: Any) -> Any:
+        flat, given = tree_flatten(arguments)
+        assert given == self._given, "as the examples were"
+        return tree_unflatten(self.flat(flat), self._result)
+
+    @property
+    def places(self) -> Any:
+        """The tree of results, with the place of every leaf in what `flat` gives."""
+        return tree_unflatten(range(len(self._kept)), self._result)
+
+    def flat(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The same, for the leaves of the trees."""
+        computed = iter(self.run(*tensors))
+        return [next(computed) if place is None else tensors[place] for place in self._kept]

@@ -1,0 +1,113 @@
+"""A layer as traced operations, alone as it would be in a stack: a lone layer runs as a stack of one.
+
+It gives the bits that the same layer gives as one of many in a traced stack.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
+from hamdist.physics.layers import Context, Layer, Point, Tensors, Values
+from hamdist.physics.stack import Stack
+from hamdist.physics.traced import Traced
+
+
+class TracedLayer(Layer):
+    """stacks: whether it computes as a stack of one, so that it may join others of its structure.
+
+    Traces are made when first needed, for the shapes they are needed with.
+    """
+
+    def __init__(self, layer: Layer, stacks: bool) -> None:
+        super().__init__(layer.pure)
+        self.layer = layer
+        self.latency = layer.latency
+        self.stacks = stacks
+        self.form: Layer = Stack(layer) if stacks else layer
+        self._traces: dict[Any, Traced] = {}
+
+    @property
+    def family(self) -> int:
+        """The same for all that were made `of` one another: they have the same structure."""
+        return id(self._traces)
+
+    @property
+    def invertible(self) -> bool:
+        return self.layer.invertible
+
+    def initial_state(
+        self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        return self.layer.initial_state(parameters, buffers, inputs)
+
+    def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
+        output, drift = self._run("values", dict(parameters), buffers, point.inputs, point.state)
+        return Values(output, drift, buffers)
+
+    def linearise(
+        self, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
+    ) -> tuple[Values, Pullback]:
+        """As hamiltonian.linearise; the pullback evaluates the layer once more."""
+        at = (parameters, buffers, point.inputs, point.state)
+
+        def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
+            weights, found, state = self._run(wanted, *at, q, p)
+            inputs = iter(found)
+            return Partials(weights, tuple(next(inputs) if want else None for want in wanted.inputs), state)
+
+        return self(parameters, buffers, point), pullback
+
+    def inverse(self, parameters: Tensors, buffers: Tensors, output: Tensor, context: Context) -> Tensor:
+        return self._run("inverse", parameters, buffers, output)
+
+    def of(self, layer: Layer) -> "TracedLayer":
+        """Another layer of the same structure, in the same form, with the same traces."""
+        other = TracedLayer(layer, self.stacks)
+        other._traces = self._traces
+        return other
+
+    def code(self, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> str:
+        """The operations of y and f at such inputs or, with an output, those of the inverse.
+
+        With a name that no other has where they use numbers that are not arguments.
+        """
+        parameters, buffers = self.pure.parameters(), self.pure.buffers()
+        if output is None:
+            state = self.initial_state(parameters, buffers, inputs)
+            traced = self._trace("values", parameters, buffers, inputs, state)
+        else:
+            traced = self._trace("inverse", parameters, buffers, output)
+        own = any(node.op == "get_attr" for node in traced.graph.graph.nodes)
+        return traced.graph.code + (str(id(self)) if own else "")
+
+    def _run(self, what: Any, *arguments: Any) -> Any:
+        return self._trace(what, *arguments)(*arguments)
+
+    def _trace(self, what: Any, *arguments: Any) -> Traced:
+        if what not in self._traces:
+            self._traces[what] = Traced(lambda *given: self._one(what, given), *arguments)
+        return self._traces[what]
+
+    def _one(self, what: Any, arguments: tuple[Any, ...]) -> Any:
+        """One member's part: with the form's first dimension added, and taken off again."""
+        if not self.stacks:
+            return self._formed(what, *arguments)
+        lifted = tree_map(lambda tensor: tensor.unsqueeze(0), arguments)
+        return tree_map(lambda tensor: tensor.squeeze(0), self._formed(what, *lifted))
+
+    def _formed(self, what: Any, parameters: Tensors, buffers: Tensors, *rest: Any) -> Any:
+        if what == "inverse":
+            return self.form.inverse(parameters, buffers, rest[0], Context())
+        inputs, state, *told = rest
+        wanted = Wanted(True, tuple(map(torch.is_floating_point, inputs))) if what == "values" else what
+        values, pullback = linearise(self.form, parameters, buffers, Point(inputs, state), wanted)
+        if (
+            what == "values"
+        ):  # as if derivatives were wanted: some of torch's operations choose otherwise without
+            return values.output, values.drift
+        partials = pullback(*told)
+        return partials.weights, tuple(a for a in partials.inputs if a is not None), partials.state

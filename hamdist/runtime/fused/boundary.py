@@ -1,0 +1,82 @@
+"""What crosses the border of a fused part: the ways to other parts and from the source, tick by tick."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from hamdist.network.arrival import arrivals, sink
+from hamdist.network.graph import SOURCE, Graph
+from hamdist.runtime.aligned import aligned
+from hamdist.runtime.channel import Channel, InWay, OutWay
+from hamdist.runtime.fused.carries import there
+from hamdist.runtime.fused.passage import Passage
+from hamdist.runtime.fused.tick import Back
+from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
+
+
+class Boundary:
+    """inner: the channels inside the part, by the name of their edge.
+
+    passage: takes every token that comes in, and gives those of all that goes out.
+    """
+
+    def __init__(
+        self, graph: Graph, into: Sequence[InWay], out_of: Sequence[OutWay], batch: int, kept: int
+    ) -> None:
+        self.inner = {way.edge.name: way for way in out_of if isinstance(way, Channel)}
+        index = {edge.name: number for number, edge in enumerate(graph.edges)}
+        self._in = [(index[way.edge.name], way) for way in into if way.edge.name not in self.inner]
+        self._out = [(index[way.edge.name], way) for way in out_of if way.edge.name not in self.inner]
+        self._arrival, self._latency = arrivals(graph), graph.latency
+        self._sink = sink(graph, self._arrival)
+        self._batch = batch
+        told = [way for _, way in self._in if not way.edge.feedback]
+        self._first = min(told, key=lambda way: self._arrival[way.edge.target])
+        self.passage = Passage(kept)
+
+    def regular(self, ahead: int) -> bool:
+        """Whether every token that comes in, so many ticks ahead, learns and is of a full batch; awaits them."""
+        return all(way.edge.feedback or self._full(way.signals[ahead].token) for _, way in self._in) and all(
+            way.edge.feedback or _learns(way.costates[ahead].token) for _, way in self._out
+        )
+
+    def enter(self, ahead: int) -> None:
+        """Notes the samples that come in, so many ticks ahead."""
+        self.passage.add(self._first.signals[ahead].token)
+
+    def take(self) -> tuple[dict[int, Tensor], dict[int, Back]]:
+        """The signals and costates of one tick, by edge."""
+        signals, costates = {}, {}
+        for index, way in self._in:
+            signals[index] = there(way.signals.popleft().value)
+        for index, out in self._out:
+            costate = out.costates.popleft()
+            if costate.value is not None:
+                costates[index] = Back(
+                    {0: costate.value}, () if costate.output is None else (costate.output,)
+                )
+        return signals, costates
+
+    def give(self, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
+        """Sends what goes out in a tick.  leaving: as a Leaving, of places in `tensors`."""
+        for index, out in self._out:
+            token = self.passage[tick - self._arrival[out.edge.source] - self._latency(out.edge.source)]
+            out.signals.append(Signal(token, aligned(tensors[leaving.signals[index]])))
+        for index, way in self._in:
+            if way.edge.source == SOURCE:
+                way.costates.append(NO_COSTATE)
+            else:
+                token = self.passage[tick - 2 * self._sink + self._arrival[way.edge.target]]
+                way.costates.append(self._costate(token, leaving.costates[index], tensors))
+
+    def _costate(self, token: Token, back: Any, tensors: Sequence[Tensor]) -> Costate:
+        value = aligned(tensors[back.costates[0]]) if back.costates else None
+        return Costate(token, value, aligned(tensors[back.used[0]]) if back.used else None)
+
+    def _full(self, token: Token) -> bool:
+        return _learns(token) and token.rows == self._batch
+
+
+def _learns(token: Token) -> bool:
+    return token.valid and token.learn

@@ -1,0 +1,247 @@
+"""A part whose regular ticks run as one: it sees when they are, takes over from cells and channels, and gives back.
+
+A tick is regular if every token that any of the part's nodes meets in it is valid, learns, and speaks of a full batch.
+Where all that came in was so for the longest way through the network and back, that holds for all within.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from hamdist.errors import DivergenceError
+from hamdist.network.arrival import arrivals, sink
+from hamdist.network.graph import SOURCE
+from hamdist.physics.traced import Traced
+from hamdist.runtime.cell import Cell
+from hamdist.runtime.channel import Channel, InWay, OutWay
+from hamdist.runtime.divergence import diagnosis, extents
+from hamdist.runtime.fused.boundary import Boundary
+from hamdist.runtime.fused.execution import EAGER, Execution
+from hamdist.runtime.fused.handover import Handover
+from hamdist.runtime.fused.plan import FusedPlan
+from hamdist.runtime.fused.tick import At, Chunk, Entering, Leaving, fused_chunk
+from hamdist.runtime.fused.ticks import Ticks
+from hamdist.runtime.loss_cell import LossCell, Prediction
+from hamdist.runtime.outline import Outline
+from hamdist.runtime.token import Token
+
+TICKS_BETWEEN_CHECKS = 16  # of whether losses are finite
+TICKS_BETWEEN_COUNTS = 256  # of who has learnt from what
+
+
+class Region:
+    """into, out_of: the ways of the part."""
+
+    def __init__(
+        self,
+        outline: Outline,
+        cells: Mapping[str, Cell],
+        losses: Mapping[str, LossCell],
+        into: Sequence[InWay],
+        out_of: Sequence[OutWay],
+        execution: Execution = EAGER,
+    ) -> None:
+        self.chunk = chunk = execution.chunk
+        self._ticks = Ticks(execution)
+        self._cells, self._losses = cells, losses
+        self._device = next(iter(cells.values())).plan.facts.output.device
+        self._plan = FusedPlan(
+            outline,
+            {name: cell.plan for name, cell in cells.items()},
+            losses,
+        )
+        self._arrival = arrivals(outline.graph)
+        self._sink = sink(outline.graph, self._arrival)
+        longest = max(edge.ticks for edge in outline.graph.edges)
+        self._needed = 2 * self._sink + longest + max([1, *outline.graph.latencies.values()]) + 1
+        kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
+        batch = len(next(iter(cells.values())).plan.facts.output)
+        self._boundary = Boundary(outline.graph, into, out_of, batch, kept)
+        self._handover = Handover(self._plan, cells, losses, self._boundary.inner, chunk)
+        self._steady = 0  # regular ticks in a row until now
+        self._flow: list[Tensor] | None = None  # the leaves of it, while it is here
+        self._next = 0  # the tick after those done here
+        self._counted = 0  # the tick until which the ledgers are up to date
+        self._unchecked: list[tuple[int, Tensor]] = []  # losses by tick
+        self._latest: tuple[dict[int, At], list[Tensor]] = {}, []  # of the last tick: places, and leaves
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """How its ticks ran, for the summary."""
+        return self._ticks.told
+
+    # Watching
+
+    def possible(self, ticks: int) -> int:
+        """How many of the next ticks, at most `ticks`, can run here in one go: a chunk, one, or none."""
+        if self._steady < self._needed:
+            return 0
+        if ticks >= self.chunk > 1 and all(self._boundary.regular(k) for k in range(self.chunk)):
+            return self.chunk
+        return int(self._boundary.regular(0))
+
+    def watch(self) -> None:
+        """The next tick will be done elsewhere."""
+        if self._boundary.regular(0):
+            self._steady += 1
+            self._boundary.enter(0)
+        else:
+            self._steady = 0
+            self._boundary.passage.restart()
+
+    # Running
+
+    def run(self, tick: int, ticks: int) -> list[Prediction]:
+        """The ticks from `tick` on; what left the network at the first loss, if it is in this part."""
+        if self._flow is None:
+            self._flow, self._shape = tree_flatten(self._handover.take(tick))
+            self._counted = tick
+        for ahead in range(ticks):
+            self._boundary.enter(ahead)
+        entering = self._entering(tick, ticks)
+        scored = tuple(self._token(tick + k).repeat == 0 for k in range(ticks))
+        self._share_scores()
+        tensors = [*self._flow, *(leaf for each in entering for leaf in each.leaves())]
+        ticked = self._ticks.of(scored, self._traced(scored, entering), tensors)
+        leaves = ticked.flat(tensors)
+        self._flow = leaves[: len(self._flow)]
+        return self._finish(tick, ticked.places, leaves, scored)
+
+    def _token(self, tick: int) -> Token:
+        """Of the samples that the losses judge at a tick."""
+        return self._boundary.passage[tick - self._sink]
+
+    def _entering(self, tick: int, ticks: int) -> list[Entering]:
+        stashed = {unit: stash.get(tick, ticks) for unit, stash in self._handover.stashes.items()}
+        return [
+            Entering(
+                *self._boundary.take(), {unit: self._at(unit, each[k]) for unit, each in stashed.items()}
+            )
+            for k in range(ticks)
+        ]
+
+    def _at(self, unit: int, met: tuple[Tensor, ...]) -> At:
+        slots = self._plan.units[unit].slots
+        return At(met[:slots], met[slots:])
+
+    def _traced(self, scored: tuple[bool, ...], entering: list[Entering]) -> Callable[[bool], Traced]:
+        """Makes the operations of such ticks, to run one by one or not."""
+
+        def make(eager: bool) -> Traced:
+            assert self._flow is not None
+            flow = tree_unflatten(self._flow, self._shape)
+            return Traced(partial(fused_chunk, self._plan, scored), flow, entering, eager=eager)
+
+        return make
+
+    def _share_scores(self) -> None:
+        """The sums, which are the last leaves of a flow, may have been cut since the last tick."""
+        assert self._flow is not None
+        sums = [
+            total
+            for judge in self._plan.judges
+            for total in self._losses[judge.node].prequential.sums(self._device)
+        ]
+        self._flow[len(self._flow) - len(sums) :] = sums
+
+    def _finish(
+        self, tick: int, places: Chunk, leaves: list[Tensor], scored: tuple[bool, ...]
+    ) -> list[Prediction]:
+        """Sends what goes out, stashes, judges, counts; the predictions of the first loss."""
+        predictions: list[Prediction] = []
+        for k, leaving in enumerate(places.left):
+            self._boundary.give(tick + k, leaving, leaves)
+            for unit, at in leaving.stashed.items():
+                self._handover.stashes[unit].put(tick + k, tuple(leaves[p] for p in (*at.inputs, *at.state)))
+            predictions += self._judged(tick + k, leaving, leaves, scored[k])
+        self._latest = places.latest, leaves
+        self._next = last = tick + len(places.left)
+        if last - self._counted >= TICKS_BETWEEN_COUNTS:
+            self._count(last)
+        if len(self._unchecked) >= TICKS_BETWEEN_CHECKS:
+            self._check()
+        return predictions
+
+    def _judged(self, tick: int, leaving: Leaving, leaves: list[Tensor], scored: bool) -> list[Prediction]:
+        predictions = []
+        for judge, verdict in zip(self._plan.judges, leaving.verdicts, strict=True):
+            token, loss, cell = self._token(tick), leaves[verdict.loss], self._losses[judge.node]
+            cell.prediction, cell.loss = None, loss
+            self._unchecked.append((tick, loss))
+            if scored:
+                cell.prequential.count(token.rows)
+                cell.prediction = Prediction(leaves[verdict.output], token.first, token.rows, loss)
+                if judge.first:
+                    predictions.append(cell.prediction)
+        return predictions
+
+    def _count(self, until: int) -> None:
+        """Brings the ledgers up to date: what drove every layer before the tick `until`."""
+        for name, cell in self._cells.items():
+            offset = self._arrival[name] - 2 * self._sink
+            self._boundary.passage.drove(cell.ledger, self._counted + offset, until - 1 + offset)
+        self._counted = until
+
+    def _check(self) -> None:
+        """Raises DivergenceError for the first tick whose loss is not finite."""
+        unchecked, self._unchecked = self._unchecked, []
+        losses = torch.stack([loss for _, loss in unchecked]).tolist() if unchecked else []
+        for (tick, _), value in zip(unchecked, losses, strict=True):
+            if not math.isfinite(value):
+                self.release(self._next)
+                raise DivergenceError(diagnosis(tick, value, extents(self._cells)), value)
+
+    # Giving back
+
+    def release(self, tick: int) -> None:
+        """Cells and channels hold everything again, as it is before a tick."""
+        if self._flow is None:
+            return
+        flow = tree_unflatten(self._flow, self._shape)
+        self._count(tick)
+        self._flow = None
+        places, leaves = self._latest
+        latest = tree_map(lambda place: leaves[place], places)
+        self._handover.give_back(flow, tick, self._boundary.passage, latest)
+        self._check()
+
+
+def region_of(
+    outline: Outline,
+    cells: Mapping[str, Cell],
+    losses: Mapping[str, LossCell],
+    into: Sequence[InWay],
+    out_of: Sequence[OutWay],
+    execution: Execution,
+) -> Region | None:
+    """The region of a part; None where its ticks cannot run as one.
+
+    That is where a layer is not traced, where a gate waits, where joins mix samples, and where what another part says
+    or returns is needed in the tick in which it is said.
+    """
+    inner = {way.edge.name for way in out_of if isinstance(way, Channel)}
+    edges = [way.edge for way in into] + [way.edge for way in out_of]
+    crossing = [edge for edge in edges if edge.source != SOURCE and edge.name not in inner]
+    if (
+        any(cell.plan.traced is None for cell in cells.values())
+        or outline.locality.gate != "always"
+        or outline.mixing
+        or any(edge.ticks == 0 for edge in crossing)
+        or not all(_traceable(loss, cells[loss.spec.layer]) for loss in losses.values())
+    ):
+        return None
+    return Region(outline, cells, losses, into, out_of, execution)
+
+
+def _traceable(loss: LossCell, cell: Cell) -> bool:
+    """Whether a loss and its metrics are operations on tensors alone; whatever they raise is a no."""
+    try:
+        Traced(loss.judge, cell.plan.facts.output, loss.example)
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,304 @@
+"""One regular tick of all units of a part, as a pure function of tensors: every token is valid and learns.
+
+As in a part, all are evaluated in the order of the zero-delay edges, and react in the reverse of it. What crosses an
+edge of delay d inside the part is what its end said d ticks ago.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hamdist.physics.hamiltonian import Pullback
+from hamdist.physics.layers import Context, Tensors
+from hamdist.physics.layers import Point as Place
+from hamdist.physics.tick import Carry, advance_state, evaluate, react
+from hamdist.runtime.fused.fitness import with_rates
+from hamdist.runtime.fused.origins import (
+    Judged,
+    Origin,
+    Outside,
+    Point,
+    Returned,
+    Said,
+    settled,
+    side_by_side,
+    single,
+)
+from hamdist.runtime.fused.plan import FusedPlan, Judge
+from hamdist.runtime.fused.units import Unit
+
+
+class At(NamedTuple):
+    """What a unit was evaluated at: its inputs, by slot, and its state."""
+
+    inputs: tuple[Tensor, ...]
+    state: tuple[Tensor, ...]
+
+
+class Back(NamedTuple):
+    """What a unit returns: ∂H/∂a by slot, for the slots that return any, and under `reversible` the inputs used."""
+
+    costates: Mapping[int, Tensor]
+    used: tuple[Tensor, ...]
+
+
+class Flow(NamedTuple):
+    """What a part keeps from tick to tick, by unit or loss; what was said or returned begins with the latest.
+
+    scores: of each loss, the sums over all rows so far, and over those of the window.
+    """
+
+    carries: tuple[Carry, ...]
+    rates: tuple[Tensors, ...]
+    said: tuple[tuple[Tensor, ...], ...]
+    returned: tuple[tuple[Back, ...], ...]
+    judged: tuple[tuple[Back, ...], ...]
+    scores: tuple[tuple[Tensor, Tensor], ...]
+
+
+class Entering(NamedTuple):
+    """What comes from outside in a tick: by edge, and the points that stashed costates meet, by unit."""
+
+    signals: Mapping[int, Tensor]
+    costates: Mapping[int, Back]
+    stashed: Mapping[int, At]
+
+    def leaves(self) -> list[Tensor]:
+        """All tensors, in the order in which torch takes the tree apart."""
+        backs = (t for back in self.costates.values() for t in (*back.costates.values(), *back.used))
+        points = (t for at in self.stashed.values() for t in (*at.inputs, *at.state))
+        return [*self.signals.values(), *backs, *points]
+
+
+class Verdict(NamedTuple):
+    """Of a loss: the output judged [B, …], and the mean loss."""
+
+    output: Tensor
+    loss: Tensor
+
+
+class Leaving(NamedTuple):
+    """What goes out in a tick: by edge, what to stash, by unit, and of the losses, in their order."""
+
+    signals: Mapping[int, Tensor]
+    costates: Mapping[int, Back]
+    stashed: Mapping[int, At]
+    verdicts: tuple[Verdict, ...]
+
+
+class Chunk(NamedTuple):
+    """What came of several ticks.  left: in each.  latest: what the units were evaluated at in the last."""
+
+    flow: Flow
+    left: list[Leaving]
+    latest: dict[int, At]
+
+
+def fused_chunk(plan: FusedPlan, scored: Sequence[bool], flow: Flow, entering: Sequence[Entering]) -> Chunk:
+    """Several ticks of a whole part; consumes the flow.  scored: in which of them the losses count."""
+    met: list[dict[int, At]] = []
+    left: list[Leaving] = []
+    for counts, each in zip(scored, entering, strict=True):
+        tick = _Tick(plan, flow, each, met)
+        tick.run()
+        flow = tick.flow(counts)
+        left.append(tick.leaving())
+        met.append(tick.at)
+    return Chunk(flow, left, met[-1])
+
+
+class _Tick:
+    """One tick under way.
+
+    at: what the units are evaluated at.  earlier: the same, of the ticks before in this chunk, the latest last.
+    """
+
+    def __init__(
+        self, plan: FusedPlan, flow: Flow, entering: Entering, earlier: Sequence[Mapping[int, At]]
+    ) -> None:
+        self._plan, self._before, self._entering, self._earlier = plan, flow, entering, tuple(earlier)
+        self._carries = dict(enumerate(flow.carries))
+        self.at: dict[int, At] = {}
+        self._pullbacks: dict[int, Pullback] = {}
+        self._said: dict[int, Tensor] = {}
+        self._returned: dict[int, Back] = {}
+        self._judged: dict[int, Back] = {}
+        self._verdicts: dict[int, Verdict] = {}
+        self._sums: dict[int, Tensor] = {}
+
+    def run(self) -> None:
+        for item in self._plan.order:
+            self.judge(item) if isinstance(item, Judge) else self.evaluate(item)
+        for item in reversed(self._plan.order):
+            if not isinstance(item, Judge):
+                self.react(item)
+
+    # First half
+
+    def evaluate(self, unit: Unit) -> None:
+        number, wiring = unit.number, self._plan.wirings[unit.number]
+        inputs = tuple(self._gathered(unit, origins, self._value) for origins in wiring.inputs)
+        carry = self._carries[number]
+        at = self.at[number] = At(inputs, carry.state)
+        values, pullback = evaluate(unit.form, carry, Place(*at), unit.wanted)
+        assert pullback is not None
+        if self._plan.meets_present(unit):
+            self._pullbacks[number] = pullback
+        self._carries[number] = advance_state(carry, values, unit.dynamics)
+        self._said[number] = (carry.state[0] if unit.form.latency else values.output).contiguous()
+
+    def judge(self, judge: Judge) -> None:
+        output = single(judge.output, self._value, self._stacked(judge.output))
+        target = self._entering.signals[judge.target]
+        loss, q, sums = judge.cell.judge(output, target)
+        self._judged[judge.number] = Back({0: q.contiguous()}, (output,) if self._plan.reversible else ())
+        self._verdicts[judge.number] = Verdict(output, loss)
+        self._sums[judge.number] = sums
+
+    # Second half
+
+    def react(self, unit: Unit) -> None:
+        number, wiring = unit.number, self._plan.wirings[unit.number]
+        q = self._total(unit, wiring.costates)
+        carry = self._carries[number]
+        at, pullback = self._pair(unit, carry)
+        partials = pullback(q, carry.state_costate)
+        dynamics = with_rates(unit.dynamics, self._before.rates[number] or None)
+        self._carries[number] = react(carry, partials, dynamics, costate=True, weights=True)
+        costates = {slot: a.contiguous() for slot, a in enumerate(partials.inputs) if a is not None}
+        self._returned[number] = Back(costates, at.inputs if self._plan.reversible else ())
+
+    def _pair(self, unit: Unit, carry: Carry) -> tuple[At, Pullback]:
+        """The point that the costates meet, and the pullback there."""
+        number = unit.number
+        if number in self._pullbacks:
+            return self.at[number], self._pullbacks[number]
+        at = self._reconstructed(unit, carry) if self._plan.reconstructs(unit) else self._recalled(unit)
+        _, pullback = evaluate(unit.form, carry, Place(*at), unit.wanted)
+        assert pullback is not None
+        return at, pullback
+
+    def _reconstructed(self, unit: Unit, carry: Carry) -> At:
+        output = self._gathered(unit, self._plan.wirings[unit.number].answers, self._used)
+        return At((unit.form.inverse(carry.parameters, carry.buffers, output, Context()),), ())
+
+    def _recalled(self, unit: Unit) -> At:
+        """Members whose costate returns within this chunk of ticks meet its own points."""
+        points = [Point(member, plan.depth) for member, plan in enumerate(unit.plans)]
+
+        def part(pick: str, index: int) -> Tensor:
+            def look(origin: Origin) -> Tensor:
+                assert isinstance(origin, Point)
+                return getattr(self._point(unit.number, origin.ticks), pick)[index]
+
+            return self._gathered(unit, [self._within(point) for point in points], look)
+
+        at = self.at[unit.number]
+        inputs = tuple(part("inputs", slot) for slot in range(len(at.inputs)))
+        return At(inputs, tuple(part("state", index) for index in range(len(at.state))))
+
+    def _within(self, point: Point) -> Point:
+        """A point from before this chunk is among those stashed, whatever its age."""
+        return point if point.ticks <= len(self._earlier) else Point(point.member, -1)
+
+    def _point(self, number: int, ticks: int) -> At:
+        if ticks < 0:
+            return self._entering.stashed[number]
+        return self._earlier[-ticks][number] if ticks else self.at[number]
+
+    # Signals and costates
+
+    def _gathered(self, unit: Unit, origins: Sequence[Origin], lookup: Callable[[Origin], Tensor]) -> Tensor:
+        def stacked(origin: Origin) -> bool:
+            return unit.stacks if isinstance(origin, Point) else self._stacked(origin)
+
+        if unit.stacks:
+            return side_by_side(origins, lookup, stacked)
+        return single(origins[0], lookup, stacked(origins[0]))
+
+    def _stacked(self, origin: Origin) -> bool:
+        """Whether an origin is one of several members in a tensor."""
+        return isinstance(origin, Said | Returned) and self._plan.units[origin.unit].stacks
+
+    def _total(self, unit: Unit, costates: Sequence[Sequence[Origin]]) -> Tensor:
+        """q of every member: the sum of what its out-edges return, in edge order."""
+        parts = []
+        for count, run in groupby(costates, len):
+            members = list(run)
+            terms = [
+                self._gathered(unit, [origins[k] for origins in members], self._costate) for k in range(count)
+            ]
+            parts.append(reduce(torch.add, terms) if terms else self._quiet(unit, len(members)))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _quiet(self, unit: Unit, members: int) -> Tensor:
+        said = self._said[unit.number]
+        return torch.zeros_like(said[:members] if unit.stacks else said)
+
+    def _value(self, origin: Origin) -> Tensor:
+        """The signal of an origin."""
+        if isinstance(origin, Outside):
+            return self._entering.signals[origin.edge]
+        assert isinstance(origin, Said)
+        return self._before.said[origin.unit][origin.ticks - 1] if origin.ticks else self._said[origin.unit]
+
+    def _costate(self, origin: Origin) -> Tensor:
+        return self._back(origin).costates[origin.slot if isinstance(origin, Returned) else 0]
+
+    def _used(self, origin: Origin) -> Tensor:
+        """The input that the node behind an out-edge used."""
+        return self._back(origin).used[origin.slot if isinstance(origin, Returned) else 0]
+
+    def _back(self, origin: Origin) -> Back:
+        match origin:
+            case Outside():
+                return self._entering.costates[origin.edge]
+            case Judged():
+                before = self._before.judged[origin.loss]
+                return before[origin.ticks - 1] if origin.ticks else self._judged[origin.loss]
+            case Returned():
+                told = self._before.returned[origin.unit]
+                return told[origin.ticks - 1] if origin.ticks else self._returned[origin.unit]
+        raise AssertionError(origin)
+
+    # Afterwards
+
+    def flow(self, scored: bool) -> Flow:
+        plan, before = self._plan, self._before
+        units, judges = range(len(plan.units)), range(len(plan.judges))
+        return Flow(
+            carries=tuple(self._carries[u] for u in units),
+            rates=before.rates,
+            said=tuple((self._said[u], *before.said[u])[: plan.said_for[u]] for u in units),
+            returned=tuple((self._returned[u], *before.returned[u])[: plan.returned_for[u]] for u in units),
+            judged=tuple((self._judged[j], *before.judged[j])[: plan.judged_for[j]] for j in judges),
+            scores=tuple(
+                (total.add_(self._sums[j]), window.add_(self._sums[j])) if scored else (total, window)
+                for j, (total, window) in enumerate(before.scores)
+            ),
+        )
+
+    def leaving(self) -> Leaving:
+        plan = self._plan
+        return Leaving(
+            signals={edge: self._member(self._said[o.unit], o) for edge, o in plan.signals_out.items()},
+            costates={edge: self._back_of(origin) for edge, origin in plan.costates_out.items()},
+            stashed={unit.number: self.at[unit.number] for unit in plan.units if plan.stashes(unit)},
+            verdicts=tuple(self._verdicts[judge.number] for judge in plan.judges),
+        )
+
+    def _member(self, tensor: Tensor, origin: Said | Returned) -> Tensor:
+        return settled(tensor[origin.member]) if self._stacked(origin) else tensor
+
+    def _back_of(self, origin: Returned) -> Back:
+        """What one member returns along one edge."""
+        back = self._returned[origin.unit]
+        costates = (
+            {0: self._member(back.costates[origin.slot], origin)} if origin.slot in back.costates else {}
+        )
+        used = (self._member(back.used[origin.slot], origin),) if back.used else ()
+        return Back(costates, used)

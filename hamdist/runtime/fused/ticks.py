@@ -1,0 +1,62 @@
+"""The operations of a part's regular ticks, made when they first come: traced, and compiled if asked for."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from hamdist.physics.compiled import Compiled, CompilerMissingError
+from hamdist.physics.traced import Traced
+from hamdist.runtime.fused.execution import Execution
+
+HOT = 32  # single ticks after which they are compiled beside whole chunks
+Make = Callable[[bool], Traced]
+
+
+class Ticked:
+    """Operations ready to run.  places: the tree of their results, with the place of each in what `flat` gives."""
+
+    def __init__(self, traced: Traced, compiled: Compiled | None) -> None:
+        self.places: Any = traced.places
+        self.flat: Callable[[list[Tensor]], list[Tensor]] = (compiled or traced).flat
+
+
+class Ticks:
+    """By the pattern of ticks that run in one go: for each of them, whether the losses count."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._compiles = execution.compiled
+        self._why = ""  # nothing is compiled, though it was asked for
+        self._seconds = 0.0
+        self._seen: dict[tuple[bool, ...], int] = {}
+        self._ready: dict[tuple[bool, ...], Ticked] = {}
+
+    def of(self, pattern: tuple[bool, ...], make: Make, tensors: list[Tensor]) -> Ticked:
+        """make: traces them, to run one by one or not.  tensors: what they will run on."""
+        seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
+        if pattern not in self._ready or (seen == HOT and len(pattern) < self._execution.chunk):
+            whole = len(pattern) == self._execution.chunk or seen == HOT
+            self._ready[pattern] = self._made(make, tensors, whole)
+        return self._ready[pattern]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the summary says of them."""
+        told: dict[str, Any] = {"chunk": self._execution.chunk}
+        if self._execution.compiled:
+            told |= {"compile_seconds": round(self._seconds, 3)}
+        return told | ({"not_compiled": self._why} if self._why else {})
+
+    def _made(self, make: Make, tensors: list[Tensor], whole: bool) -> Ticked:
+        if self._compiles and whole:
+            traced = make(False)
+            try:
+                compiled = Compiled(traced, tensors)
+                self._seconds += compiled.seconds
+                return Ticked(traced, compiled)
+            except CompilerMissingError as error:
+                self._compiles, self._why = False, str(error)
+                warnings.warn(f"ticks run uncompiled: {error}", stacklevel=2)
+        return Ticked(make(True), None)
