@@ -18,13 +18,15 @@ from hamdist.runtime.channel import InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
 from hamdist.runtime.loss_cell import LossCell
 from hamdist.runtime.outline import Outline
+from hamdist.runtime.timeline import SILENT, Timeline
 
 
 class Part:
     """Cells and losses of one process, joined by ways: channels inside it, and doors to other parts.
 
     tick: the number of ticks done.  order: that of evaluation.  into, out_of: the ways to and from hosted nodes, in
-    edge order; a channel is in both.  targets: an example of those to come, where a loss is hosted.
+    edge order; a channel is in both.  targets: an example of those to come, where a loss is hosted.  timeline: of all
+    that is done here.
     """
 
     def __init__(
@@ -34,10 +36,12 @@ class Part:
         into: Iterable[InWay],
         out_of: Iterable[OutWay],
         targets: Tensor | None,
+        timeline: Timeline = SILENT,
     ) -> None:
         self.outline = outline
+        self._timeline, self._judging = timeline, timeline.span("compute", "loss")
         self.tick = 0
-        self.cells = {name: Cell(plan) for name, plan in plans.items()}
+        self.cells = {name: Cell(plan, timeline) for name, plan in plans.items()}
         self.losses = {
             node: _loss_cell(outline, node, plans[spec.layer], targets)
             for node, spec in outline.losses.items()
@@ -55,12 +59,14 @@ class Part:
     @torch.no_grad()
     def step(self) -> None:
         """One tick. Raises RunError naming the node and the tick, DivergenceError, StreamError."""
+        self._timeline.begin(self.tick)
         for node in self.order:
             if node in self.cells:
                 self._evaluate(node)
             else:
                 self._judge(node)
-        self._check()
+        with self._judging:
+            self._check()
         for node in reversed(self.order):
             if node in self.cells:
                 self._react(node)
@@ -79,7 +85,7 @@ class Part:
         output, target = (way.signals.popleft() for way in self._into[node])
         spec = self.losses[node].spec
         try:
-            with self._named(f"the loss {spec.name}"):
+            with self._named(f"the loss {spec.name}"), self._judging:
                 self.losses[node].evaluate(self.tick, output, target)
         except RunError as error:
             if output.value is None or target.value is None:
