@@ -62,6 +62,7 @@ class Ensemble:
         dtype: torch.dtype = torch.float64,
         holdout: Batches | None = None,
         metrics_every: int = 1000,
+        profile: bool = False,
     ) -> None:
         outline = outline_of(network, locality, learning, seed, dtype)
         specs = {spec.name: spec for spec in network.layers}
@@ -73,11 +74,12 @@ class Ensemble:
                     outline,
                     tuple(specs[name] for name in names),
                     metrics_every=metrics_every,
+                    profile=profile,
                 )
             )
             for number, names in enumerate(actors)
         ]
-        self.stream = StreamWorker("the stream", partial(_opened, batches, holdout))
+        self.stream = StreamWorker("the stream", partial(_opened, batches, holdout), profile=profile)
         self.company = Threads([*self.workers, self.stream])
         hosts = hosts_of(outline, tuple(tuple(names) for names in actors))
         (first,) = self.company.all([len(actors)], "first_batch", seconds=SECONDS)

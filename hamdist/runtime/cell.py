@@ -129,8 +129,9 @@ class Cell:
         point = Point(inputs, self._trial, self._context(token)._replace(training=False))
         with self._computing:
             values, _ = evaluate(self.plan.layer, trial, point, None)
-        with self._integrating:
-            self._trial = advance_state(trial, values, self.plan.dynamics).state
+        if point.state:
+            with self._integrating:
+                self._trial = advance_state(trial, values, self.plan.dynamics).state
         return values.output
 
     # Second half

@@ -65,8 +65,7 @@ class Part:
                 self._evaluate(node)
             else:
                 self._judge(node)
-        with self._judging:
-            self._check()
+        self._check()
         for node in reversed(self.order):
             if node in self.cells:
                 self._react(node)
@@ -121,9 +120,14 @@ class Part:
     def _check(self) -> None:
         """Stops at the first tick whose loss is not finite."""
         for loss in self.losses.values():
-            if loss.loss is not None and not torch.isfinite(loss.loss):
+            if loss.loss is not None and not self._finite(loss.loss):
                 value = loss.loss.item()
                 raise DivergenceError(diagnosis(self.tick, value, extents(self.cells)), value)
+
+    def _finite(self, loss: Tensor) -> bool:
+        """Whether it is. On a GPU this is where the tick's work so far is awaited."""
+        with self._judging:
+            return bool(torch.isfinite(loss))
 
 
 def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None:
