@@ -5,7 +5,7 @@ The map, from the ground up; imports only point down.
     physics/       one layer: its Hamiltonian, the steps, the rates, the pairing; pure torch
     streams/       where samples come from
     config/        YAML into frozen, typed objects
-    report/        progress, metrics, tables, pictures
+    report/        progress, metrics, tables, pictures, profiles
     network/       which layer hears which, and how far each sees
     runtime/       what moves tokens along the edges, tick by tick
     learner.py     learning one batch at a time, in Python

@@ -45,7 +45,7 @@ def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype) -> Stream:
 
 
 def stream_worker_of(
-    config: StreamConfig, seed: int, dtype: torch.dtype, name: str, idle_seconds: float
+    config: StreamConfig, seed: int, dtype: torch.dtype, name: str, idle_seconds: float, profile: bool
 ) -> StreamWorker:
     """What says the stream's batches to a run's actors; it opens the stream where it lives."""
 
@@ -55,7 +55,7 @@ def stream_worker_of(
             batches = iter(stream)
             return chain([next(batches)], batches), stream.holdout
 
-    return StreamWorker(name, opened, idle_seconds)
+    return StreamWorker(name, opened, idle_seconds, profile)
 
 
 @contextmanager

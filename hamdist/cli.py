@@ -13,6 +13,7 @@ from hamdist.command import (
     Config,
     Out,
     Overrides,
+    Profile,
     complain,
     console,
     exit_status,
@@ -52,10 +53,10 @@ def hamdist(
 
 
 @app.command()
-def run(config: Config, overrides: Overrides = None, out: Out = None) -> None:
+def run(config: Config, overrides: Overrides = None, out: Out = None, profile: Profile = False) -> None:
     """Learn from a stream: print progress while it goes, and a summary at the end."""
     with exit_status():
-        show_run(config, overrides or (), out)
+        show_run(config, overrides or (), out, profile)
 
 
 @app.command()

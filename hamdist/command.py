@@ -34,6 +34,13 @@ Overrides = Annotated[
 Out = Annotated[
     Path | None, typer.Option(help="The run directory: config, metrics, summary and weights go there.")
 ]
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile",
+        help="Record where the time goes: shares in the summary, and trace.json for Perfetto in the run directory.",
+    ),
+]
 
 
 def start(app: typer.Typer) -> None:
@@ -42,18 +49,20 @@ def start(app: typer.Typer) -> None:
     app()
 
 
-def show_run(config: str, overrides: Sequence[str], out: Path | None) -> None:
+def show_run(config: str, overrides: Sequence[str], out: Path | None, profile: bool = False) -> None:
     """Run a config: progress on stderr, the summary on stdout. Raises what the two below do."""
-    show_summary(follow_run(config, overrides, out))
+    show_summary(follow_run(config, overrides, out, profile))
 
 
-def follow_run(config: Any, overrides: Sequence[str], out: Path | None) -> dict[str, Any]:
+def follow_run(
+    config: Any, overrides: Sequence[str], out: Path | None, profile: bool = False
+) -> dict[str, Any]:
     """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
     from hamdist.execution import run
     from hamdist.report.progress import progress_on
 
     with progress_on(console(stderr=True)) as show:
-        return run(config, overrides, out=out, on_progress=show)
+        return run(config, overrides, out=out, on_progress=show, profile=profile)
 
 
 def show_summary(summary: dict[str, Any]) -> None:

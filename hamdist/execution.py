@@ -27,10 +27,12 @@ def run(
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     on_progress: OnProgress | None = None,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Runs a config to the end of its stream and returns the summary, which is also in the run directory.
 
     config: a file, the name of an example, or a mapping.  out: the run directory, runs/<name> if None.
+    profile: record where the time goes: the shares are in the summary then, and trace.json is in the run directory.
     Raises UserError for what is wrong with config or stream, RunError for a run that fails on its way.
     """
     loaded = load(config, overrides)
@@ -41,7 +43,7 @@ def run(
         return RunDirectory(path, resolved_yaml(loaded.config))
 
     with _located(loaded):
-        return run_there(loaded.config, open_directory, on_progress)
+        return run_there(loaded.config, open_directory, on_progress, profile)
 
 
 def plan(config: Source, overrides: Sequence[str] = ()) -> Plan:

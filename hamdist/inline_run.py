@@ -22,11 +22,15 @@ from hamdist.errors import StreamError, UserError
 from hamdist.interruption import interruptible
 from hamdist.network.locality import apply_locality
 from hamdist.record import OnProgress, Record
+from hamdist.report.profile import Profile
+from hamdist.report.wording import listed
 from hamdist.run_directory import RunDirectory
 from hamdist.runtime.devices import local_device
+from hamdist.runtime.fused.execution import EAGER
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.program import Program, program
+from hamdist.runtime.timeline import Timeline, timeline_of
 from hamdist.streams import Batch, Stream
 from hamdist.summary import Results, summarise
 
@@ -46,11 +50,14 @@ class Prepared:
 
 
 def run_inline(
-    config: RunConfig, open_directory: Callable[[], RunDirectory], on_progress: OnProgress | None
+    config: RunConfig,
+    open_directory: Callable[[], RunDirectory],
+    on_progress: OnProgress | None,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Runs a config in this process and returns the summary; the directory is opened when all is checked."""
     with _threads(config.placement.threads):
-        return InlineRun(prepare(config), open_directory(), on_progress).run()
+        return InlineRun(prepare(config), open_directory(), on_progress, timeline_of(profile)).run()
 
 
 def prepare(config: RunConfig) -> Prepared:
@@ -79,15 +86,23 @@ def on(device: torch.device, batch: Batch) -> Batch:
 class InlineRun:
     """One run under way."""
 
-    def __init__(self, prepared: Prepared, directory: RunDirectory, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        directory: RunDirectory,
+        on_progress: OnProgress | None,
+        timeline: Timeline,
+    ) -> None:
         self.prepared = prepared
-        self.runtime = InlineRuntime(prepared.program)
+        self.runtime = InlineRuntime(prepared.program, EAGER, timeline)
+        self._timeline, self._reading = timeline, timeline.span("read")
         self.record = Record(directory, on_progress, prepared.stream.samples)
         self._learnt: tuple[int, float] | None = None  # ticks and seconds
         self._next_metrics = prepared.config.metrics_every
 
     def run(self) -> dict[str, Any]:
         """To the end of the stream; whatever happens, what was learnt until then is in the run directory."""
+        self._timeline.start()
         try:
             status = self._learn()
             self._test()
@@ -116,11 +131,16 @@ class InlineRun:
     def _batches(self) -> Iterator[Batch]:
         """The stream's batches; what the user's own code raises in making them becomes a StreamError."""
         try:
-            yield from self.prepared.batches
+            while (batch := self._next_batch()) is not None:
+                yield batch
         except UserError:
             raise
         except Exception as error:
             raise StreamError(f"the stream failed after {self.runtime.samples} samples: {error!r}") from error
+
+    def _next_batch(self) -> Batch | None:
+        with self._reading:
+            return next(self.prepared.batches, None)
 
     def _drain(self) -> None:
         for _ in self.runtime.drain():
@@ -155,8 +175,9 @@ class InlineRun:
 
     def _finish(self, status: str, error: Exception | None = None) -> dict[str, Any]:
         self._write_metrics()
-        summary = summarise(self._results(), status, self.record.elapsed, error)
-        self.record.directory.finish(summary, self.runtime.tensors().items())
+        results = self._results()
+        summary = summarise(results, status, self.record.elapsed, error)
+        self.record.directory.finish(summary, self.runtime.tensors().items(), results.profiles)
         return {**summary, "directory": str(self.record.directory.path)}
 
     def _results(self) -> Results:
@@ -171,7 +192,13 @@ class InlineRun:
             holdout=runtime.loss.holdout.total(),
             layers={name: cell.ledger.counts() for name, cell in runtime.cells.items()},
             peak_memory_bytes={"inline": peak_memory_bytes()},
+            profiles=self._profiles(),
         )
+
+    def _profiles(self) -> dict[str, Profile]:
+        """That of the only actor; none where none was wanted."""
+        profile = self._timeline.profile(self.runtime.tick)
+        return {f"inline ({listed(list(self.runtime.cells))})": profile} if profile else {}
 
 
 @contextmanager

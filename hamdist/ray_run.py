@@ -13,6 +13,7 @@ from hamdist.config.schema import RunConfig
 from hamdist.errors import RunError
 from hamdist.interruption import Interruption, interruptible
 from hamdist.record import OnProgress, Record, WindowRecord
+from hamdist.report.profile import Profile
 from hamdist.run_directory import RunDirectory
 from hamdist.runtime.actors.troupe import STARTED_SECONDS
 from hamdist.runtime.actors.watch import Ending, Watch
@@ -26,10 +27,13 @@ GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
 
 
 def run_on_ray(
-    config: RunConfig, open_directory: Callable[[], RunDirectory], on_progress: OnProgress | None
+    config: RunConfig,
+    open_directory: Callable[[], RunDirectory],
+    on_progress: OnProgress | None,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready."""
-    with staged(script_of(config)) as stage:
+    with staged(script_of(config, profile)) as stage:
         return RayRun(stage, open_directory(), on_progress).run()
 
 
@@ -89,7 +93,7 @@ class RayRun:
         self._lines.add(ending.windows, ending.stream.entered_ticks if ending.stream else 0, results.samples)
         self._lines.close(results.samples, results.ticks)
         summary = summarise(results, status, self.record.elapsed, ending.error)
-        self.record.directory.finish(summary, self._weights(ending))
+        self.record.directory.finish(summary, self._weights(ending), results.profiles)
         return {**summary, "directory": str(self.record.directory.path)}
 
     def _weights(self, ending: Ending) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -119,12 +123,18 @@ class RayRun:
             layers={n: ledgers[n].counts() for n in self.stage.script.names if n in ledgers},
             peak_memory_bytes=peaks | ({names[-1]: stream.peak_memory_bytes} if stream else {}),
             actors=len(ending.outcomes),
+            profiles=self._profiles(ending),
             more={
                 "startup_seconds": self.stage.laps.seconds,
                 "places": self._places(told),
                 "links": {edge: carrier.name for edge, carrier in self.stage.carriers.items()},
             },
         )
+
+    def _profiles(self, ending: Ending) -> dict[str, Profile]:
+        """Of the actors that could tell theirs, by name, the stream's last; none where none was wanted."""
+        told = zip(self.stage.troupe.names, (*ending.outcomes, ending.stream), strict=True)
+        return {name: outcome.profile for name, outcome in told if outcome and outcome.profile}
 
     def _seconds_a_tick(self, ending: Ending) -> float:
         """By the clock of the actor with the first loss; the stream is ahead of it."""

@@ -1,4 +1,7 @@
-"""What a run leaves behind: config.yaml, metrics.jsonl, summary.json, weights/<layer>.safetensors."""
+"""What a run leaves behind: config.yaml, metrics.jsonl, summary.json, weights/<layer>.safetensors.
+
+Where it was profiled, trace.json, too.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,8 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hamdist.errors import UserError
+from hamdist.report.profile import Profile
+from hamdist.report.trace import trace_events
 
 CONFIG, METRICS, SUMMARY, WEIGHTS = "config.yaml", "metrics.jsonl", "summary.json", "weights"
+TRACE = "trace.json"
 
 
 class RunDirectory:
@@ -32,8 +38,15 @@ class RunDirectory:
         """One line of metrics.jsonl, on disk at once."""
         self._metrics.write(json.dumps(line) + "\n")
 
-    def finish(self, summary: Mapping[str, Any], weights: Iterable[tuple[str, Mapping[str, Tensor]]]) -> None:
-        """The weights of every layer, one after another, then the summary: where there is one, all else is complete."""
+    def finish(
+        self,
+        summary: Mapping[str, Any],
+        weights: Iterable[tuple[str, Mapping[str, Tensor]]],
+        profiles: Mapping[str, Profile],
+    ) -> None:
+        """The weights of every layer, one after another, the trace if there are profiles, then the summary: where there
+        is one, all else is complete.
+        """
         self._metrics.close()
         (self.path / WEIGHTS).mkdir(exist_ok=True)
         for layer, tensors in weights:
@@ -41,7 +54,17 @@ class RunDirectory:
                 {name: t.contiguous() for name, t in tensors.items()},
                 self.path / WEIGHTS / f"{layer}.safetensors",
             )
+        if profiles:
+            self._write_trace(profiles)
         (self.path / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    def _write_trace(self, profiles: Mapping[str, Profile]) -> None:
+        """An event a line, so that the file is readable as it is, and never in memory as a whole."""
+        with (self.path / TRACE).open("w", encoding="utf-8") as file:
+            file.write('{"displayTimeUnit": "ms", "traceEvents": [')
+            for number, event in enumerate(trace_events(profiles)):
+                file.write((",\n" if number else "\n") + json.dumps(event))
+            file.write("\n]}\n")
 
 
 def fresh_directory(name: str, under: Path = Path("runs")) -> Path:

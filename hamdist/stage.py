@@ -45,11 +45,12 @@ LIVES_HERE = ("stdin",)  # sources that only the process has in which the run wa
 
 @dataclass(frozen=True)
 class Script:
-    """What is to be run, before anything has been started or built."""
+    """What is to be run, before anything has been started or built.  profile: whether actors record their time."""
 
     config: RunConfig
     network: Network
     outline: Outline
+    profile: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +103,7 @@ class Stage:
         return self.layout.hosts[next(iter(self.script.outline.losses))]
 
 
-def script_of(config: RunConfig) -> Script:
+def script_of(config: RunConfig, profile: bool = False) -> Script:
     """Raises NetworkError for what is wrong with the network as a whole; its layers are built elsewhere."""
     with network_keys():
         network = network_of(config.network, config.seed)
@@ -111,7 +112,7 @@ def script_of(config: RunConfig) -> Script:
         outline = outline_of(
             network, locality, learning_of(config.learning), config.seed, dtype_of(config.network)
         )
-    return Script(config, network, outline)
+    return Script(config, network, outline, profile)
 
 
 @contextmanager
@@ -164,7 +165,13 @@ def _opened(
     config, stream = script.config, len(troupe.names) - 1
     idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
     make_stream = partial(
-        stream_worker_of, config.stream, config.seed, script.outline.dtype, STREAM, idle_seconds
+        stream_worker_of,
+        config.stream,
+        config.seed,
+        script.outline.dtype,
+        STREAM,
+        idle_seconds,
+        script.profile,
     )
     if here:
         place = troupe.host_here(make_stream())
@@ -230,6 +237,7 @@ def _shares(script: Script, placement: Placement, names: Sequence[str]) -> list[
             device=placement.requests[number].device or config.placement.device,
             threads=config.placement.threads,
             metrics_every=config.metrics_every,
+            profile=script.profile,
         )
         for number, layers in enumerate(placement.actors)
     ]

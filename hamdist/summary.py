@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
+from hamdist.report.profile import Profile
+
 
 @dataclass(frozen=True)
 class Results:
     """What came of a run, wherever it ran.
 
     ticks, seconds: of learning; the drain is part of it, the hold-out is not.  layers: counts by layer.
-    peak_memory_bytes: by actor.  more: what only a run over actors can tell.
+    peak_memory_bytes: by actor.  profiles: by actor, if they were wanted.  more: what only a run over actors can
+    tell.
     """
 
     ticks: int
@@ -26,6 +29,7 @@ class Results:
     layers: Mapping[str, Mapping[str, int]]
     peak_memory_bytes: Mapping[str, int]
     actors: int = 1
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -50,9 +54,16 @@ def summarise(
         "wall_seconds": wall_seconds,
         "layers": dict(results.layers),
         **results.more,
+        **_told(results.profiles),
         "versions": {
             "hamdist": version("hamdist"),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
     }
+
+
+def _told(profiles: Mapping[str, Profile]) -> dict[str, Any]:
+    """The shares of every actor; nothing if no profile was wanted."""
+    told = {name: profile.told() for name, profile in profiles.items()}
+    return {"profile": told} if told else {}

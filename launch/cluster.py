@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hamdist.command import Config, Out, Overrides, exit_status, show_run, start
+from hamdist.command import Config, Out, Overrides, Profile, exit_status, show_run, start
 from hamdist.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -34,6 +34,7 @@ def cluster(
         ),
     ] = None,
     out: Out = None,
+    profile: Profile = False,
     submit: Annotated[
         bool, typer.Option("--submit", help="From outside of the cluster: run there as a Ray job.")
     ] = False,
@@ -43,8 +44,8 @@ def cluster(
         if submit:
             from launch.submission import run_submitted
 
-            raise typer.Exit(run_submitted(config, overrides or (), dashboard(address), out))
-        show_run(config, on_cluster(overrides or (), head(address)), out)
+            raise typer.Exit(run_submitted(config, overrides or (), dashboard(address), out, profile))
+        show_run(config, on_cluster(overrides or (), head(address)), out, profile)
 
 
 def on_cluster(overrides: Sequence[str], address: str) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import typer
 
-from hamdist.command import INTERRUPTED, complain, exit_status, follow_run
+from hamdist.command import INTERRUPTED, Profile, complain, exit_status, follow_run
 from hamdist.config.document import parse
 from hamdist.run_directory import CONFIG
 from hamdist.runtime.actors.session import prepare_environment
@@ -27,13 +27,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
-def job(boundary: str) -> None:
+def job(boundary: str, profile: Profile = False) -> None:
     """Run the config in the package; the run directory follows in the log, whatever became of the run."""
     directory = Path(tempfile.mkdtemp(prefix="hamdist-run-"))
     try:
         with exit_status(), joined():
             config = parse(files(PACKAGE).joinpath(CONFIG).read_text(encoding="utf-8"), CONFIG).data
-            if follow_run(config, (), directory)["status"] == "interrupted":
+            if follow_run(config, (), directory, profile)["status"] == "interrupted":
                 raise typer.Exit(INTERRUPTED)
     finally:
         send(directory, boundary)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hamdist.command import Config, Out, Overrides, exit_status, show_run, start
+from hamdist.command import Config, Out, Overrides, Profile, exit_status, show_run, start
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -20,6 +20,7 @@ def local(
     config: Config,
     overrides: Overrides = None,
     out: Out = None,
+    profile: Profile = False,
     actors: Annotated[
         int | None,
         typer.Option(
@@ -29,7 +30,7 @@ def local(
 ) -> None:
     """Learn from a stream over Ray actors on this machine: progress while it goes, and a summary at the end."""
     with exit_status():
-        show_run(config, on_this_machine(overrides or (), actors), out)
+        show_run(config, on_this_machine(overrides or (), actors), out, profile)
 
 
 def on_this_machine(overrides: Sequence[str], actors: int | None = None) -> list[str]:

@@ -40,7 +40,9 @@ TALKATIVE = (
 )
 
 
-def run_submitted(config: str, overrides: Sequence[str], address: str, out: Path | None) -> int:
+def run_submitted(
+    config: str, overrides: Sequence[str], address: str, out: Path | None, profile: bool = False
+) -> int:
     """Run a config as a job, with its log on stderr and its summary on stdout; returns the job's exit status.
 
     Raises UserError for a config that is not sound, a cluster out of reach or a directory that cannot be used, RunError
@@ -50,7 +52,7 @@ def run_submitted(config: str, overrides: Sequence[str], address: str, out: Path
     check_submittable(loaded)
     client = connected(address)
     directory = reserved(fresh_directory(loaded.config.name) if out is None else out)
-    job = Job(client, Inbox(f"hamdist-{secrets.token_hex(8)}"))
+    job = Job(client, Inbox(f"hamdist-{secrets.token_hex(8)}"), ("--profile",) if profile else ())
     try:
         asyncio.run(job.run(resolved_yaml(loaded.config)))
         return job.finish(directory)
@@ -112,11 +114,14 @@ def reserved(directory: Path) -> Path:
 
 
 class Job:
-    """One job: Ctrl-C and SIGTERM stop it, so that its run drains; a second one leaves it to itself."""
+    """One job: Ctrl-C and SIGTERM stop it, so that its run drains; a second one leaves it to itself.
 
-    def __init__(self, client: Any, inbox: Inbox) -> None:
+    options: of launch.job.
+    """
+
+    def __init__(self, client: Any, inbox: Inbox, options: Sequence[str] = ()) -> None:
         self.id = ""
-        self._client, self._inbox = client, inbox
+        self._client, self._inbox, self._options = client, inbox, options
         self._ending: Any = None
         self._seen = 0  # characters of the log
         self._stopping = False
@@ -128,7 +133,7 @@ class Job:
         with packed(config) as environment:
             try:
                 self.id = self._client.submit_job(
-                    entrypoint=f"python -m launch.job {self._inbox.boundary}",
+                    entrypoint=" ".join(["python -m launch.job", self._inbox.boundary, *self._options]),
                     runtime_env=environment,
                 )
             except (OSError, RuntimeError, ValueError) as error:

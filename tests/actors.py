@@ -63,6 +63,7 @@ class Ensemble:
         holdout: Batches | None = None,
         metrics_every: int = 1000,
         form: Form = "plain",
+        profile: bool = False,
     ) -> None:
         outline = outline_of(network, locality, learning, seed, dtype, form)
         specs = {spec.name: spec for spec in network.layers}
@@ -74,11 +75,12 @@ class Ensemble:
                     outline,
                     tuple(specs[name] for name in names),
                     metrics_every=metrics_every,
+                    profile=profile,
                 )
             )
             for number, names in enumerate(actors)
         ]
-        self.stream = StreamWorker("the stream", partial(_opened, batches, holdout))
+        self.stream = StreamWorker("the stream", partial(_opened, batches, holdout), profile=profile)
         self.company = Threads([*self.workers, self.stream])
         hosts = hosts_of(outline, tuple(tuple(names) for names in actors))
         (first,) = self.company.all([len(actors)], "first_batch", seconds=SECONDS)

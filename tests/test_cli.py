@@ -60,7 +60,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
     ("command", "words"),
     [
         ((), ["run", "check", "plan", "export", "--version"]),
-        (("run",), ["CONFIG", "KEY.PATH=VALUE", "--out", "digits", "learning.beta=0.05"]),
+        (("run",), ["CONFIG", "KEY.PATH=VALUE", "--out", "--profile", "digits", "learning.beta=0.05"]),
         (("check",), ["CONFIG", "KEY.PATH=VALUE", "mistake"]),
         (("plan",), ["CONFIG", "KEY.PATH=VALUE", "--png"]),
         (("export",), ["DIR", "--to", "state_dict"]),
@@ -99,16 +99,20 @@ def test_run_passes_everything_on(stand_in: Callable[..., None]) -> None:
     seen: list[Any] = []
 
     def run(
-        config: str, overrides: list[str], out: Path | None, on_progress: Callable[[Snapshot], None]
+        config: str,
+        overrides: list[str],
+        out: Path | None,
+        on_progress: Callable[[Snapshot], None],
+        profile: bool,
     ) -> Any:
-        seen.extend([config, list(overrides), out])
+        seen.extend([config, list(overrides), out, profile])
         on_progress(Snapshot(10, 160, 64000, {"accuracy": 0.125}, 1000.0, 0.1))
         return SUMMARY
 
     stand_in("hamdist.execution", run=run)
-    result = hamdist("run", "digits", "learning.beta=0.05", "seed=1", "--out", "there")
+    result = hamdist("run", "digits", "learning.beta=0.05", "seed=1", "--out", "there", "--profile")
     assert result.exit_code == 0
-    assert seen == ["digits", ["learning.beta=0.05", "seed=1"], Path("there")]
+    assert seen == ["digits", ["learning.beta=0.05", "seed=1"], Path("there"), True]
     assert result.stderr == "160 of 64,000 samples, 1,000 a second, accuracy 0.125\n"
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines == [

@@ -38,11 +38,11 @@ def launched(module: ModuleType, *arguments: str, **environment: str) -> Any:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Instead of running, a run is noted here: (config, overrides, out)."""
+    """Instead of running, a run is noted here: (config, overrides, out, profile)."""
     noted: list[tuple[Any, ...]] = []
 
-    def run(config: Any, overrides: Any, out: Any, on_progress: Any) -> dict[str, Any]:
-        noted.append((config, list(overrides), out))
+    def run(config: Any, overrides: Any, out: Any, on_progress: Any, profile: bool) -> dict[str, Any]:
+        noted.append((config, list(overrides), out, profile))
         return SUMMARY
 
     replace_run(monkeypatch, run)
@@ -61,8 +61,8 @@ def replace_run(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> Non
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (local, ["CONFIG", "KEY.PATH=VALUE", "--out", "--actors"]),
-        (cluster, ["CONFIG", "KEY.PATH=VALUE", "--out", "--address", "--submit", "RAY_ADDRESS"]),
+        (local, ["CONFIG", "KEY.PATH=VALUE", "--out", "--profile", "--actors"]),
+        (cluster, ["CONFIG", "KEY.PATH=VALUE", "--out", "--profile", "--address", "--submit", "RAY_ADDRESS"]),
     ],
 )
 def test_help(module: ModuleType, words: list[str]):
@@ -80,11 +80,11 @@ def test_wrong_usage(module: ModuleType):
 
 
 def test_local_runs_over_ray_on_this_machine(runs: list[tuple[Any, ...]]):
-    result = launched(local, "digits", "seed=1", "--actors", "3", "--out", "out")
+    result = launched(local, "digits", "seed=1", "--actors", "3", "--out", "out", "--profile")
     assert result.exit_code == 0
     assert [line.split() for line in result.stdout.splitlines()][-1] == ["directory", "out"]
     ours = ["placement.runtime=ray", "placement.actors=3", "seed=1", "placement.address=local"]
-    assert runs == [("digits", ours, Path("out"))]
+    assert runs == [("digits", ours, Path("out"), True)]
 
 
 def test_the_users_own_overrides_win_but_for_the_address():
@@ -103,7 +103,7 @@ def test_without_a_number_the_config_says_how_many_actors():
 def test_a_cluster_is_named_by_the_option_or_by_the_environment(runs: list[tuple[Any, ...]]):
     assert launched(cluster, "digits", RAY_ADDRESS="there:6379").exit_code == 0
     assert launched(cluster, "digits", "--address", "10.0.0.1:6379", RAY_ADDRESS="there:6379").exit_code == 0
-    assert [overrides[-1] for _, overrides, _ in runs] == [
+    assert [overrides[-1] for _, overrides, *_ in runs] == [
         "placement.address=there:6379",
         "placement.address=10.0.0.1:6379",
     ]
@@ -160,9 +160,9 @@ def test_exit_statuses(
 def test_a_submitted_run_hands_on_the_exit_status(monkeypatch: pytest.MonkeyPatch):
     noted = []
     monkeypatch.setattr("launch.submission.run_submitted", lambda *told: noted.append(told) or 1)
-    arguments = ["digits", "seed=1", "--submit", "--address", "http://head:8265", "--out", "out"]
+    arguments = ["digits", "seed=1", "--submit", "--address", "http://head:8265", "--out", "out", "--profile"]
     assert launched(cluster, *arguments).exit_code == 1
-    assert noted == [("digits", ["seed=1"], "http://head:8265", Path("out"))]
+    assert noted == [("digits", ["seed=1"], "http://head:8265", Path("out"), True)]
 
 
 # Slurm

@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,34 @@ def test_more_actors_than_cores_share_them():
     assert (summary["actors"], summary["samples_seen_once"]) == (3, True)
     ours, theirs = weights_in("ray"), weights_in("inline")
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_profile_has_every_actor_on_one_clock():
+    """Whatever an actor heard was sent before. Three batches of hold-out follow the ticks of learning, two ticks until
+    their predictions are out, and three that tell every node of the end."""
+    summary = run(config(), out="out", profile=True)
+    ticks = summary["ticks"] + 3 + 2 + 3
+    names = ["actor 0 (first)", "actor 1 (second and head)", "the stream"]
+    assert list(summary["profile"]) == names
+    for told in summary["profile"].values():
+        assert set(told["percent"]) == {"compute", "integrate", "wait", "send", "read", "other"}
+        assert sum(told["percent"].values()) == pytest.approx(100)
+    assert {told["ticks"] for told in summary["profile"].values()} == {ticks}
+    events = json.loads(Path("out/trace.json").read_text())["traceEvents"]
+    assert [e["args"]["name"] for e in events if e["name"] == "process_name"] == names
+    by_actor = [[e for e in events if e["ph"] == "X" and e["pid"] == pid] for pid in range(3)]
+    for spans in by_actor:
+        assert all(one["ts"] + one["dur"] <= next["ts"] + 1e-3 for one, next in pairwise(spans))
+        assert {span["args"]["tick"] for span in spans} == set(range(ticks))
+    heard = frames(by_actor[1], "wait", "first->second")
+    sent = frames(by_actor[0], "send", "first->second")
+    assert len(heard) == len(sent) - 1  # it begins with one that was never sent
+    assert all(s["ts"] < h["ts"] + h["dur"] for s, h in zip(sent, heard, strict=False))
+
+
+def frames(spans: list[dict[str, Any]], kind: str, where: str) -> list[dict[str, Any]]:
+    """The spans of one kind along one edge."""
+    return [span for span in spans if (span["name"], span["args"].get("where")) == (kind, where)]
 
 
 def test_a_stream_that_cannot_be_opened_is_told_as_in_one_process():

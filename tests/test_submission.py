@@ -234,10 +234,11 @@ def test_the_cluster_runs_what_was_sent_and_prints_what_came_of_it(
     monkeypatch.setattr("tempfile.tempdir", None)
     with packed(resolved_yaml(load(small, ["stream.samples=64"]).config)) as environment:
         monkeypatch.syspath_prepend(str(Path(environment["py_modules"][-2]).parent))
-        result = CliRunner().invoke(on_the_cluster.app, [BOUNDARY])
+        result = CliRunner().invoke(on_the_cluster.app, [BOUNDARY, "--profile"])
     sys.modules.pop("hamdist_submission", None)
     assert result.exit_code == 0, result.output
-    assert received(result.stdout.splitlines(keepends=True), folder / "here").keys() >= {"config.yaml"}
+    came = received(result.stdout.splitlines(keepends=True), folder / "here")
+    assert came.keys() >= {"config.yaml", "trace.json"}
     summary = json.loads((folder / "here" / "summary.json").read_text())
     assert (summary["status"], summary["samples"]) == ("finished", 64)
     assert not list(folder.glob("hamdist-run-*"))
@@ -336,8 +337,8 @@ def finished(folder: Path, status: str = "finished") -> str:
     return "".join(lines_of(there, BOUNDARY))
 
 
-def submit(config: str, *overrides: str, out: str | None = "out") -> int:
-    return run_submitted(config, overrides, "http://head:8265", Path(out) if out else None)
+def submit(config: str, *overrides: str, out: str | None = "out", profile: bool = False) -> int:
+    return run_submitted(config, overrides, "http://head:8265", Path(out) if out else None, profile)
 
 
 def test_a_job_that_ends_well(
@@ -351,6 +352,13 @@ def test_a_job_that_ends_well(
     assert err == "job raysubmit_1\n0 of 96 samples\n"
     assert [line.split() for line in out.splitlines()][-1] == ["directory", "out"]
     assert files_in(folder / "out") == files_in(folder / "there")
+
+
+def test_a_job_is_told_to_profile(folder: Path, small: str, cluster_of: Callable[[Cluster], Cluster]):
+    cluster = cluster_of(Cluster(finished(folder)))
+    assert submit(small, profile=True) == 0
+    (told,) = cluster.submitted
+    assert told["entrypoint"] == f"python -m launch.job {BOUNDARY} --profile"
 
 
 def test_the_directory_is_a_fresh_one_by_default(

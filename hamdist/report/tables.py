@@ -96,8 +96,18 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         "speed",
         f"{summary['samples_per_second']:,.0f} samples a second, {summary['wall_seconds']:.1f} s in all",
     )
+    for name, profile in summary.get("profile", {}).items():
+        yield "time", f"{name}: {_shares(profile['percent'])}"
     if directory := summary.get("directory"):
         yield "directory", str(directory)
+    if directory and "profile" in summary:
+        yield "trace", f"{directory}/trace.json, to be opened in ui.perfetto.dev or chrome://tracing"
+
+
+def _shares(percent: Mapping[str, float]) -> str:
+    """ "compute 61 %, wait 30 %, other 9 %": the kinds that came up, the largest share first."""
+    largest = sorted(percent.items(), key=lambda share: -share[1])
+    return ", ".join(f"{kind} {share:.0f} %" for kind, share in largest if share >= 0.5)
 
 
 def _metrics(metrics: Mapping[str, float] | None) -> str:

@@ -11,6 +11,7 @@ divergence.py     which layer ran away, and what to lower
 aligned.py        signals that are the same bits wherever they come from
 windows.py        a loss's metrics between two lines of metrics.jsonl
 feed.py           a stream as what the source says in each tick
+timeline.py       where an actor's time goes, span by span
 
 outline.py        what every part of a run knows of the whole
 part.py           the nodes that one process hosts, and what they do in a tick

@@ -22,6 +22,7 @@ from hamdist.runtime.aligned import aligned
 from hamdist.runtime.junction import InEdges, OutEdges
 from hamdist.runtime.ledger import Ledger
 from hamdist.runtime.settling import Settling
+from hamdist.runtime.timeline import SILENT, Timeline
 from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal, Token
 
 
@@ -55,8 +56,10 @@ class CellPlan:
 class Cell:
     """A layer's mutable shell. Everything that moves is in `carry`, `memory` and the two pending tokens."""
 
-    def __init__(self, plan: CellPlan) -> None:
+    def __init__(self, plan: CellPlan, timeline: Timeline = SILENT) -> None:
         self.plan = plan
+        self._computing = timeline.span("compute", plan.name)
+        self._integrating = timeline.span("integrate", plan.name)
         self.carry = initial_carry(plan.layer, plan.facts.inputs, plan.dynamics)
         self._layer = plan.traced or plan.layer
         self.memory = make_memory(plan.pairing, self._layer, plan.depth)
@@ -125,12 +128,14 @@ class Cell:
         self._trial = None
         point = Point(inputs, self.carry.state, self._context(token))
         wanted = self._wanted(tick) if self.memory.meets_present else None
-        values, self._pullback = evaluate(self._layer, self.carry, point, wanted)
+        with self._computing:
+            values, self._pullback = evaluate(self._layer, self.carry, point, wanted)
         self._point = self._latest = point
         if token.rows and token.repeat == 0:
             self.carry = self.carry._replace(buffers=values.buffers)
         if point.state:
-            self.carry = advance_state(self.carry, values, self.plan.dynamics)
+            with self._integrating:
+                self.carry = advance_state(self.carry, values, self.plan.dynamics)
         return values.output
 
     def _try(self, token: Token, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -138,13 +143,12 @@ class Cell:
         if self._trial is None:
             self._trial = self.carry.state
         trial = self.carry._replace(state=self._trial)
-        values, _ = evaluate(
-            self._layer,
-            trial,
-            Point(inputs, self._trial, self._context(token)._replace(training=False)),
-            None,
-        )
-        self._trial = advance_state(trial, values, self.plan.dynamics).state
+        point = Point(inputs, self._trial, self._context(token)._replace(training=False))
+        with self._computing:
+            values, _ = evaluate(self._layer, trial, point, None)
+        if point.state:
+            with self._integrating:
+                self._trial = advance_state(trial, values, self.plan.dynamics).state
         return values.output
 
     # Second half
@@ -162,7 +166,8 @@ class Cell:
         q = self._total(costates)
         drives = self._gate(tick, q, driving)
         point, partials = self._pair(tick, driving, q, costates)
-        self.carry = react(self.carry, partials, self.plan.dynamics, costate=token.valid, weights=drives)
+        with self._integrating:
+            self.carry = react(self.carry, partials, self.plan.dynamics, costate=token.valid, weights=drives)
         if drives:
             self.ledger.drove(driving)
         return (
@@ -181,16 +186,18 @@ class Cell:
         """The point that the costate meets, and the partial derivatives of H there."""
         if self._pullback is not None:
             assert self._point is not None
-            return self._point, self._pullback(q, self.carry.state_costate)
+            with self._computing:
+                return self._point, self._pullback(q, self.carry.state_costate)
         outputs = [costate.output for costate in costates if costate.output is not None]
         returned = Returned(outputs[0] if outputs else None, self._context(driving))
         point = self.memory.recall(self.carry, returned)
         if point is None and self.plan.layer.latency:  # p takes up q one tick before the point that it drives
             point = self._latest
         assert point is not None, f"{self.plan.name}: a costate came before anything was evaluated"
-        _, pullback = evaluate(self._layer, self.carry, point, self._wanted(tick))
-        assert pullback is not None
-        return point, pullback(q, self.carry.state_costate)
+        with self._computing:
+            _, pullback = evaluate(self._layer, self.carry, point, self._wanted(tick))
+            assert pullback is not None
+            return point, pullback(q, self.carry.state_costate)
 
     def _returned(self, token: Token, point: Point, partials: Partials) -> list[Costate]:
         """∂H/∂a along every in-edge; feedback returns it under `current` only."""

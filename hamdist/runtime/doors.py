@@ -16,6 +16,7 @@ from torch import Tensor
 from hamdist.network.graph import Edge
 from hamdist.runtime.channel import initial_signals
 from hamdist.runtime.links.contract import Frame, Link, RefusedError
+from hamdist.runtime.timeline import SILENT, Timeline
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal
 
 Item = TypeVar("Item", bound=Signal | Costate)
@@ -28,20 +29,27 @@ class Journey:
     final: int = -1
     wait_seconds: float = 0.0
     send_seconds: float = 0.0
+    timeline: Timeline = SILENT
 
 
 class Outbox(Generic[Item]):
     """Sends one item a tick."""
 
     def __init__(
-        self, link: Link, journey: Journey, tensors_of: Callable[[Item], tuple[Tensor | None, ...]]
+        self,
+        link: Link,
+        journey: Journey,
+        tensors_of: Callable[[Item], tuple[Tensor | None, ...]],
+        name: str,
     ) -> None:
         self._link, self._journey, self._tensors_of = link, journey, tensors_of
+        self._sending = journey.timeline.span("send", name)
         self._tick = 0
 
     def append(self, item: Item, /) -> None:
         started = perf_counter()
-        self._link.send(Frame(self._tick, item.token, self._tensors_of(item), self._journey.final))
+        with self._sending:
+            self._link.send(Frame(self._tick, item.token, self._tensors_of(item), self._journey.final))
         self._tick += 1
         self._journey.send_seconds += perf_counter() - started
 
@@ -53,6 +61,7 @@ class Inbox(Generic[Item]):
         self, link: Link, journey: Journey, initial: deque[Item], item_of: Callable[[Frame], Item], name: str
     ) -> None:
         self._link, self._journey, self._name = link, journey, name
+        self._waiting = journey.timeline.span("wait", name)
         self._come = initial
         self._item_of = item_of
         self._tick = 0
@@ -67,7 +76,8 @@ class Inbox(Generic[Item]):
 
     def _awaited(self) -> Item:
         started = perf_counter()
-        frame = self._link.receive()
+        with self._waiting:
+            frame = self._link.receive()
         self._journey.wait_seconds += perf_counter() - started
         if frame.tick != self._tick:
             raise RefusedError(
@@ -84,7 +94,7 @@ class ToTarget:
 
     def __init__(self, edge: Edge, link: Link, journey: Journey, early: int = 0) -> None:
         self.edge = edge
-        self.signals: Outbox[Signal] = Outbox(link, journey, lambda signal: (signal.value,))
+        self.signals: Outbox[Signal] = Outbox(link, journey, lambda signal: (signal.value,), edge.name)
         heard = deque([NO_COSTATE] * (edge.ticks + early))
         self.costates: Inbox[Costate] = Inbox(link, journey, heard, _costate, edge.name)
 
@@ -101,7 +111,7 @@ class FromSource:
         self.edge = edge
         self.signals: Inbox[Signal] = Inbox(link, journey, initial_signals(edge, initial), _signal, edge.name)
         self.costates: Outbox[Costate] = Outbox(
-            link, journey, lambda costate: (costate.value, costate.output)[:places]
+            link, journey, lambda costate: (costate.value, costate.output)[:places], edge.name
         )
 
 

@@ -16,17 +16,20 @@ from hamdist.runtime.fused.execution import EAGER, Execution
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.part import Part, initial_value
 from hamdist.runtime.program import Program
+from hamdist.runtime.timeline import SILENT, Timeline
 from hamdist.runtime.token import Signal
 
 
 class InlineRuntime:
     """Runs a program in this process, tick by tick."""
 
-    def __init__(self, program: Program, execution: Execution = EAGER) -> None:
+    def __init__(self, program: Program, execution: Execution = EAGER, timeline: Timeline = SILENT) -> None:
         self.program = program
         self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
         between = [channel for channel in self._channels if channel.edge.source != SOURCE]
-        self._part = Part(program.outline, program.cells, self._channels, between, program.targets, execution)
+        self._part = Part(
+            program.outline, program.cells, self._channels, between, program.targets, execution, timeline
+        )
         self._feed = Feed(len(program.targets), program.locality.hold)
         self._source = [channel for channel in self._channels if channel.edge.source == SOURCE]
 

@@ -20,6 +20,7 @@ from hamdist.runtime.fused.execution import EAGER, Execution
 from hamdist.runtime.fused.region import region_of
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
+from hamdist.runtime.timeline import SILENT, Timeline
 
 
 class Part:
@@ -27,7 +28,7 @@ class Part:
 
     tick: the number of ticks done.  order: that of evaluation.  into, out_of: the ways to and from hosted nodes, in
     edge order; a channel is in both.  targets: an example of those to come, where a loss is hosted.
-    execution: how regular ticks run.
+    execution: how regular ticks run.  timeline: of all that is done here.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Part:
         out_of: Sequence[OutWay],
         targets: Tensor | None,
         execution: Execution = EAGER,
+        timeline: Timeline = SILENT,
     ) -> None:
         self.outline = outline
+        self._timeline, self._judging = timeline, timeline.span("compute", "loss")
         self.tick = 0
-        self._cells = {name: Cell(plan) for name, plan in plans.items()}
+        self._cells = {name: Cell(plan, timeline) for name, plan in plans.items()}
         self.losses = {
             node: _loss_cell(outline, node, plans[spec.layer], targets)
             for node, spec in outline.losses.items()
@@ -55,7 +58,7 @@ class Part:
             self._into[inward.edge.target].append(inward)
         for outward in out_of:
             self._out_of[outward.edge.source].append(outward)
-        self._region = region_of(outline, self._cells, self.losses, into, out_of, execution)
+        self._region = region_of(outline, self._cells, self.losses, into, out_of, execution, timeline)
 
     @property
     def cells(self) -> dict[str, Cell]:
@@ -85,6 +88,7 @@ class Part:
         if self._region is not None:
             self._region.release(self.tick)
             self._region.watch()
+        self._timeline.begin(self.tick)
         for node in self.order:
             if node in self._cells:
                 self._evaluate(node)
@@ -111,7 +115,7 @@ class Part:
         output, target = (way.signals.popleft() for way in self._into[node])
         spec = self.losses[node].spec
         try:
-            with self._named(f"the loss {spec.name}"):
+            with self._named(f"the loss {spec.name}"), self._judging:
                 self.losses[node].evaluate(self.tick, output, target)
         except RunError as error:
             if output.value is None or target.value is None:
@@ -147,9 +151,14 @@ class Part:
     def _check(self) -> None:
         """Stops at the first tick whose loss is not finite."""
         for loss in self.losses.values():
-            if loss.loss is not None and not torch.isfinite(loss.loss):
+            if loss.loss is not None and not self._finite(loss.loss):
                 value = loss.loss.item()
                 raise DivergenceError(diagnosis(self.tick, value, extents(self._cells)), value)
+
+    def _finite(self, loss: Tensor) -> bool:
+        """Whether it is. On a GPU this is where the tick's work so far is awaited."""
+        with self._judging:
+            return bool(torch.isfinite(loss))
 
 
 def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hamdist.errors import RunError, UserError
 from hamdist.network.network import LayerSpec
+from hamdist.report.profile import Profile
 from hamdist.runtime.ledger import Ledger
 from hamdist.runtime.links.contract import LinkError
 from hamdist.runtime.outline import Outline
@@ -16,7 +17,7 @@ class Share:
     """One actor's part of a run. It builds `layers` and knows of the others only what `outline` says.
 
     actor: its number.  name: what errors call it.  device: as in placement.device.  threads: within one operation.
-    metrics_every: samples between two windows of metrics.
+    metrics_every: samples between two windows of metrics.  profile: whether to record where its time goes.
     """
 
     actor: int
@@ -26,6 +27,7 @@ class Share:
     device: str = "cpu"
     threads: int = 1
     metrics_every: int = 1000
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Outcome:
     """How an actor's part ended.
 
     ticks: how many it did.  error: what stopped it, None at the regular end or when it was stopped.  details: the
-    error's traceback.  ledgers: by layer.  scores: of a loss, by node: prequential and hold-out means.
+    error's traceback.  ledgers: by layer.  scores: of a loss, by node: prequential and hold-out means.  profile: if
+    one was wanted.
     """
 
     actor: int
@@ -63,6 +66,7 @@ class Outcome:
     windows: tuple[Window, ...] = ()
     spent: Spent = Spent()
     peak_memory_bytes: int = 0
+    profile: Profile | None = None
 
 
 def attributed(error: Exception, name: str, tick: int) -> Exception:
@@ -88,6 +92,7 @@ class StreamOutcome:
     error: Exception | None = None
     details: str = ""
     peak_memory_bytes: int = 0
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from hamdist.runtime.feed import Feed, Said
 from hamdist.runtime.links.contract import ClosedError, LinkError, Wiring
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.share import Progress, StreamOutcome, attributed
+from hamdist.runtime.timeline import timeline_of
 
 Pair = tuple[Tensor, Tensor | None]
 Pairs = Iterator[Pair]
@@ -34,7 +35,7 @@ class StreamWorker:
     """open_batches: gives the batches to learn from, and a function that gives those of the hold-out, or None.
 
     idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
-    takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
+    takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.  profile: as a share's.
     All methods belong to one thread, except `progress`, `end` and `stop`.
     """
 
@@ -43,11 +44,14 @@ class StreamWorker:
         name: str,
         open_batches: Callable[[], tuple[Pairs, Callable[[], Pairs | None]]],
         idle_seconds: float = math.inf,
+        profile: bool = False,
     ) -> None:
         self._idle_seconds = idle_seconds
         self.name = name
         self._open_batches = open_batches
-        self._journey = Journey()
+        self._timeline = timeline_of(profile)
+        self._reading = self._timeline.span("read")
+        self._journey = Journey(timeline=self._timeline)
         self._asked = threading.Event()  # for the end
         self._stopped = False
         self._wiring: Wiring | None = None
@@ -85,6 +89,7 @@ class StreamWorker:
 
     def run(self) -> StreamOutcome:
         """From the first batch to the final tick; whatever goes wrong is in the outcome."""
+        self._timeline.start()
         try:
             failure = self._learn()
             if failure is None:
@@ -125,7 +130,8 @@ class StreamWorker:
         yield self._first
         while not self._asked.is_set():
             try:
-                batch = self._batches.get(self._asked, self._idle_seconds)
+                with self._reading:
+                    batch = self._batches.get(self._asked, self._idle_seconds)
             except TimeoutError:
                 yield None
                 continue
@@ -150,6 +156,7 @@ class StreamWorker:
     def _say(self, ticks: Iterator[Said]) -> None:
         losses = self._layout.outline.losses
         for said in ticks:
+            self._timeline.begin(self._feed.tick - 1)
             for way in self._ways:
                 way.costates.popleft()
                 way.signals.append(said.targets if way.edge.target in losses else said.inputs)
@@ -162,6 +169,7 @@ class StreamWorker:
             error,
             details,
             peak_memory_bytes(),
+            self._timeline.profile(self._feed.tick),
         )
 
     # From any thread

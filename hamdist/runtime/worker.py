@@ -16,10 +16,12 @@ from hamdist.runtime.devices import local_device
 from hamdist.runtime.divergence import Extent, extents
 from hamdist.runtime.doors import FromSource, Journey, ToTarget
 from hamdist.runtime.ends import Layout
+from hamdist.runtime.fused.execution import EAGER
 from hamdist.runtime.links.contract import ClosedError, Form, Link, Wiring
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.part import Part, initial_value
 from hamdist.runtime.share import Outcome, Progress, Share, Spent, attributed
+from hamdist.runtime.timeline import timeline_of
 from hamdist.runtime.windows import Windows
 
 
@@ -35,7 +37,8 @@ class Worker:
         self._builder = Builder(share.outline, share.layers, local_device(share.device))
         self._wiring: Wiring | None = None
         self._layout: Layout | None = None
-        self._journey = Journey()
+        self._timeline = timeline_of(share.profile)
+        self._journey = Journey(timeline=self._timeline)
         self._windows: Windows | None = None
         self._stopped = False
 
@@ -63,7 +66,15 @@ class Worker:
         assert self._wiring is not None
         links = self._wiring.connect(addresses)
         into, out_of = self._ways(links)
-        self.part = Part(self.share.outline, self._builder.plans, into, out_of, self._builder.targets)
+        self.part = Part(
+            self.share.outline,
+            self._builder.plans,
+            into,
+            out_of,
+            self._builder.targets,
+            EAGER,
+            self._timeline,
+        )
         first = next(iter(self.share.outline.losses))
         if first in self.part.losses:
             hold, batch = self.share.outline.locality.hold, self._layout_of.inputs.shape[0]
@@ -100,6 +111,7 @@ class Worker:
         """Goes on until the final tick, which a neighbour tells; whatever stops it is in the outcome."""
         assert self.part is not None, "connect comes first"
         torch.set_num_threads(self.share.threads)
+        self._timeline.start()
         started = time.perf_counter()
         try:
             self._loop(self.part)
@@ -137,6 +149,7 @@ class Worker:
                 time.perf_counter() - started, self._journey.wait_seconds, self._journey.send_seconds
             ),
             peak_memory_bytes=peak_memory_bytes(),
+            profile=self._timeline.profile(self.part.tick),
         )
 
     # From any thread

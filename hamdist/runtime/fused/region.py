@@ -21,13 +21,14 @@ from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
 from hamdist.runtime.fused.boundary import Boundary
-from hamdist.runtime.fused.execution import EAGER, Execution
+from hamdist.runtime.fused.execution import Execution
 from hamdist.runtime.fused.handover import Handover
 from hamdist.runtime.fused.plan import FusedPlan
 from hamdist.runtime.fused.tick import At, Chunk, Entering, Leaving, fused_chunk
 from hamdist.runtime.fused.ticks import Ticks
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
+from hamdist.runtime.timeline import Timeline
 from hamdist.runtime.token import Token
 
 TICKS_BETWEEN_CHECKS = 16  # of whether losses are finite
@@ -44,8 +45,10 @@ class Region:
         losses: Mapping[str, LossCell],
         into: Sequence[InWay],
         out_of: Sequence[OutWay],
-        execution: Execution = EAGER,
+        execution: Execution,
+        timeline: Timeline,
     ) -> None:
+        self._timeline, self._computing = timeline, timeline.span("compute", "all layers")
         self.chunk = chunk = execution.chunk
         self._ticks = Ticks(execution)
         self._cells, self._losses = cells, losses
@@ -98,6 +101,7 @@ class Region:
 
     def run(self, tick: int, ticks: int) -> list[Prediction]:
         """The ticks from `tick` on; what left the network at the first loss, if it is in this part."""
+        self._timeline.begin(tick)
         if self._flow is None:
             self._flow, self._shape = tree_flatten(self._handover.take(tick))
             self._counted = tick
@@ -108,7 +112,8 @@ class Region:
         self._share_scores()
         tensors = [*self._flow, *(leaf for each in entering for leaf in each.leaves())]
         ticked = self._ticks.of(scored, self._traced(scored, entering), tensors)
-        leaves = ticked.flat(tensors)
+        with self._computing:
+            leaves = ticked.flat(tensors)
         self._flow = leaves[: len(self._flow)]
         return self._finish(tick, ticked.places, leaves, scored)
 
@@ -218,6 +223,7 @@ def region_of(
     into: Sequence[InWay],
     out_of: Sequence[OutWay],
     execution: Execution,
+    timeline: Timeline,
 ) -> Region | None:
     """The region of a part; None where its ticks cannot run as one.
 
@@ -235,7 +241,7 @@ def region_of(
         or not all(_traceable(loss, cells[loss.spec.layer]) for loss in losses.values())
     ):
         return None
-    return Region(outline, cells, losses, into, out_of, execution)
+    return Region(outline, cells, losses, into, out_of, execution, timeline)
 
 
 def _traceable(loss: LossCell, cell: Cell) -> bool:
