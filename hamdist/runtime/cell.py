@@ -12,9 +12,9 @@ from torch import Tensor
 from hamdist.network.graph import Edge
 from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
-from hamdist.physics.hamiltonian import Partials, Pullback, Wanted
+from hamdist.physics.hamiltonian import Partials, Wanted
 from hamdist.physics.layers import Context, Layer, Point
-from hamdist.physics.pairing import Gate, PairingName, Returned, gate_open, make_memory
+from hamdist.physics.pairing import Evaluation, Gate, PairingName, Returned, StashName, gate_open, make_memory
 from hamdist.physics.randomness import derive_seed
 from hamdist.physics.tick import advance_state, evaluate, initial_carry, react
 from hamdist.runtime.aligned import aligned
@@ -41,6 +41,7 @@ class CellPlan:
     out_of: tuple[Edge, ...]
     depth: int
     pairing: PairingName = "stashed"
+    stash: StashName = "inputs"
     gate: Gate = "always"
     hold: int = 1
     settling: tuple[float, int] | None = None
@@ -55,7 +56,7 @@ class Cell:
     def __init__(self, plan: CellPlan) -> None:
         self.plan = plan
         self.carry = initial_carry(plan.layer, plan.facts.inputs, plan.dynamics)
-        self.memory = make_memory(plan.pairing, plan.layer, plan.depth)
+        self.memory = make_memory(plan.pairing, plan.layer, plan.depth, plan.stash)
         self.ledger = Ledger()
         self.settling = plan.settling and Settling(*plan.settling)
         self._forward_in = [not edge.feedback for edge in plan.into]
@@ -67,8 +68,7 @@ class Cell:
         self._shown: Token = ZEROS if plan.warm else INVALID
         self._held: Token = INVALID
         self._trial: tuple[Tensor, ...] | None = None  # the state that hold-out samples move, beside ξ
-        self._point: Point | None = None  # this tick's, if it learns
-        self._pullback: Pullback | None = None
+        self._evaluation: Evaluation | None = None  # this tick's, if it learns
         self._latest: Point | None = None  # the last that learnt
 
     def tensors(self) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ class Cell:
 
     def evaluate(self, tick: int, signals: list[Signal]) -> Signal:
         """Takes one signal per in-edge and returns the one for every out-edge."""
-        self._point = self._pullback = None
+        self._evaluation = None
         token, signals = self._in.hear(signals)
         shown = self._before(token)
         if token.valid:
@@ -91,7 +91,7 @@ class Cell:
             if self.plan.facts.shows_weights:
                 output = output.clone()
             shown = shown if self.plan.layer.latency else Signal(token, aligned(output))
-        self.memory.remember(self._point)
+        self.memory.remember(self._evaluation)
         return shown
 
     def _before(self, token: Token) -> Signal:
@@ -107,9 +107,9 @@ class Cell:
     def _learn_from(self, tick: int, token: Token, inputs: tuple[Tensor, ...]) -> Tensor:
         self._trial = None
         point = Point(inputs, self.carry.state, self._context(token))
-        wanted = self._wanted(tick) if self.memory.meets_present else None
-        values, self._pullback = evaluate(self.plan.layer, self.carry, point, wanted)
-        self._point = self._latest = point
+        wanted = self._wanted(tick) if self.memory.linearises else None
+        values, pullback = evaluate(self.plan.layer, self.carry, point, wanted)
+        self._evaluation, self._latest = Evaluation(point, pullback), point
         if token.rows and token.repeat == 0:
             self.carry = self.carry._replace(buffers=values.buffers)
         if point.state:
@@ -145,7 +145,8 @@ class Cell:
         q = self._total(costates)
         drives = self._gate(tick, q, driving)
         point, partials = self._pair(tick, driving, q, costates)
-        self.carry = react(self.carry, partials, self.plan.dynamics, costate=token.valid, weights=drives)
+        moves, keep = self.plan.dynamics, self.memory.keeps_graphs
+        self.carry = react(self.carry, partials, moves, costate=token.valid, weights=drives, keep=keep)
         if drives:
             self.ledger.drove(driving)
         return (
@@ -162,18 +163,23 @@ class Cell:
 
     def _pair(self, tick: int, driving: Token, q: Tensor, costates: list[Costate]) -> tuple[Point, Partials]:
         """The point that the costate meets, and the partial derivatives of H there."""
-        if self._pullback is not None:
-            assert self._point is not None
-            return self._point, self._pullback(q, self.carry.state_costate)
-        outputs = [costate.output for costate in costates if costate.output is not None]
-        returned = Returned(outputs[0] if outputs else None, self._context(driving))
-        point = self.memory.recall(self.carry, returned)
-        if point is None and self.plan.layer.latency:  # p takes up q one tick before the point that it drives
-            point = self._latest
-        assert point is not None, f"{self.plan.name}: a costate came before anything was evaluated"
-        _, pullback = evaluate(self.plan.layer, self.carry, point, self._wanted(tick))
+        point, pullback = self._met(driving, costates)
+        if pullback is None:
+            _, pullback = evaluate(self.plan.layer, self.carry, point, self._wanted(tick))
         assert pullback is not None
         return point, pullback(q, self.carry.state_costate)
+
+    def _met(self, driving: Token, costates: list[Costate]) -> Evaluation:
+        """This tick's evaluation, or what the memory recalls."""
+        if self.memory.meets_present and self._evaluation is not None:
+            return self._evaluation
+        outputs = [costate.output for costate in costates if costate.output is not None]
+        returned = Returned(outputs[0] if outputs else None, self._context(driving))
+        met = self.memory.recall(self.carry, returned)
+        if met is None and self.plan.layer.latency:  # p takes up q one tick before the point that it drives
+            met = self._latest and Evaluation(self._latest)
+        assert met is not None, f"{self.plan.name}: a costate came before anything was evaluated"
+        return met
 
     def _returned(self, token: Token, point: Point, partials: Partials) -> list[Costate]:
         """∂H/∂a along every in-edge; feedback returns it under `current` only."""

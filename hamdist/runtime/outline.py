@@ -52,6 +52,7 @@ class Outline:
             out_of=self.graph.out_of(name),
             depth=self.depth[name],
             pairing=place.pairing,
+            stash=place.stash,
             gate=place.gate,
             hold=place.hold,
             settling=self.settling,
