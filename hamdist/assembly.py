@@ -112,6 +112,7 @@ def locality_of(config: LocalityConfig, names: Sequence[str], hold: int) -> Loca
     return Locality(
         mode=config.mode,
         pairing=config.pairing,
+        stash=config.stash,
         gate=config.gate,
         hold=hold,
         groups=[[layer_name(layer, names) for layer in group] for group in config.groups or ()],

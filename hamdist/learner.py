@@ -43,6 +43,7 @@ class Settings(TypedDict, total=False):
     delays: Mapping[str, int]
     balance: bool
     pairing: str
+    stash: str
     gate: str
     warmup: str
     tolerance: float

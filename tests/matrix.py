@@ -32,7 +32,12 @@ PLACES: dict[str, dict[str, Any]] = {
     "nonlocal": {"mode": "nonlocal"},
     "delay 3": {"mode": "local", "delays": {"a->b": 3, "c->head": 2}},
 }
-PAIRINGS = ("current", "stashed", "reversible")
+PAIRINGS = {
+    "current": {"pairing": "current"},
+    "stashed": {"pairing": "stashed"},
+    "graph": {"pairing": "stashed", "stash": "graph"},
+    "reversible": {"pairing": "reversible"},
+}
 ACTORS: dict[str, Sequence[Sequence[str]]] = {
     "1": [LAYERS],
     "2": [LAYERS[:2], LAYERS[2:]],
@@ -135,7 +140,7 @@ def differences(
 
 
 def check(case: Case) -> list[str]:
-    place = {**PLACES[case.place], "pairing": case.pairing}
+    place = PLACES[case.place] | PAIRINGS[case.pairing]
     return differences(network(), place, ACTORS[case.actors], case.links, batches(12))
 
 

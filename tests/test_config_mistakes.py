@@ -122,6 +122,12 @@ MISTAKES = [
         "locality.groups.0.0: expected the name or the index of a layer, got 1.5",
     ),
     (
+        {"locality": {"pairing": "current", "stash": "graph"}},
+        "locality.stash: 'graph' is a form of pairing 'stashed', not of 'current': set locality.pairing=stashed,"
+        " or locality.stash=inputs",
+    ),
+    ({"locality": {"stash": "graphs"}}, "locality.stash: 'graphs' is not accepted; did you mean 'graph'?"),
+    (
         {"locality": {"gate": "settled"}},
         "locality.gate: 'settled' waits until today's activations have settled, so it needs pairing 'current',"
         " not 'stashed': set locality.pairing=current, or locality.gate=always",

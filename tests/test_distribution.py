@@ -52,12 +52,14 @@ def test_feedback_returns_over_links_too():
         assert differences(network, {"pairing": pairing}, TWO, "threads", batches(12)) == []
 
 
-def test_random_layers_draw_the_same_and_batch_statistics_see_the_same_rows():
+@pytest.mark.parametrize("stash", ["inputs", "graph"])
+def test_random_layers_draw_the_same_and_batch_statistics_see_the_same_rows(stash):
     builders = BUILDERS | {
         "b": lambda: nn.Sequential(nn.Linear(9, 9), nn.Dropout(0.3)),
         "c": lambda: nn.Sequential(nn.Linear(9, 9), nn.BatchNorm1d(9), nn.Tanh()),
     }
-    assert differences(network_of(builders), {"pairing": "stashed"}, PER_LAYER, "threads", batches(12)) == []
+    place = {"pairing": "stashed", "stash": stash}
+    assert differences(network_of(builders), place, PER_LAYER, "threads", batches(12)) == []
 
 
 def test_held_samples_settle_over_links():

@@ -376,6 +376,10 @@ REFUSED = [
     ({"hold": 0}, "hold: a batch is presented for at least 1 tick, not 0"),
     ({"locality": "far"}, "mode: 'far' is not accepted; accepted: local, nonlocal, groups"),
     ({"pairing": "stash"}, "pairing: 'stash' is not accepted; did you mean 'stashed'?"),
+    (
+        {"pairing": "current", "stash": "graph"},
+        "stash: 'graph' is a form of pairing 'stashed', not of 'current'",
+    ),
     ({"delays": {"0->1": -1}}, "delays.0->1: must be 0 or more, got -1"),
     ({"adaptive": {"type": "adam"}, "nesterov": True}, "nesterov: nesterov and adaptive exclude each other"),
 ]

@@ -70,16 +70,33 @@ HIDDEN, HEAD = (
 
 
 @pytest.mark.parametrize(
-    ("pairing", "expected"),
+    ("place", "expected"),
     [
         # forward and two reverse products; to the source no costate returns
-        ("current", [2 * HIDDEN, 3 * HIDDEN, 3 * HEAD]),
+        ({"pairing": "current"}, [2 * HIDDEN, 3 * HIDDEN, 3 * HEAD]),
         # the forward of today, and again with the reverse at the stashed point
-        ("stashed", [3 * HIDDEN, 4 * HIDDEN, 3 * HEAD]),
+        ({"pairing": "stashed"}, [3 * HIDDEN, 4 * HIDDEN, 3 * HEAD]),
+        ({"pairing": "stashed", "stash": "graph"}, [2 * HIDDEN, 3 * HIDDEN, 3 * HEAD]),
     ],
 )
-def test_operations(pairing, expected):
-    assert column(planned(mlp(3), pairing=pairing).layers, "flops") == expected
+def test_operations(place, expected):
+    assert column(planned(mlp(3), **place).layers, "flops") == expected
+
+
+def test_a_stash_of_graphs_is_inputs_activations_and_weights():
+    """For each of D ticks: the input, what tanh gave (saved), the output where it is another, and the weights."""
+    signal = BATCH * 8 * DOUBLE
+    assert column(planned(mlp(3), stash="graph").layers, "stash_bytes") == [
+        d * (2 * signal + 72 * DOUBLE) for d in (4, 2, 0)
+    ]
+    assert column(planned(residual_net(3), stash="graph").layers, "stash_bytes") == [
+        d * (3 * signal + 72 * DOUBLE) for d in (4, 2, 0)
+    ]
+
+
+@pytest.mark.parametrize("place", [{"mode": "nonlocal"}, {"pairing": "current"}])
+def test_nothing_is_noted_of_a_stash_where_there_is_none(place):
+    assert note(planned(residual_net(3), **place), "stash") == []
 
 
 def test_operations_of_a_reversible_layer():
@@ -144,6 +161,7 @@ def test_notes_of_a_local_chain():
         "drain: after the last sample 10 ticks go on until every layer has learnt from it",
         "rates: beta is scaled by the delay in 5 of 6 layers (0, 1, 2 and 2 more); the smallest factor is 0.15, of 0, "
         "whose costate returns after 10 ticks",
+        "stash: 'inputs' keeps 7.7 kB, for two forward passes a tick; 'graph' keeps 40 kB, weights included, for one",
         "units: stash, signals and flops are those of a batch of 4 rows; flops are those of matrix products, "
         "convolutions and attention, forward and reverse",
     )
@@ -188,6 +206,9 @@ def test_relaxing_layers():
     stashed = planned(network, mode="nonlocal").layers[0]
     assert stashed.kind == "relaxing Residual(Linear+Tanh), T = 2.5"
     assert stashed.stash_bytes == 2 * BATCH * (8 + 8) * DOUBLE, "the input and the state of two ticks"
+    graphs = planned(network, mode="nonlocal", stash="graph").layers[0]
+    # tanh's value, the drift and the weights beside them; (φ − ξ)/T saves nothing
+    assert graphs.stash_bytes == 2 * (BATCH * (8 + 8 + 8 + 8) + 72) * DOUBLE
     settled = planned(network, mode="nonlocal", pairing="current", gate="settled", hold=50)
     (line,) = note(settled, "settled")
     assert line.startswith("with a relaxing layer with T ≠ τ no hold settles exactly")

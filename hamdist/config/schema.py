@@ -45,6 +45,11 @@ class LocalityConfig(Section):
     pairing: Literal["current", "stashed", "reversible"] = Field(
         default="stashed", description="Which activations a returning costate meets."
     )
+    stash: Literal["inputs", "graph"] = Field(
+        default="inputs",
+        description="What `stashed` keeps for D ticks: a layer's inputs, to evaluate again with today's weights, or "
+        "the graph of each evaluation, with its weights.",
+    )
     gate: Literal["always", "settled"] = Field(
         default="always", description="Learn at every tick, or only at the last tick of a hold."
     )
@@ -65,6 +70,17 @@ class LocalityConfig(Section):
         if mode in ("local", "nonlocal") and groups is not None:
             raise ValueError(f"mode {mode!r} has no groups: remove them, or set locality.mode to 'groups'")
         return groups
+
+    @field_validator("stash")
+    @classmethod
+    def _graphs_are_stashed(cls, stash: str, info: ValidationInfo) -> str:
+        pairing = info.data.get("pairing")
+        if stash == "graph" and pairing in ("current", "reversible"):
+            raise ValueError(
+                f"'graph' is a form of pairing 'stashed', not of {pairing!r}: set locality.pairing=stashed, or"
+                " locality.stash=inputs"
+            )
+        return stash
 
     @field_validator("gate")
     @classmethod

@@ -14,7 +14,7 @@ from typing import Literal
 from hamdist.errors import NetworkError, Problem, did_you_mean
 from hamdist.network.arrival import balanced, is_balanced, shortest_hold
 from hamdist.network.graph import SOURCE, Edge, Graph
-from hamdist.physics.pairing import Gate, PairingName
+from hamdist.physics.pairing import Gate, PairingName, StashName
 
 Mode = Literal["local", "nonlocal", "groups"]
 Warmup = Literal["invalid", "zeros"]
@@ -26,12 +26,14 @@ class Locality:
 
     groups: layer names, for mode "groups".  delays: edge name → ticks, over whatever the mode says.
     hold: ticks for which each sample is presented.  balance: one sample meets itself at every join.
+    stash: what the pairing `stashed` keeps, the inputs of a layer or the graph of its evaluation.
     warmup: whether forward edges start with nothing, or with valid zeros.
     tolerance: the change of a signal below which it counts as settled, where no hold is exact.
     """
 
     mode: Mode = "local"
     pairing: PairingName = "stashed"
+    stash: StashName = "inputs"
     gate: Gate = "always"
     hold: int = 1
     groups: Sequence[Sequence[str]] = ()
@@ -122,6 +124,12 @@ def _pairing_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
             "locality.balance",
             f"pairing {locality.pairing!r} needs balanced joins, or a layer would hear of "
             "several samples at once: set balance: true, or pairing: current",
+        )
+    if locality.stash == "graph" and locality.pairing != "stashed":
+        yield Problem(
+            "locality.stash",
+            f"'graph' is a form of pairing 'stashed', not of {locality.pairing!r}: set pairing: stashed, or stash: "
+            "inputs",
         )
     if locality.gate != "settled":
         return

@@ -16,7 +16,7 @@ class LayerRow:
     """One layer. Shapes are without the batch; bytes and operations are those of a whole batch.
 
     inputs_shape: one shape, or a tuple of one per in-edge.  arrival: A.  depth_delay: D.  stash_bytes: what the
-    pairing keeps beyond the present point.  flops: of a tick that learns.  actor: 0 in one process.
+    pairing keeps beyond the present tick.  flops: of a tick that learns.  actor: 0 in one process.
     """
 
     name: str

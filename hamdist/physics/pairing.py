@@ -1,7 +1,8 @@
 """Which activations a returning costate meets, and on which ticks it may drive the weights.
 
 current      today's: nothing is kept but the last input itself
-stashed      those of D ticks ago, linearised again with today's weights
+stashed      those of D ticks ago: linearised again with today's weights, or with the linearisation of then kept,
+             and with it the weights of then
 reversible   those reconstructed from the output that comes back with the costate; a layer that cannot be
              inverted stashes
 """
@@ -12,10 +13,12 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from hamdist.physics.hamiltonian import Pullback
 from hamdist.physics.layers import Context, Layer, Point
 from hamdist.physics.tick import Carry
 
 PairingName = Literal["current", "stashed", "reversible"]
+StashName = Literal["inputs", "graph"]
 Gate = Literal["always", "settled"]
 
 
@@ -26,21 +29,35 @@ class Returned(NamedTuple):
     context: Context
 
 
+class Evaluation(NamedTuple):
+    """A point, and the pullback of what was evaluated there; None where it is to be made with today's weights."""
+
+    point: Point
+    pullback: Pullback | None = None
+
+
 class Memory(ABC):
     """What one layer keeps between ticks so that a costate can be paired.
 
     meets_present: whether a costate of this tick meets this tick's evaluation, where there is one.
+    keeps_graphs: whether it keeps pullbacks, which need the weights that they were made with as they were.
     """
 
     meets_present: bool
+    keeps_graphs = False
+
+    @property
+    def linearises(self) -> bool:
+        """Whether a layer that learns makes the pullback of what it evaluates; its costate then needs no other."""
+        return self.meets_present or self.keeps_graphs
 
     @abstractmethod
-    def remember(self, point: Point | None) -> None:
-        """Called once a tick with the point evaluated, None where nothing that learns was evaluated."""
+    def remember(self, evaluation: Evaluation | None) -> None:
+        """Called once a tick with what was evaluated, None where nothing that learns was."""
 
     @abstractmethod
-    def recall(self, carry: Carry, returned: Returned) -> Point | None:
-        """The point that this tick's costate meets; None where there is none."""
+    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
+        """What this tick's costate meets; None where there is nothing."""
 
     @abstractmethod
     def points(self) -> list[Point | None]:
@@ -64,12 +81,12 @@ class Latest(Memory):
     def __init__(self) -> None:
         self._point: Point | None = None
 
-    def remember(self, point: Point | None) -> None:
-        if point is not None:
-            self._point = point
+    def remember(self, evaluation: Evaluation | None) -> None:
+        if evaluation is not None:
+            self._point = evaluation.point
 
-    def recall(self, carry: Carry, returned: Returned) -> Point | None:
-        return self._point
+    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
+        return self._point and Evaluation(self._point)
 
     def points(self) -> list[Point | None]:
         return [self._point]
@@ -83,20 +100,34 @@ class Stash(Memory):
 
     def __init__(self, depth: int) -> None:
         self.meets_present = depth == 0
-        self._points: deque[Point | None] = deque([None] * (depth + 1), maxlen=depth + 1)
+        self._evaluations: deque[Evaluation | None] = deque([None] * (depth + 1), maxlen=depth + 1)
 
-    def remember(self, point: Point | None) -> None:
-        self._points.append(point)
+    def remember(self, evaluation: Evaluation | None) -> None:
+        self._evaluations.append(evaluation and Evaluation(evaluation.point))
 
-    def recall(self, carry: Carry, returned: Returned) -> Point | None:
-        return self._points[0]
+    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
+        return self._evaluations[0]
 
     def points(self) -> list[Point | None]:
-        return list(reversed(self._points))
+        return [evaluation and evaluation.point for evaluation in reversed(self._evaluations)]
 
     def restore(self, points: list[Point]) -> None:
         for point in reversed(points):
-            self.remember(point)
+            self.remember(Evaluation(point))
+
+
+class GraphStash(Stash):
+    """`stashed`, as graphs: the points with their pullbacks, each of which holds its activations and its weights."""
+
+    keeps_graphs = True
+
+    def remember(self, evaluation: Evaluation | None) -> None:
+        self._evaluations.append(evaluation)
+
+    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
+        """Gives the oldest away, so that its memory is free before the next weights are made."""
+        oldest, self._evaluations[0] = self._evaluations[0], None
+        return oldest
 
 
 class Reconstruction(Memory):
@@ -107,13 +138,13 @@ class Reconstruction(Memory):
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
 
-    def remember(self, point: Point | None) -> None:
+    def remember(self, evaluation: Evaluation | None) -> None:
         pass
 
-    def recall(self, carry: Carry, returned: Returned) -> Point | None:
+    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
         assert returned.output is not None, "a reversible layer's out-edge returns the output it speaks of"
         inputs = self._layer.inverse(carry.parameters, carry.buffers, returned.output, returned.context)
-        return Point((inputs,), (), returned.context)
+        return Evaluation(Point((inputs,), (), returned.context))
 
     def points(self) -> list[Point | None]:
         return []
@@ -122,13 +153,13 @@ class Reconstruction(Memory):
         pass
 
 
-def make_memory(pairing: PairingName, layer: Layer, depth: int) -> Memory:
+def make_memory(pairing: PairingName, layer: Layer, depth: int, stash: StashName = "inputs") -> Memory:
     """The memory a layer needs; `depth` is D, the ticks between its evaluation and its costate's return."""
     if pairing == "current":
         return Latest()
     if pairing == "reversible" and layer.invertible:
         return Reconstruction(layer)
-    return Stash(depth)
+    return GraphStash(depth) if stash == "graph" and depth else Stash(depth)
 
 
 def gate_open(gate: Gate, tick: int, hold: int) -> bool:

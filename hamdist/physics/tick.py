@@ -17,7 +17,7 @@ from torch import Tensor
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
 from hamdist.physics.layers import Layer, Point, Tensors, Values
-from hamdist.physics.sums import plus
+from hamdist.physics.sums import plus, plus_
 from hamdist.physics.traced_layer import TracedLayer
 
 
@@ -76,45 +76,60 @@ def advance_costate(carry: Carry, partials: Partials, dynamics: Dynamics) -> Car
     return carry._replace(state_costate=costate)
 
 
-def learn(carry: Carry, partials: Partials, dynamics: Dynamics) -> Carry:
-    """One update of ω, θ and the moments by the drive G = ∂H/∂θ + λθ; consumes those of the carry."""
+def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = False) -> Carry:
+    """One update of ω, θ and the moments by the drive G = ∂H/∂θ + λθ; consumes those of the carry.
+
+    keep: leaves the tensors of θ as they are, for those who still need them.
+    """
     parameters: Tensors = {}
     costates: Tensors = {}
     moments: Tensors = {}
     updates = carry.updates + 1
     coefficients, step = dynamics.weight_coefficients, dynamics.integrator.step
+    move = plus if keep else plus_
     for name, gradient in partials.weights.items():
         beta = dynamics.rate(name, carry.updates)
-        theta, drive = _decayed(carry.parameters[name], gradient, beta, dynamics)
+        theta, drive = _decayed(carry.parameters[name], gradient, beta, dynamics, keep)
         adapted: Tensor | float = 1.0
         if dynamics.rate.adaptive is not None:
             drive, moments[name], adapted = dynamics.rate.adaptive(drive, carry.moments[name], updates)
         gain = dynamics.gain(beta, adapted)
         parameters[name], costates[name] = step(
-            theta, carry.weight_costate[name], drive, gain, coefficients, dynamics.sign
+            theta, carry.weight_costate[name], drive, gain, coefficients, dynamics.sign, move
         )
     return carry._replace(parameters=parameters, weight_costate=costates, moments=moments, updates=updates)
 
 
-def react(carry: Carry, partials: Partials, dynamics: Dynamics, *, costate: bool, weights: bool) -> Carry:
-    """The second half; consumes its carry.
+def react(
+    carry: Carry,
+    partials: Partials,
+    dynamics: Dynamics,
+    *,
+    costate: bool,
+    weights: bool,
+    keep: bool = False,
+) -> Carry:
+    """The second half; consumes its carry, but for the tensors of θ under `keep`.
 
     p moves if a costate came in, ω and θ if the gate is open; ∂H/∂a are in the partials.
     """
     if weights:
-        carry = learn(carry, partials, dynamics)
+        carry = learn(carry, partials, dynamics, keep)
     if costate and carry.state:
         carry = advance_costate(carry, partials, dynamics)
     return carry
 
 
-def _decayed(theta: Tensor, drive: Tensor, beta: float | Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+def _decayed(
+    theta: Tensor, drive: Tensor, beta: float | Tensor, dynamics: Dynamics, keep: bool
+) -> tuple[Tensor, Tensor]:
     """Weight decay: λθ enters the drive or, decoupled, shrinks θ by 1 − βλ."""
     if not dynamics.weight_decay:
         return theta, drive
     adaptive = dynamics.rate.adaptive
     if adaptive is not None and adaptive.decoupled:
-        return theta.mul_(1 - beta * dynamics.weight_decay), drive
+        left = 1 - beta * dynamics.weight_decay
+        return theta * left if keep else theta.mul_(left), drive
     return theta, plus(drive, theta, dynamics.weight_decay)
 
 

@@ -7,6 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from hamdist.report.wording import short
+
 
 class Layer(Protocol):
     """A row of a plan's layers; shapes are without the batch, sizes in bytes, flops per tick, of a whole batch."""
@@ -58,8 +60,8 @@ def layers_table(layers: Sequence[Layer]) -> Table:
             f"{layer.parameters:,}",
             str(layer.arrival),
             str(layer.depth_delay),
-            f"{_short(layer.stash_bytes)}B",
-            _short(layer.flops),
+            f"{short(layer.stash_bytes)}B",
+            short(layer.flops),
             *(str(getattr(layer, name)) for name in places),
         )
     return table
@@ -70,7 +72,7 @@ def edges_table(edges: Iterable[Edge]) -> Table:
     table = _table("Edges", left=("from", "to", "kind"), right=("delay", "signal", "lag"))
     for edge in edges:
         lag = "" if edge.lag is None else str(edge.lag)
-        signal = f"{_short(edge.signal_bytes)}B"
+        signal = f"{short(edge.signal_bytes)}B"
         table.add_row(edge.source, edge.target, edge.kind, str(edge.delay), signal, lag)
     return table
 
@@ -130,13 +132,3 @@ def _shape(shape: Any) -> str:
     if any(not isinstance(size, int) for size in shape):
         return " + ".join(map(_shape, shape))
     return "×".join(map(str, shape)) or "1"
-
-
-def _short(number: float) -> str:
-    """ "812", "8.1 k", "16 M": with a unit behind it, "8.1 kB"."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(number) < 1000 or prefix == "T":
-            break
-        number /= 1000
-    digits = f"{number:.0f}" if number >= 100 or not prefix else f"{number:.2g}"
-    return f"{digits} {prefix}"

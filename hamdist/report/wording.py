@@ -1,4 +1,4 @@
-"""Names in a sentence."""
+"""Names and sizes in a sentence."""
 
 from collections.abc import Sequence
 
@@ -7,3 +7,13 @@ def listed(names: Sequence[str]) -> str:
     """ "a, b and c"; of many, the first three and how many more."""
     shown = [*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else list(names)
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+
+
+def short(number: float) -> str:
+    """ "812", "8.1 k", "16 M": with a unit behind it, "8.1 kB"."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 1000 or prefix == "T":
+            break
+        number /= 1000
+    digits = f"{number:.0f}" if number >= 100 or not prefix else f"{number:.2g}"
+    return f"{digits} {prefix}"

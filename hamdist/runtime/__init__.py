@@ -16,6 +16,7 @@ timeline.py       where an actor's time goes, span by span
 outline.py        what every part of a run knows of the whole
 part.py           the nodes that one process hosts, and what they do in a tick
 program.py        a network whose layers are all built here; plan.py, plan_notes.py: what it will cost
+stash_sizes.py    how much memory a layer's stash takes, in either form
 inline.py         all nodes in this process
 
 builder.py        makes and examines the layers of one actor

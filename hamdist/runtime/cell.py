@@ -12,9 +12,9 @@ from torch import Tensor
 from hamdist.network.graph import Edge
 from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
-from hamdist.physics.hamiltonian import Partials, Pullback, Wanted
+from hamdist.physics.hamiltonian import Partials, Wanted
 from hamdist.physics.layers import Context, Layer, Point
-from hamdist.physics.pairing import Gate, PairingName, Returned, gate_open, make_memory
+from hamdist.physics.pairing import Evaluation, Gate, PairingName, Returned, StashName, gate_open, make_memory
 from hamdist.physics.randomness import derive_seed
 from hamdist.physics.tick import advance_state, evaluate, initial_carry, react
 from hamdist.physics.traced_layer import TracedLayer
@@ -44,6 +44,7 @@ class CellPlan:
     out_of: tuple[Edge, ...]
     depth: int
     pairing: PairingName = "stashed"
+    stash: StashName = "inputs"
     gate: Gate = "always"
     hold: int = 1
     settling: tuple[float, int] | None = None
@@ -62,7 +63,7 @@ class Cell:
         self._integrating = timeline.span("integrate", plan.name)
         self.carry = initial_carry(plan.layer, plan.facts.inputs, plan.dynamics)
         self._layer = plan.traced or plan.layer
-        self.memory = make_memory(plan.pairing, self._layer, plan.depth)
+        self.memory = make_memory(plan.pairing, self._layer, plan.depth, plan.stash)
         self.ledger = Ledger()
         self.settling = plan.settling and Settling(*plan.settling)
         self._forward_in = [not edge.feedback for edge in plan.into]
@@ -74,8 +75,7 @@ class Cell:
         self._shown: Token = ZEROS if plan.warm else INVALID
         self._held: Token = INVALID
         self._trial: tuple[Tensor, ...] | None = None  # the state that hold-out samples move, beside ξ
-        self._point: Point | None = None  # this tick's, if it learns
-        self._pullback: Pullback | None = None
+        self._evaluation: Evaluation | None = None  # this tick's, if it learns
         self._latest: Point | None = None  # the last that learnt
 
     def tensors(self) -> dict[str, Tensor]:
@@ -88,7 +88,7 @@ class Cell:
         latest: what it was evaluated at in the last of them.  remembered: what its memory would hold.  shown, held: the
         tokens of what a layer with latency shows, and of the costate that it holds.
         """
-        self._point = self._pullback = self._trial = None
+        self._evaluation = self._trial = None
         self._latest = latest
         self._in.heard(latest.inputs)
         self.memory.restore(remembered)
@@ -99,7 +99,7 @@ class Cell:
 
     def evaluate(self, tick: int, signals: list[Signal]) -> Signal:
         """Takes one signal per in-edge and returns the one for every out-edge."""
-        self._point = self._pullback = None
+        self._evaluation = None
         token, signals = self._in.hear(signals)
         shown = self._before(token)
         if token.valid:
@@ -111,7 +111,7 @@ class Cell:
             if self.plan.facts.shows_weights:
                 output = output.clone()
             shown = shown if self.plan.layer.latency else Signal(token, aligned(output))
-        self.memory.remember(self._point)
+        self.memory.remember(self._evaluation)
         return shown
 
     def _before(self, token: Token) -> Signal:
@@ -127,10 +127,10 @@ class Cell:
     def _learn_from(self, tick: int, token: Token, inputs: tuple[Tensor, ...]) -> Tensor:
         self._trial = None
         point = Point(inputs, self.carry.state, self._context(token))
-        wanted = self._wanted(tick) if self.memory.meets_present else None
+        wanted = self._wanted(tick) if self.memory.linearises else None
         with self._computing:
-            values, self._pullback = evaluate(self._layer, self.carry, point, wanted)
-        self._point = self._latest = point
+            values, pullback = evaluate(self._layer, self.carry, point, wanted)
+        self._evaluation, self._latest = Evaluation(point, pullback), point
         if token.rows and token.repeat == 0:
             self.carry = self.carry._replace(buffers=values.buffers)
         if point.state:
@@ -166,8 +166,9 @@ class Cell:
         q = self._total(costates)
         drives = self._gate(tick, q, driving)
         point, partials = self._pair(tick, driving, q, costates)
+        moves, keep = self.plan.dynamics, self.memory.keeps_graphs
         with self._integrating:
-            self.carry = react(self.carry, partials, self.plan.dynamics, costate=token.valid, weights=drives)
+            self.carry = react(self.carry, partials, moves, costate=token.valid, weights=drives, keep=keep)
         if drives:
             self.ledger.drove(driving)
         return (
@@ -184,20 +185,24 @@ class Cell:
 
     def _pair(self, tick: int, driving: Token, q: Tensor, costates: list[Costate]) -> tuple[Point, Partials]:
         """The point that the costate meets, and the partial derivatives of H there."""
-        if self._pullback is not None:
-            assert self._point is not None
-            with self._computing:
-                return self._point, self._pullback(q, self.carry.state_costate)
-        outputs = [costate.output for costate in costates if costate.output is not None]
-        returned = Returned(outputs[0] if outputs else None, self._context(driving))
-        point = self.memory.recall(self.carry, returned)
-        if point is None and self.plan.layer.latency:  # p takes up q one tick before the point that it drives
-            point = self._latest
-        assert point is not None, f"{self.plan.name}: a costate came before anything was evaluated"
+        point, pullback = self._met(driving, costates)
         with self._computing:
-            _, pullback = evaluate(self._layer, self.carry, point, self._wanted(tick))
+            if pullback is None:
+                _, pullback = evaluate(self._layer, self.carry, point, self._wanted(tick))
             assert pullback is not None
             return point, pullback(q, self.carry.state_costate)
+
+    def _met(self, driving: Token, costates: list[Costate]) -> Evaluation:
+        """This tick's evaluation, or what the memory recalls."""
+        if self.memory.meets_present and self._evaluation is not None:
+            return self._evaluation
+        outputs = [costate.output for costate in costates if costate.output is not None]
+        returned = Returned(outputs[0] if outputs else None, self._context(driving))
+        met = self.memory.recall(self.carry, returned)
+        if met is None and self.plan.layer.latency:  # p takes up q one tick before the point that it drives
+            met = self._latest and Evaluation(self._latest)
+        assert met is not None, f"{self.plan.name}: a costate came before anything was evaluated"
+        return met
 
     def _returned(self, token: Token, point: Point, partials: Partials) -> list[Costate]:
         """∂H/∂a along every in-edge; feedback returns it under `current` only."""

@@ -50,7 +50,7 @@ class Outline:
         place = self.locality
         dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
         traced = None
-        if self.form == "stacked":
+        if self.form == "stacked" and place.stash == "inputs":
             if self.learning.rates_differ(place.pairing):
                 dynamics = spread_rates(dynamics, layer.pure.parameters())
             traced = fitter.fit(layer, facts, dynamics)
@@ -65,6 +65,7 @@ class Outline:
             out_of=self.graph.out_of(name),
             depth=self.depth[name],
             pairing=place.pairing,
+            stash=place.stash,
             gate=place.gate,
             hold=place.hold,
             settling=self.settling,

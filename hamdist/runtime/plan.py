@@ -17,7 +17,8 @@ from hamdist.physics.pairing import Memory, Returned, make_memory
 from hamdist.physics.tick import Carry, evaluate, initial_carry
 from hamdist.runtime.cell import CellPlan
 from hamdist.runtime.plan_notes import notes_on
-from hamdist.runtime.program import Program, stash_depth
+from hamdist.runtime.program import Program
+from hamdist.runtime.stash_sizes import StashSizes, stash_sizes
 
 
 class Place(NamedTuple):
@@ -29,10 +30,12 @@ class Place(NamedTuple):
 
 def plan_of(program: Program, places: Mapping[str, Place] | None = None) -> Plan:
     """The plan of a program; nothing of the program moves. places: by layer; None: all in this process."""
+    with torch.no_grad():
+        stashes = {name: stash_sizes(cell) for name, cell in program.cells.items()}
     return Plan(
-        layers=tuple(_layer_rows(program, places or {})),
+        layers=tuple(_layer_rows(program, places or {}, stashes)),
         edges=tuple(_edge_rows(program)),
-        notes=tuple(notes_on(program)),
+        notes=tuple(notes_on(program, stashes)),
         graph=program.graph,
     )
 
@@ -43,10 +46,10 @@ def operations(cell: CellPlan) -> int:
     Forward and reverse, and what the pairing recomputes or inverts; matrix products, convolutions and attention only.
     """
     facts, carry = cell.facts, initial_carry(cell.layer, cell.facts.inputs, cell.dynamics)
-    memory = make_memory(cell.pairing, cell.layer, cell.depth)
+    memory = make_memory(cell.pairing, cell.layer, cell.depth, cell.stash)
     here = Point(facts.inputs, carry.state, Context(seed=0))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        point = here if memory.meets_present else _met(cell.layer, carry, memory, here)
+        point = here if memory.linearises else _met(cell.layer, carry, memory, here)
         _, pullback = evaluate(cell.layer, carry, point, Wanted(True, facts.wanted))
         assert pullback is not None
         pullback(torch.zeros_like(facts.output), carry.state_costate)
@@ -56,7 +59,8 @@ def operations(cell: CellPlan) -> int:
 def _met(layer: Layer, carry: Carry, memory: Memory, here: Point) -> Point:
     """Evaluates at the present point, and finds another like it to meet the costate, as the pairing does."""
     values, _ = evaluate(layer, carry, here, None)
-    return memory.recall(carry, Returned(values.output, here.context)) or here
+    recalled = memory.recall(carry, Returned(values.output, here.context))
+    return here if recalled is None else recalled.point
 
 
 def kind_of(layer: Layer) -> str:
@@ -74,7 +78,9 @@ def _described(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def _layer_rows(program: Program, places: Mapping[str, Place]) -> Iterator[LayerRow]:
+def _layer_rows(
+    program: Program, places: Mapping[str, Place], stashes: Mapping[str, StashSizes]
+) -> Iterator[LayerRow]:
     arrival = arrivals(program.graph)
     for name, cell in program.cells.items():
         place = places.get(name, Place(0, str(cell.facts.output.device)))
@@ -88,17 +94,11 @@ def _layer_rows(program: Program, places: Mapping[str, Place]) -> Iterator[Layer
             output_shape=tuple(facts.output.shape[1:]),
             arrival=arrival[name],
             depth_delay=cell.depth,
-            stash_bytes=_stash_bytes(cell),
+            stash_bytes=stashes[name].of(cell.stash),
             flops=operations(cell),
             device=place.device,
             actor=place.actor,
         )
-
-
-def _stash_bytes(cell: CellPlan) -> int:
-    """The inputs and the state of every tick kept."""
-    state = initial_carry(cell.layer, cell.facts.inputs, cell.dynamics).state
-    return stash_depth(cell) * sum(tensor.nbytes for tensor in (*cell.facts.inputs, *state))
 
 
 def _edge_rows(program: Program) -> Iterator[EdgeRow]:

@@ -1,15 +1,16 @@
 """What is worth knowing of a network before it runs, a line each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hamdist.network.arrival import arrivals, feedback_lag, is_balanced, shortest_hold
 from hamdist.network.graph import Edge, Graph
-from hamdist.report.wording import listed
+from hamdist.report.wording import listed, short
 from hamdist.runtime.program import Program
+from hamdist.runtime.stash_sizes import StashSizes
 
 
-def notes_on(program: Program) -> Iterator[str]:
-    """The notes, those about time first."""
+def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
+    """The notes, those about time first.  stashes: by layer."""
     yield from _settling(program)
     yield from _drain(program)
     yield from _rates(program)
@@ -17,6 +18,7 @@ def notes_on(program: Program) -> Iterator[str]:
     yield from _feedback(program)
     yield from _joins(program.graph)
     yield from _circumstances(program)
+    yield from _stashes(program, stashes)
     rows = len(program.targets)
     yield (
         f"units: stash, signals and flops are those of a batch of {rows} row{'s' * (rows != 1)}; flops are those of "
@@ -105,3 +107,14 @@ def _circumstances(program: Program) -> Iterator[str]:
     batch = [name for name, cell in program.cells.items() if cell.facts.batch_statistics]
     if batch:
         yield f"batch statistics: {listed(batch)} see{'s' * (len(batch) == 1)} the rows of a short last batch only"
+
+
+def _stashes(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
+    """Both forms of the stash, where there is a choice."""
+    inputs = sum(sizes.inputs for sizes in stashes.values())
+    graph = sum(sizes.graph for sizes in stashes.values())
+    if program.locality.pairing == "stashed" and inputs:
+        yield (
+            f"stash: 'inputs' keeps {short(inputs)}B, for two forward passes a tick; "
+            f"'graph' keeps {short(graph)}B, weights included, for one"
+        )

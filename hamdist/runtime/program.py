@@ -13,7 +13,6 @@ from hamdist.network.loss_fit import check_losses
 from hamdist.network.network import Network, make_layers
 from hamdist.network.reversible import check_reversible
 from hamdist.network.survey import survey
-from hamdist.physics.pairing import Stash, make_memory
 from hamdist.runtime.cell import CellPlan
 from hamdist.runtime.fused.fitness import Fitter
 from hamdist.runtime.outline import Form, Outline, outline_of
@@ -71,9 +70,3 @@ def program(
     fitter = Fitter()
     cells = {name: outline.cell_plan(name, layer, facts[name], fitter) for name, layer in layers.items()}
     return Program(network, outline, cells, targets)
-
-
-def stash_depth(plan: CellPlan) -> int:
-    """How many ticks' inputs a cell keeps beyond the present one."""
-    memory = make_memory(plan.pairing, plan.layer, plan.depth)
-    return plan.depth if isinstance(memory, Stash) else 0

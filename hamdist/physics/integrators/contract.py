@@ -1,13 +1,15 @@
 """What a step is: the coefficients of a costate's equation, and the order in which ω and θ move."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from hamdist.physics.sums import Factor, plus_
 
 Gain = Factor
+Motion = Callable[[Tensor, Tensor, Factor], Tensor]
+"""How θ' = θ + factor · change is made: in the memory of θ (`plus_`), or beside it (`plus`)."""
 
 
 class Coefficients(NamedTuple):
@@ -17,15 +19,30 @@ class Coefficients(NamedTuple):
     drive: float
 
 
-class Integrator(NamedTuple):
-    """coefficients(τ, η) → (a, c);  step(θ, ω, G, gain, (a, c), s) → (θ', ω'), gain = βτ, s the sign.
+class Step(Protocol):
+    """(θ, ω, G, gain, (a, c), s) → (θ', ω'), gain = βτ, s the sign.
 
-    A step consumes θ and ω: their memory becomes that of θ' and ω' (large weights would otherwise cost more in
-    memory traffic than in arithmetic). G stays as it is.  lag: how many updates late a drive reaches θ.
+    A step consumes ω, and θ where it moves by `plus_`: their memory becomes that of ω' and θ' (large weights would
+    otherwise cost more in memory traffic than in arithmetic). G stays as it is.
     """
 
+    def __call__(
+        self,
+        theta: Tensor,
+        omega: Tensor,
+        drive: Tensor,
+        gain: Gain,
+        coefficients: Coefficients,
+        sign: int,
+        move: Motion = plus_,
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class Integrator(NamedTuple):
+    """coefficients(τ, η) → (a, c), and a step.  lag: how many updates late a drive reaches θ."""
+
     coefficients: Callable[[float, float], Coefficients]
-    step: Callable[[Tensor, Tensor, Tensor, Gain, Coefficients, int], tuple[Tensor, Tensor]]
+    step: Step
     lag: int = 0
 
 

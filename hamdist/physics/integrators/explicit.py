@@ -6,6 +6,7 @@ from hamdist.physics.integrators.contract import (
     Coefficients,
     Gain,
     Integrator,
+    Motion,
     driven,
     euler_coefficients,
 )
@@ -13,10 +14,16 @@ from hamdist.physics.sums import plus_
 
 
 def step(
-    theta: Tensor, omega: Tensor, drive: Tensor, gain: Gain, coefficients: Coefficients, sign: int
+    theta: Tensor,
+    omega: Tensor,
+    drive: Tensor,
+    gain: Gain,
+    coefficients: Coefficients,
+    sign: int,
+    move: Motion = plus_,
 ) -> tuple[Tensor, Tensor]:
     """The authors' `local=True` order; with s = −1 it is SGD fed the gradient of one update ago."""
-    return plus_(theta, omega, sign * gain), driven(omega, drive, coefficients, sign)
+    return move(theta, omega, sign * gain), driven(omega, drive, coefficients, sign)
 
 
 EXPLICIT = Integrator(euler_coefficients, step, lag=1)
