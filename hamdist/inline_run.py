@@ -26,7 +26,6 @@ from hamdist.report.profile import Profile
 from hamdist.report.wording import listed
 from hamdist.run_directory import RunDirectory
 from hamdist.runtime.devices import local_device
-from hamdist.runtime.fused.execution import EAGER
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.program import Program, program
@@ -94,7 +93,7 @@ class InlineRun:
         timeline: Timeline,
     ) -> None:
         self.prepared = prepared
-        self.runtime = InlineRuntime(prepared.program, EAGER, timeline)
+        self.runtime = InlineRuntime(prepared.program, timeline)
         self._timeline, self._reading = timeline, timeline.span("read")
         self.record = Record(directory, on_progress, prepared.stream.samples)
         self._learnt: tuple[int, float] | None = None  # ticks and seconds

@@ -15,9 +15,10 @@ from hamdist.runtime.actors.wirings import carriers_of, wirings_of
 from hamdist.runtime.cell import Cell
 from hamdist.runtime.company import Threads
 from hamdist.runtime.ends import Layout, hosts_of
+from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.links.contract import Patience, Wiring
 from hamdist.runtime.links.in_process import Exchange, InProcessWiring
-from hamdist.runtime.outline import Form, outline_of
+from hamdist.runtime.outline import outline_of
 from hamdist.runtime.rehearsal import layout_of, survey_actors, wire
 from hamdist.runtime.share import Outcome, Share, StreamOutcome
 from hamdist.runtime.stream_worker import StreamWorker
@@ -62,10 +63,10 @@ class Ensemble:
         dtype: torch.dtype = torch.float64,
         holdout: Batches | None = None,
         metrics_every: int = 1000,
-        form: Form = "plain",
+        execution: Execution = PLAIN,
         profile: bool = False,
     ) -> None:
-        outline = outline_of(network, locality, learning, seed, dtype, form)
+        outline = outline_of(network, locality, learning, seed, dtype, execution)
         specs = {spec.name: spec for spec in network.layers}
         self.workers = [
             Worker(

@@ -20,8 +20,8 @@ from torch import nn
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.blocks import Coupling, Residual
+from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.outline import Form
 from hamdist.runtime.program import program
 
 WIDTH = 14  # not a multiple of any vector's length
@@ -101,18 +101,26 @@ def differences(
     actors: Sequence[Sequence[str]],
     links: str,
     data: list[Any],
-    form: Form = "plain",
+    execution: Execution = PLAIN,
     **rule: Any,
 ) -> list[str]:
     """What differs between the run in one process and the one over actors, by name; nothing, if all is well."""
     torch.set_num_threads(1)
     motion = learning(**({"beta": 0.05, "weight_dissipation": 0.3} | rule))
     locality = Locality(**place)
-    alone = InlineRuntime(program(net, locality, motion, data[0], form=form))
+    alone = InlineRuntime(program(net, locality, motion, data[0], execution=execution))
     run_through(alone, data)
     list(alone.evaluate(data[:2]))
     with Ensemble(
-        net, locality, motion, data, actors, WIRINGS[links], dtype=torch.float32, holdout=data[:2], form=form
+        net,
+        locality,
+        motion,
+        data,
+        actors,
+        WIRINGS[links],
+        dtype=torch.float32,
+        holdout=data[:2],
+        execution=execution,
     ) as ensemble:
         outcomes, stream = ensemble.run()
         found = [

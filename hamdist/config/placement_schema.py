@@ -14,7 +14,7 @@ from pydantic import (
     field_validator,
 )
 
-from hamdist.config.types import Count, LayerReference, NonNegative, Positive, Section, Text, Whole
+from hamdist.config.types import Count, Flag, LayerReference, NonNegative, Positive, Section, Text, Whole
 
 
 def _device(value: str) -> str:
@@ -128,6 +128,19 @@ class PlacementConfig(Section):
     )
     threads: Count = Field(
         default=1, description="Threads within one operation; sums, and so bits, depend on it."
+    )
+    stack: Flag = Field(
+        default=False,
+        description="Layers of equal structure compute as one, and a tick runs as one traced sequence of operations.",
+    )
+    compile: Flag = Field(
+        default=False,
+        description="Ticks are compiled by torch, if it finds a compiler; implies `stack`. Bits then hold to rounding.",
+    )
+    chunk: Count | None = Field(
+        default=None,
+        description="Ticks that run, and cross between actors, in one go; `null`: 16 where one process compiles, else 1"
+        " (below).",
     )
     address: Annotated[str, AfterValidator(_address)] = Field(
         default="auto",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from hamdist.physics.traced import Traced
+from hamdist.physics.traced import TRACING, Traced
 from hamdist.physics.traced_graph import aten
 
 
@@ -27,7 +27,8 @@ class Compiled:
         self._traced = traced
         _multiply_first(traced.graph)
         try:
-            self._run: Callable[..., Any] = torch._inductor.compile(traced.graph, list(tensors))
+            with TRACING:
+                self._run: Callable[..., Any] = torch._inductor.compile(traced.graph, list(tensors))
         except Exception as error:
             raise CompilerMissingError(str(error).strip().splitlines()[0]) from error
         traced.run = self._run

@@ -4,6 +4,7 @@ A traced function runs the operations that its trace saw, so it holds for tensor
 and vjp are gone from it: a `vmap` of a gradient spends most of a small layer's time in Python.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from hamdist.physics.few_kernels import gather_updates
 from hamdist.physics.traced_graph import drop_written, simplify
 from hamdist.physics.transforms import tracing
+
+TRACING = threading.RLock()  # torch traces, and compiles, for one thread of a process at a time
 
 
 class Traced:
@@ -36,7 +39,7 @@ class Traced:
             shapes.append(shape)
             return leaves
 
-        with torch.no_grad(), tracing():
+        with TRACING, torch.no_grad(), tracing():
             self.graph = make_fx(flattened, tracing_mode="fake")(*flat)
         self._result = shapes[-1]
         simplify(self.graph.graph)

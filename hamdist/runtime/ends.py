@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.runtime.links.contract import End, Form
+from hamdist.runtime.links.bundled import Bundled, bundled_forms
+from hamdist.runtime.links.contract import End, Form, Link
 from hamdist.runtime.outline import Outline
 
 WINDOW_TICKS = 16
@@ -39,7 +41,25 @@ class Layout:
     def window(self) -> int:
         """How many ticks the stream may run ahead of those that hear it, beyond the delay."""
         size = sum(_bytes(form) for form in (self.inputs, self.targets))
-        return max(1, min(WINDOW_TICKS, WINDOW_BYTES // max(size, 1)))
+        return max(2 * self.chunk, min(WINDOW_TICKS, WINDOW_BYTES // max(size, 1)))
+
+    @cached_property
+    def chunk(self) -> int:
+        """Ticks that run, and cross between actors, in one go: no more than the delay of any edge that leads across."""
+        delays = [edge.ticks for _, edge in self.crossing() if edge.source != SOURCE]
+        return max(1, min([self.outline.execution.chunk, *delays]))
+
+    def bundled(self, actor: int, links: Mapping[int, Link]) -> dict[int, Link]:
+        """The links of an actor, by edge, as its ways use them: a frame a tick."""
+        if self.chunk == 1:
+            return dict(links)
+        edges = dict(self.crossing())
+        return {
+            index: Bundled(
+                link, self.chunk, self._sends(edges[index], actor == self.hosts[edges[index].source])
+            )
+            for index, link in links.items()
+        }
 
     def signal(self, edge: Edge) -> Form:
         """What the edge carries forward."""
@@ -68,8 +88,16 @@ class Layout:
             if actor in (self.hosts[edge.source], self.hosts[edge.target])
         ]
 
+    def _sends(self, edge: Edge, forward: bool) -> tuple[Form, ...]:
+        """What a frame carries, forward or back."""
+        return (self.signal(edge),) if forward else self.costate(edge)
+
     def _end(self, index: int, edge: Edge, forward: bool) -> End:
-        signal, costate = (self.signal(edge),), self.costate(edge)
+        sends, receives = self._sends(edge, forward), self._sends(edge, not forward)
+        capacity = 2 * edge.ticks + 1 + (self.window if edge.source == SOURCE else 0)
+        if self.chunk > 1:
+            sends, receives = bundled_forms(sends, self.chunk), bundled_forms(receives, self.chunk)
+            capacity = capacity // self.chunk + 2
         here, there = self.hosts[edge.source], self.hosts[edge.target]
         here, there = (here, there) if forward else (there, here)
         return End(
@@ -78,9 +106,9 @@ class Layout:
             forward=forward,
             peer=there,
             peer_name=self.names[there],
-            capacity=2 * edge.ticks + 1 + (self.window if edge.source == SOURCE else 0),
-            sends=signal if forward else costate,
-            receives=costate if forward else signal,
+            capacity=capacity,
+            sends=sends,
+            receives=receives,
             device=self.devices[here],
         )
 

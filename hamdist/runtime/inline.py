@@ -1,6 +1,7 @@
 """All nodes in this process: one loop that runs every locality, since a delay is only tokens in a channel."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel
 from hamdist.runtime.divergence import check_finite, extents
 from hamdist.runtime.feed import Feed
-from hamdist.runtime.fused.execution import EAGER, Execution
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.part import Part, initial_value
 from hamdist.runtime.program import Program
@@ -23,12 +23,13 @@ from hamdist.runtime.token import Signal
 class InlineRuntime:
     """Runs a program in this process, tick by tick."""
 
-    def __init__(self, program: Program, execution: Execution = EAGER, timeline: Timeline = SILENT) -> None:
+    def __init__(self, program: Program, timeline: Timeline = SILENT) -> None:
         self.program = program
         self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
         between = [channel for channel in self._channels if channel.edge.source != SOURCE]
+        chunk = program.outline.execution.chunk
         self._part = Part(
-            program.outline, program.cells, self._channels, between, program.targets, execution, timeline
+            program.outline, program.cells, self._channels, between, program.targets, chunk, timeline
         )
         self._feed = Feed(len(program.targets), program.locality.hold)
         self._source = [channel for channel in self._channels if channel.edge.source == SOURCE]
@@ -52,6 +53,11 @@ class InlineRuntime:
     def losses(self) -> dict[str, LossCell]:
         """The losses at work, by node."""
         return self._part.losses
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As the part's."""
+        return self._part.told
 
     @property
     def batch(self) -> int:

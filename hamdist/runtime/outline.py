@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -15,9 +14,8 @@ from hamdist.network.network import LossSpec, Network
 from hamdist.network.survey import Facts
 from hamdist.physics.layers import Layer
 from hamdist.runtime.cell import CellPlan
+from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.fused.fitness import Fitter, spread_rates, with_rates
-
-Form = Literal["plain", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Outline:
     order: the graph-wide order of evaluation.  depth: D of every layer.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  mixing: whether joins are out of balance.  drain: ticks after the last sample
     until all learnt from it.  flush: ticks after the last sample until its prediction is out.  reach: ticks after
-    which every node has heard what the source says now.  form: in which operations layers run.
+    which every node has heard what the source says now.  execution: in which form layers run.
     """
 
     graph: Graph
@@ -43,14 +41,14 @@ class Outline:
     drain: int
     flush: int
     reach: int
-    form: Form = "plain"
+    execution: Execution = PLAIN
 
     def cell_plan(self, name: str, layer: Layer, facts: Facts, fitter: Fitter) -> CellPlan:
         """All that the cell of one layer must know.  fitter: finds the form of the layer, unless all are plain."""
         place = self.locality
         dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
         traced = None
-        if self.form == "stacked" and place.stash == "inputs":
+        if self.execution.stacked and place.stash == "inputs":
             if self.learning.rates_differ(place.pairing):
                 dynamics = spread_rates(dynamics, layer.pure.parameters())
             traced = fitter.fit(layer, facts, dynamics)
@@ -82,7 +80,7 @@ def outline_of(
     learning: Learning,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    form: Form = "plain",
+    execution: Execution = PLAIN,
 ) -> Outline:
     """Raises NetworkError for a locality or a time constant that does not fit the network."""
     graph = apply_locality(network.graph, locality)
@@ -104,5 +102,5 @@ def outline_of(
         drain=0 if settled else drain_ticks(graph),
         flush=math.ceil(reach / locality.hold) * locality.hold if settled else reach,  # whole holds
         reach=reach,
-        form=form,
+        execution=execution,
     )

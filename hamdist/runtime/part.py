@@ -6,6 +6,7 @@ subsequence of one order that is the same everywhere, so that parts never wait f
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from hamdist.network.loss_fit import class_beyond
 from hamdist.runtime.cell import Cell, CellPlan
 from hamdist.runtime.channel import InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
-from hamdist.runtime.fused.execution import EAGER, Execution
 from hamdist.runtime.fused.region import region_of
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
@@ -28,7 +28,7 @@ class Part:
 
     tick: the number of ticks done.  order: that of evaluation.  into, out_of: the ways to and from hosted nodes, in
     edge order; a channel is in both.  targets: an example of those to come, where a loss is hosted.
-    execution: how regular ticks run.  timeline: of all that is done here.
+    chunk: regular ticks that run in one go.  timeline: of all that is done here.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Part:
         into: Sequence[InWay],
         out_of: Sequence[OutWay],
         targets: Tensor | None,
-        execution: Execution = EAGER,
+        chunk: int = 1,
         timeline: Timeline = SILENT,
     ) -> None:
         self.outline = outline
@@ -58,7 +58,12 @@ class Part:
             self._into[inward.edge.target].append(inward)
         for outward in out_of:
             self._out_of[outward.edge.source].append(outward)
-        self._region = region_of(outline, self._cells, self.losses, into, out_of, execution, timeline)
+        self._region = region_of(outline, self._cells, self.losses, into, out_of, chunk, timeline)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """How regular ticks ran, for the summary; nothing where all ran node by node."""
+        return {} if self._region is None else self._region.told
 
     @property
     def cells(self) -> dict[str, Cell]:
@@ -67,7 +72,6 @@ class Part:
             self._region.release(self.tick)
         return self._cells
 
-    @torch.no_grad()
     def advance(self, ticks: int = 1) -> list[Prediction]:
         """So many ticks; what left the network in them, at its first loss, if that is here.
 
@@ -75,12 +79,17 @@ class Part:
         """
         left, end = [], self.tick + ticks
         while self.tick < end:
-            together = 0 if self._region is None else self._region.possible(end - self.tick)
-            if self._region is not None and together:
-                left += self._region.run(self.tick, together)
-                self.tick += together
-            else:
-                left += self._step()
+            left += self.go(end - self.tick)
+        return left
+
+    @torch.no_grad()
+    def go(self, most: int) -> list[Prediction]:
+        """A chunk of ticks, at most so many, where they are regular; else one. As `advance`."""
+        together = 0 if self._region is None else self._region.possible(self.tick, most)
+        if self._region is None or not together:
+            return self._step()
+        left = self._region.run(self.tick, together)
+        self.tick += together
         return left
 
     def _step(self) -> list[Prediction]:

@@ -14,8 +14,9 @@ from hamdist.network.network import Network, make_layers
 from hamdist.network.reversible import check_reversible
 from hamdist.network.survey import survey
 from hamdist.runtime.cell import CellPlan
+from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.fused.fitness import Fitter
-from hamdist.runtime.outline import Form, Outline, outline_of
+from hamdist.runtime.outline import Outline, outline_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def program(
     first_batch: tuple[Tensor, Tensor | None],
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    form: Form = "plain",
+    execution: Execution = PLAIN,
 ) -> Program:
     """Checks everything that can be checked before the first tick.
 
@@ -59,7 +60,7 @@ def program(
     Raises NetworkError for whatever cannot run.
     """
     inputs, targets = first_batch
-    outline = outline_of(network, locality, learning, seed, dtype, form)
+    outline = outline_of(network, locality, learning, seed, dtype, execution)
     layers = make_layers(network.layers, seed, dtype, inputs.device)
     with torch.no_grad():
         facts = survey(network, outline.graph, layers, inputs, seed)

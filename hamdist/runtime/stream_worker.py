@@ -78,8 +78,8 @@ class StreamWorker:
     def connect(self, addresses: Mapping[int, str]) -> None:
         """Joins those that hear the source."""
         assert self._wiring is not None
-        links = self._wiring.connect(addresses)
         layout = self._layout
+        links = layout.bundled(layout.stream, self._wiring.connect(addresses))
         self._ways = [
             ToTarget(edge, links[index], self._journey, layout.window)
             for index, edge in layout.crossing()
@@ -107,7 +107,7 @@ class StreamWorker:
         failure = None
         try:
             for batch in self._unasked():
-                self._say(self._feed.silence(self._feed.hold) if batch is None else self._presented(batch))
+                self._say(self._silent() if batch is None else self._presented(batch))
         except LinkError:
             raise
         except UserError as error:
@@ -149,9 +149,16 @@ class StreamWorker:
 
     def _close(self) -> None:
         """Ticks of silence that tell every node of the last of them."""
-        ticks = self._layout.outline.reach + 1
+        ticks = self._whole(self._layout.outline.reach + 1)
         self._journey.final = self._feed.tick + ticks - 1
         self._say(self._feed.silence(ticks))
+
+    def _silent(self) -> Iterator[Said]:
+        return self._feed.silence(self._whole(self._feed.hold))
+
+    def _whole(self, ticks: int) -> int:
+        """So many ticks or a few more, so that no message waits for company after them."""
+        return ticks + -(self._feed.tick + ticks) % self._layout.chunk
 
     def _say(self, ticks: Iterator[Said]) -> None:
         losses = self._layout.outline.losses

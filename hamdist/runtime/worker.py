@@ -16,7 +16,6 @@ from hamdist.runtime.devices import local_device
 from hamdist.runtime.divergence import Extent, extents
 from hamdist.runtime.doors import FromSource, Journey, ToTarget
 from hamdist.runtime.ends import Layout
-from hamdist.runtime.fused.execution import EAGER
 from hamdist.runtime.links.contract import ClosedError, Form, Link, Wiring
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.part import Part, initial_value
@@ -64,15 +63,16 @@ class Worker:
     def connect(self, addresses: Mapping[int, str]) -> None:
         """Joins the neighbours at their addresses; the worker is ready to run then."""
         assert self._wiring is not None
-        links = self._wiring.connect(addresses)
+        links = self._layout_of.bundled(self.share.actor, self._wiring.connect(addresses))
         into, out_of = self._ways(links)
+        chunk = self._layout_of.chunk
         self.part = Part(
             self.share.outline,
             self._builder.plans,
             into,
             out_of,
             self._builder.targets,
-            EAGER,
+            chunk,
             self._timeline,
         )
         first = next(iter(self.share.outline.losses))
@@ -127,7 +127,7 @@ class Worker:
     def _loop(self, part: Part) -> None:
         journey, windows = self._journey, self._windows
         while not self._stopped and (journey.final < 0 or part.tick <= journey.final):
-            part.advance()
+            part.go(self._layout_of.chunk)
             if windows is not None:
                 windows.after(part.tick)
 

@@ -1,14 +1,20 @@
-"""How a part's regular ticks run: one by one or in chunks, operation by operation or compiled."""
+"""In which form layers run: one by one as Python, or as stacks of traced operations; compiled; in chunks of ticks."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Execution:
-    """chunk: ticks in one go.  compiled: whether torch's compiler makes machine code of them."""
+    """stacked: whether layers of equal structure compute as one, and regular ticks as one sequence of operations.
 
-    chunk: int = 1
+    compiled: whether torch's compiler makes machine code of them.  chunk: ticks that run, and cross between actors, in
+    one go, where the delays allow.
+    """
+
+    stacked: bool = False
     compiled: bool = False
+    chunk: int = 1
 
 
-EAGER = Execution()
+PLAIN = Execution()
+STACKED = Execution(stacked=True)

@@ -21,7 +21,6 @@ from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
 from hamdist.runtime.fused.boundary import Boundary
-from hamdist.runtime.fused.execution import Execution
 from hamdist.runtime.fused.handover import Handover
 from hamdist.runtime.fused.plan import FusedPlan
 from hamdist.runtime.fused.tick import At, Chunk, Entering, Leaving, fused_chunk
@@ -36,7 +35,7 @@ TICKS_BETWEEN_COUNTS = 256  # of who has learnt from what
 
 
 class Region:
-    """into, out_of: the ways of the part."""
+    """into, out_of: the ways of the part.  chunk: ticks in one go."""
 
     def __init__(
         self,
@@ -45,12 +44,12 @@ class Region:
         losses: Mapping[str, LossCell],
         into: Sequence[InWay],
         out_of: Sequence[OutWay],
-        execution: Execution,
+        chunk: int,
         timeline: Timeline,
     ) -> None:
         self._timeline, self._computing = timeline, timeline.span("compute", "all layers")
-        self.chunk = chunk = execution.chunk
-        self._ticks = Ticks(execution)
+        self.chunk = chunk
+        self._ticks = Ticks(outline.execution.compiled, chunk)
         self._cells, self._losses = cells, losses
         self._device = next(iter(cells.values())).plan.facts.output.device
         self._plan = FusedPlan(
@@ -80,11 +79,18 @@ class Region:
 
     # Watching
 
-    def possible(self, ticks: int) -> int:
-        """How many of the next ticks, at most `ticks`, can run here in one go: a chunk, one, or none."""
+    def possible(self, tick: int, most: int) -> int:
+        """How many ticks, from `tick` on and at most so many, can run here in one go: a chunk, one, or none.
+
+        Chunks begin at multiples of their length, so that no actor waits for the rest of another's.
+        """
         if self._steady < self._needed:
             return 0
-        if ticks >= self.chunk > 1 and all(self._boundary.regular(k) for k in range(self.chunk)):
+        if (
+            most >= self.chunk > 1
+            and tick % self.chunk == 0
+            and all(self._boundary.regular(k) for k in range(self.chunk))
+        ):
             return self.chunk
         return int(self._boundary.regular(0))
 
@@ -222,7 +228,7 @@ def region_of(
     losses: Mapping[str, LossCell],
     into: Sequence[InWay],
     out_of: Sequence[OutWay],
-    execution: Execution,
+    chunk: int,
     timeline: Timeline,
 ) -> Region | None:
     """The region of a part; None where its ticks cannot run as one.
@@ -241,7 +247,7 @@ def region_of(
         or not all(_traceable(loss, cells[loss.spec.layer]) for loss in losses.values())
     ):
         return None
-    return Region(outline, cells, losses, into, out_of, execution, timeline)
+    return Region(outline, cells, losses, into, out_of, chunk, timeline)
 
 
 def _traceable(loss: LossCell, cell: Cell) -> bool:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from hamdist.physics.compiled import Compiled, CompilerMissingError
 from hamdist.physics.traced import Traced
-from hamdist.runtime.fused.execution import Execution
 
 HOT = 32  # single ticks after which they are compiled beside whole chunks
 Make = Callable[[bool], Traced]
@@ -23,11 +22,13 @@ class Ticked:
 
 
 class Ticks:
-    """By the pattern of ticks that run in one go: for each of them, whether the losses count."""
+    """By the pattern of ticks that run in one go: for each of them, whether the losses count.
 
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-        self._compiles = execution.compiled
+    compiles: whether to compile them.  chunk: the length of a whole chunk.
+    """
+
+    def __init__(self, compiles: bool, chunk: int) -> None:
+        self._compiles, self._chunk = compiles, chunk
         self._why = ""  # nothing is compiled, though it was asked for
         self._seconds = 0.0
         self._seen: dict[tuple[bool, ...], int] = {}
@@ -36,16 +37,16 @@ class Ticks:
     def of(self, pattern: tuple[bool, ...], make: Make, tensors: list[Tensor]) -> Ticked:
         """make: traces them, to run one by one or not.  tensors: what they will run on."""
         seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
-        if pattern not in self._ready or (seen == HOT and len(pattern) < self._execution.chunk):
-            whole = len(pattern) == self._execution.chunk or seen == HOT
+        if pattern not in self._ready or (seen == HOT and len(pattern) < self._chunk):
+            whole = len(pattern) == self._chunk or seen == HOT
             self._ready[pattern] = self._made(make, tensors, whole)
         return self._ready[pattern]
 
     @property
     def told(self) -> dict[str, Any]:
         """What the summary says of them."""
-        told: dict[str, Any] = {"chunk": self._execution.chunk}
-        if self._execution.compiled:
+        told: dict[str, Any] = {"chunk": self._chunk}
+        if self._seconds:
             told |= {"compile_seconds": round(self._seconds, 3)}
         return told | ({"not_compiled": self._why} if self._why else {})
 
