@@ -8,7 +8,7 @@ dynamics.py      the constants of the equations of motion
 integrators/     explicit, semi-implicit, exponential: one file each
 rates.py         β: scaled by the delay, per parameter, adaptive
 schedules.py     β as a function of time
-pairing.py       which activations a costate meets: current, stashed, reversible; the gate
+pairing.py       which activations a costate meets: current, stashed (inputs or graphs), reversible; the gate
 transforms.py    whether torch.func must take the derivatives, or autograd may
 losses.py        losses, and the costate they give
 randomness.py    seeds that a recomputation repeats
