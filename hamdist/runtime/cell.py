@@ -61,8 +61,6 @@ class Cell:
         self._forward_in = [not edge.feedback for edge in plan.into]
         self._in = InEdges(self._forward_in, plan.mixing)
         self._out = OutEdges([not edge.feedback for edge in plan.out_of], plan.mixing)
-        self._zeros = tuple(torch.zeros_like(signal) for signal in plan.facts.inputs)
-        self._quiet = torch.zeros_like(plan.facts.output)
         # Of a layer with latency: whose samples ξ shows, and whose costate p holds.
         self._shown: Token = ZEROS if plan.warm else INVALID
         self._held: Token = INVALID
@@ -84,8 +82,8 @@ class Cell:
         shown = self._before(token)
         if token.valid:
             inputs = tuple(
-                zeros if signal.value is None else signal.value
-                for signal, zeros in zip(signals, self._zeros, strict=True)
+                torch.zeros_like(like) if signal.value is None else signal.value
+                for signal, like in zip(signals, self.plan.facts.inputs, strict=True)
             )
             output = self._learn_from(tick, token, inputs) if token.learn else self._try(token, inputs)
             if self.plan.facts.shows_weights:
@@ -134,6 +132,7 @@ class Cell:
 
     def react(self, tick: int, costates: list[Costate]) -> list[Costate]:
         """Takes one costate per out-edge and returns one per in-edge."""
+        pullback, self._pullback = self._pullback, None  # its activations last no longer than this half
         token = self._out.token(costates)
         driving = token
         if self.plan.layer.latency:
@@ -144,7 +143,7 @@ class Cell:
         costates = self._out.heard(costates)
         q = self._total(costates)
         drives = self._gate(tick, q, driving)
-        point, partials = self._pair(tick, driving, q, costates)
+        point, partials = self._pair(tick, driving, q, costates, pullback)
         self.carry = react(self.carry, partials, self.plan.dynamics, costate=token.valid, weights=drives)
         if drives:
             self.ledger.drove(driving)
@@ -158,13 +157,15 @@ class Cell:
         for costate in costates:
             if costate.value is not None:
                 total = costate.value if total is None else total + costate.value
-        return self._quiet if total is None else total
+        return torch.zeros_like(self.plan.facts.output) if total is None else total
 
-    def _pair(self, tick: int, driving: Token, q: Tensor, costates: list[Costate]) -> tuple[Point, Partials]:
-        """The point that the costate meets, and the partial derivatives of H there."""
-        if self._pullback is not None:
+    def _pair(
+        self, tick: int, driving: Token, q: Tensor, costates: list[Costate], pullback: Pullback | None
+    ) -> tuple[Point, Partials]:
+        """The point that the costate meets, and the partial derivatives of H there; pullback: of this tick's point."""
+        if pullback is not None:
             assert self._point is not None
-            return self._point, self._pullback(q, self.carry.state_costate)
+            return self._point, pullback(q, self.carry.state_costate)
         outputs = [costate.output for costate in costates if costate.output is not None]
         returned = Returned(outputs[0] if outputs else None, self._context(driving))
         point = self.memory.recall(self.carry, returned)
@@ -203,7 +204,7 @@ class Cell:
 
     def _context(self, token: Token) -> Context:
         """Random layers draw from (run, layer, sample number); batch statistics see the real rows only."""
-        facts, batch = self.plan.facts, len(self._quiet)
+        facts, batch = self.plan.facts, len(self.plan.facts.output)
         seed = derive_seed(self.plan.seed, self.plan.name, token.first) if facts.random else None
         rows = token.rows if facts.batch_statistics and 0 < token.rows < batch else None
         return Context(True, seed, rows)

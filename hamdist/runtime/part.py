@@ -1,7 +1,8 @@
 """The nodes of a network that one process hosts, and what they do in one tick.
 
-A tick evaluates the hosted nodes in the graph-wide order, then lets them react in the reverse of it. Hosted nodes are a
-subsequence of one order that is the same everywhere, so that parts never wait for each other in a circle.
+A tick goes island by island: it evaluates the hosted nodes of one, then lets them react in the reverse order. What
+every part does is a subsequence of one order that is the same everywhere, so that parts never wait for each other in a
+circle.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,8 +24,9 @@ from hamdist.runtime.outline import Outline
 class Part:
     """Cells and losses of one process, joined by ways: channels inside it, and doors to other parts.
 
-    tick: the number of ticks done.  order: that of evaluation.  into, out_of: the ways to and from hosted nodes, in
-    edge order; a channel is in both.  targets: an example of those to come, where a loss is hosted.
+    tick: the number of ticks done.  islands: of hosted nodes, in the order of a tick.  into, out_of: the ways to and
+    from hosted nodes, in edge order; a channel is in both.  targets: an example of those to come, where a loss is
+    hosted.
     """
 
     def __init__(
@@ -43,8 +45,8 @@ class Part:
             for node, spec in outline.losses.items()
             if spec.layer in plans
         }
-        hosted = [node for node in outline.order if node in self.cells or node in self.losses]
-        self.order = tuple(hosted)
+        hosted = {*self.cells, *self.losses}
+        self.islands = tuple(tuple(node for node in island if node in hosted) for island in outline.islands)
         self._into: dict[str, list[InWay]] = {node: [] for node in hosted}
         self._out_of: dict[str, list[OutWay]] = {node: [] for node in hosted}
         for inward in into:
@@ -55,17 +57,17 @@ class Part:
     @torch.no_grad()
     def step(self) -> None:
         """One tick. Raises RunError naming the node and the tick, DivergenceError, StreamError."""
-        for node in self.order:
-            if node in self.cells:
-                self._evaluate(node)
-            else:
-                self._judge(node)
-        self._check()
-        for node in reversed(self.order):
-            if node in self.cells:
-                self._react(node)
-            else:
-                self._answer(node)
+        for island in self.islands:
+            for node in island:
+                if node in self.cells:
+                    self._evaluate(node)
+                else:
+                    self._judge(node)
+            for node in reversed(island):
+                if node in self.cells:
+                    self._react(node)
+                else:
+                    self._answer(node)
         self.tick += 1
 
     def _evaluate(self, name: str) -> None:
@@ -91,6 +93,7 @@ class Part:
                 f"class {beyond} came in samples {first} to {last}, but layer {spec.layer!r} has "
                 f"{output.value.shape[1]} outputs: it needs {beyond + 1}"
             ) from error
+        self._check(node)
 
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]
@@ -104,6 +107,13 @@ class Part:
         for way, costate in zip(self._into[node], self.losses[node].react(), strict=True):
             way.costates.append(costate)
 
+    def _check(self, node: str) -> None:
+        """Stops at the first tick whose loss is not finite, before any layer reacts in it."""
+        loss = self.losses[node].loss
+        if loss is not None and not torch.isfinite(loss):
+            value = loss.item()
+            raise DivergenceError(diagnosis(self.tick, value, extents(self.cells)), value)
+
     @contextmanager
     def _named(self, what: str) -> Iterator[None]:
         """What a module raises becomes a RunError that says where and when."""
@@ -111,13 +121,6 @@ class Part:
             yield
         except Exception as error:
             raise RunError(f"{what} failed at tick {self.tick}: {error}") from error
-
-    def _check(self) -> None:
-        """Stops at the first tick whose loss is not finite."""
-        for loss in self.losses.values():
-            if loss.loss is not None and not torch.isfinite(loss.loss):
-                value = loss.loss.item()
-                raise DivergenceError(diagnosis(self.tick, value, extents(self.cells)), value)
 
 
 def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None:
