@@ -6,7 +6,6 @@ A cell knows only its own edges. `evaluate` takes a signal from every in-edge an
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from hamdist.network.graph import Edge
@@ -67,6 +66,7 @@ class Cell:
         self._trial: tuple[Tensor, ...] | None = None  # the state that hold-out samples move, beside ξ
         self._point: Point | None = None  # this tick's, if it learns
         self._pullback: Pullback | None = None
+        self._needs_latest = bool(plan.layer.latency) or plan.settling is not None
         self._latest: Point | None = None  # the last that learnt
 
     def tensors(self) -> dict[str, Tensor]:
@@ -82,8 +82,8 @@ class Cell:
         shown = self._before(token)
         if token.valid:
             inputs = tuple(
-                torch.zeros_like(like) if signal.value is None else signal.value
-                for signal, like in zip(signals, self.plan.facts.inputs, strict=True)
+                heard.zeros() if signal.value is None else signal.value
+                for signal, heard in zip(signals, self.plan.facts.hears, strict=True)
             )
             output = self._learn_from(tick, token, inputs) if token.learn else self._try(token, inputs)
             if self.plan.facts.shows_weights:
@@ -107,7 +107,9 @@ class Cell:
         point = Point(inputs, self.carry.state, self._context(token))
         wanted = self._wanted(tick) if self.memory.meets_present else None
         values, self._pullback = evaluate(self.plan.layer, self.carry, point, wanted)
-        self._point = self._latest = point
+        self._point = point
+        if self._needs_latest:
+            self._latest = point
         if token.rows and token.repeat == 0:
             self.carry = self.carry._replace(buffers=values.buffers)
         if point.state:
@@ -132,7 +134,8 @@ class Cell:
 
     def react(self, tick: int, costates: list[Costate]) -> list[Costate]:
         """Takes one costate per out-edge and returns one per in-edge."""
-        pullback, self._pullback = self._pullback, None  # its activations last no longer than this half
+        present = self._point, self._pullback
+        self._point = self._pullback = None  # the activations they hold last no longer than this half
         token = self._out.token(costates)
         driving = token
         if self.plan.layer.latency:
@@ -143,7 +146,7 @@ class Cell:
         costates = self._out.heard(costates)
         q = self._total(costates)
         drives = self._gate(tick, q, driving)
-        point, partials = self._pair(tick, driving, q, costates, pullback)
+        point, partials = self._pair(tick, driving, q, costates, *present)
         self.carry = react(self.carry, partials, self.plan.dynamics, costate=token.valid, weights=drives)
         if drives:
             self.ledger.drove(driving)
@@ -157,15 +160,24 @@ class Cell:
         for costate in costates:
             if costate.value is not None:
                 total = costate.value if total is None else total + costate.value
-        return torch.zeros_like(self.plan.facts.output) if total is None else total
+        return self.plan.facts.says.zeros() if total is None else total
 
     def _pair(
-        self, tick: int, driving: Token, q: Tensor, costates: list[Costate], pullback: Pullback | None
+        self,
+        tick: int,
+        driving: Token,
+        q: Tensor,
+        costates: list[Costate],
+        point: Point | None,
+        pullback: Pullback | None,
     ) -> tuple[Point, Partials]:
-        """The point that the costate meets, and the partial derivatives of H there; pullback: of this tick's point."""
+        """The point that the costate meets, and the partial derivatives of H there.
+
+        point, pullback: this tick's.
+        """
         if pullback is not None:
-            assert self._point is not None
-            return self._point, pullback(q, self.carry.state_costate)
+            assert point is not None
+            return point, pullback(q, self.carry.state_costate)
         outputs = [costate.output for costate in costates if costate.output is not None]
         returned = Returned(outputs[0] if outputs else None, self._context(driving))
         point = self.memory.recall(self.carry, returned)
@@ -204,7 +216,7 @@ class Cell:
 
     def _context(self, token: Token) -> Context:
         """Random layers draw from (run, layer, sample number); batch statistics see the real rows only."""
-        facts, batch = self.plan.facts, len(self.plan.facts.output)
+        facts, batch = self.plan.facts, self.plan.facts.says.shape[0]
         seed = derive_seed(self.plan.seed, self.plan.name, token.first) if facts.random else None
         rows = token.rows if facts.batch_statistics and 0 < token.rows < batch else None
         return Context(True, seed, rows)

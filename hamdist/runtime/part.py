@@ -127,7 +127,7 @@ def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None
     """Valid zeros in a layer's forward edge under `warmup: zeros`, else nothing."""
     if outline.locality.warmup != "zeros" or edge.feedback:
         return None
-    return torch.zeros_like(plan.facts.inputs[plan.into.index(edge)])
+    return plan.facts.hears[plan.into.index(edge)].zeros()
 
 
 def _loss_cell(outline: Outline, node: str, plan: CellPlan, targets: Tensor | None) -> LossCell:
