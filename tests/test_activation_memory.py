@@ -1,4 +1,4 @@
-"""Backpropagation without storing activations: what a tick holds does not grow with depth, and what is kept is little."""
+"""Backpropagation without storing activations: what a tick holds does not grow with depth, and little is kept."""
 
 import gc
 import weakref
