@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from hamdist.network.graph import SOURCE, Edge
+from hamdist.network.graph import SOURCE, Edge, Graph
+from hamdist.network.islands import islands
 from hamdist.runtime.links.contract import End, Form
 from hamdist.runtime.links.lane import Turn, turns
 
@@ -27,7 +28,11 @@ class Plan:
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        return turns(self.nodes, self.edges)
+        return turns(self.islands, self.edges)
+
+    @property
+    def islands(self) -> tuple[tuple[str, ...], ...]:
+        return islands(Graph(tuple(n for n in self.nodes if n != SOURCE), (), self.edges, {}))
 
     def ends(self, me: int, device: str = "cpu") -> list[End]:
         """Forms of one dimension, all of different lengths; nothing returns to the source."""
@@ -61,17 +66,19 @@ class Plan:
         """What an actor does in one tick, in order: "send" or "receive", edge, forward, and the ticks before which
         nothing is to be received."""
         mine = {end.edge for end in self.ends(me)}
-        hosted = [node for node in self.nodes if self.hosts[node] == me]
         crossing = [(index, edge) for index, edge in enumerate(self.edges) if index in mine]
-        for node in hosted:
-            yield from (("receive", i, True, e.ticks) for i, e in crossing if e.target == node)
-            if node == SOURCE:
-                yield from (("receive", i, False, e.ticks + WINDOW) for i, e in crossing if e.source == node)
-            yield from (("send", i, True, 0) for i, e in crossing if e.source == node)
-        for node in reversed(hosted):
-            if node != SOURCE:
-                yield from (("receive", i, False, e.ticks) for i, e in crossing if e.source == node)
-            yield from (("send", i, False, 0) for i, e in crossing if e.target == node)
+        for island in self.islands:
+            hosted = [node for node in island if self.hosts.get(node) == me]
+            for node in hosted:
+                yield from (("receive", i, True, e.ticks) for i, e in crossing if e.target == node)
+                if node == SOURCE:
+                    ahead = ((i, e.ticks + WINDOW) for i, e in crossing if e.source == node)
+                    yield from (("receive", i, False, ticks) for i, ticks in ahead)
+                yield from (("send", i, True, 0) for i, e in crossing if e.source == node)
+            for node in reversed(hosted):
+                if node != SOURCE:
+                    yield from (("receive", i, False, e.ticks) for i, e in crossing if e.source == node)
+                yield from (("send", i, False, 0) for i, e in crossing if e.target == node)
 
 
 def random_plan(seed: int) -> Plan:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers import learning, mlp, residual_net, run_through, runtime_of, samples
+from helpers import learning, mlp, residual_net, run_through, runtime_of, samples, weights
 from torch import nn
 
 from hamdist.errors import DivergenceError, RunError, StreamError
@@ -57,6 +57,24 @@ def test_the_layer_named_is_the_one_that_ran_away_and_not_those_it_took_along(pl
     runtime.cells["2"].carry = carry._replace(parameters=broken)
     with pytest.raises(DivergenceError, match="layer '2' is the furthest off"):
         run_through(runtime, batches[20:])
+
+
+def weights_before_divergence(runtime, batches):
+    for batch in batches:
+        before = weights(runtime)
+        try:
+            list(runtime.present(*batch))
+        except DivergenceError:
+            return before
+    raise AssertionError("it did not diverge")
+
+
+@pytest.mark.parametrize("place", [{"mode": "nonlocal"}, {"pairing": "current"}, {"pairing": "stashed"}])
+def test_no_layer_learns_in_a_tick_whose_loss_is_not_finite(place):
+    batches = regression()
+    runtime = runtime_of(residual_net(4), batches, loss=nn.functional.mse_loss, rule=learning(1e6), **place)
+    before, after = weights_before_divergence(runtime, batches), weights(runtime)
+    assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_hold_out_samples_of_a_network_that_is_well_do_not_stop_it():

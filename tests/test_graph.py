@@ -20,6 +20,7 @@ from hamdist.network.arrival import (
     sink,
 )
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
+from hamdist.network.islands import islands
 from hamdist.network.locality import Locality, apply_locality
 from hamdist.network.network import LayerSpec, Network
 
@@ -110,6 +111,43 @@ def test_order_of_free_nodes_is_as_listed_even_against_the_edges():
     """With all d = 1 nothing must wait, so the order is the listing's."""
     graph = graph_of(ABC, [("a", "b"), ("b", "c"), ("a", "c")])
     assert [n for n in graph.order() if n in ABC] == ["a", "b", "c"]
+
+
+# Islands
+
+
+def test_islands_of_a_chain_the_one_with_the_loss_before_the_others():
+    assert islands(graph_of(ABC, mode="nonlocal")) == ((SOURCE,), (*ABC, LOSS))
+    assert islands(graph_of(ABC)) == ((SOURCE,), ("c", LOSS), ("a",), ("b",))
+    groups = [["a", "b"], ["c"]]
+    assert islands(graph_of(ABC, mode="groups", groups=groups)) == ((SOURCE,), ("c", LOSS), ("a", "b"))
+
+
+def test_all_losses_are_judged_before_any_layer_reacts():
+    graph = graph_of(ABC, losses={"early": "a", "late": "c"})
+    assert islands(graph) == ((SOURCE,), ("c", "early", "late"), ("a",), ("b",))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_islands_are_what_edges_of_delay_0_join_and_hold_every_node_once_in_order(seed):
+    graph = random_graph(seed, mode="groups", groups=_random_groups(seed))
+    found, order = islands(graph), graph.order()
+    assert sorted(node for island in found for node in island) == sorted(graph.nodes)
+    assert all(sorted(island, key=order.index) == list(island) for island in found)
+    at = {node: number for number, island in enumerate(found) for node in island}
+    assert {at[loss] for loss in graph.losses} == {1}
+    assert all(at[e.source] == at[e.target] for e in graph.edges if e.delay == 0 and e.source != SOURCE)
+    for number, island in enumerate(found[2:], 2):
+        reached = {island[0]}
+        for _ in island:
+            reached |= {
+                end
+                for e in graph.edges
+                if e.delay == 0 and e.source != SOURCE
+                for end in (e.source, e.target)
+                if {e.source, e.target} & reached
+            }
+        assert reached == set(island), number
 
 
 # Edges

@@ -3,6 +3,7 @@
 network.py    layers by name, what builds them, edges, losses
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
+islands.py    which nodes hear each other within one tick, and go through it together
 arrival.py    when a sample arrives and its costate returns; balancing of joins
 learning.py   the constants of motion of every layer, scaled by its delay
 modules.py    torch modules from their description

@@ -5,6 +5,7 @@ Every layer is evaluated once, upstream first. What cannot work is refused here,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,23 +20,47 @@ from hamdist.physics.randomness import derive_seed, seeded
 Shape = tuple[int, ...]
 
 
+class Like(NamedTuple):
+    """What a signal looks like; kept in its place, since a signal takes memory."""
+
+    shape: Shape
+    dtype: torch.dtype
+    device: torch.device
+
+    def zeros(self) -> Tensor:
+        return torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+
+
+def like(tensor: Tensor) -> Like:
+    return Like(tuple(tensor.shape), tensor.dtype, tensor.device)
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the survey found of one layer.
 
-    inputs: the signals it got, one per in-edge (the first batch, or what became of it).
-    output: a tensor of its output's shape and dtype.  random: whether it draws random numbers in training.
+    hears: what it gets, one per in-edge.  says: its output.  random: whether it draws random numbers in training.
     batch_statistics: whether its output depends on all rows at once.
     wanted: per in-edge, whether a costate is returned (not to the source, nor along integers).
     shows_weights: whether its output lies in the memory of its weights, which will move.
     """
 
-    inputs: tuple[Tensor, ...]
-    output: Tensor
+    hears: tuple[Like, ...]
+    says: Like
     random: bool
     batch_statistics: bool
     wanted: tuple[bool, ...]
     shows_weights: bool
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Zeros like its inputs, made anew."""
+        return tuple(heard.zeros() for heard in self.hears)
+
+    @property
+    def output(self) -> Tensor:
+        """Zeros like its output, made anew."""
+        return self.says.zeros()
 
 
 def survey(
@@ -124,7 +149,8 @@ def _examine(
     normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
     mixed = moved or normed or _mixes_rows(layer, signals, random)
     wanted = tuple(e.source != SOURCE and a.is_floating_point() for e, a in zip(edges, signals, strict=True))
-    return Facts(signals, torch.zeros_like(output), random, mixed, wanted, _shows_weights(layer, signals))
+    shows = _shows_weights(layer, signals)
+    return Facts(tuple(map(like, signals)), like(output), random, mixed, wanted, shows)
 
 
 def _first_output(

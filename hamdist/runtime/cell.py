@@ -6,7 +6,6 @@ A cell knows only its own edges. `evaluate` takes a signal from every in-edge an
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from hamdist.network.graph import Edge
@@ -69,13 +68,12 @@ class Cell:
         self._forward_in = [not edge.feedback for edge in plan.into]
         self._in = InEdges(self._forward_in, plan.mixing)
         self._out = OutEdges([not edge.feedback for edge in plan.out_of], plan.mixing)
-        self._zeros = tuple(torch.zeros_like(signal) for signal in plan.facts.inputs)
-        self._quiet = torch.zeros_like(plan.facts.output)
         # Of a layer with latency: whose samples ξ shows, and whose costate p holds.
         self._shown: Token = ZEROS if plan.warm else INVALID
         self._held: Token = INVALID
         self._trial: tuple[Tensor, ...] | None = None  # the state that hold-out samples move, beside ξ
         self._evaluation: Evaluation | None = None  # this tick's, if it learns
+        self._needs_latest = bool(plan.layer.latency) or plan.settling is not None
         self._latest: Point | None = None  # the last that learnt
 
     def tensors(self) -> dict[str, Tensor]:
@@ -104,8 +102,8 @@ class Cell:
         shown = self._before(token)
         if token.valid:
             inputs = tuple(
-                zeros if signal.value is None else signal.value
-                for signal, zeros in zip(signals, self._zeros, strict=True)
+                heard.zeros() if signal.value is None else signal.value
+                for signal, heard in zip(signals, self.plan.facts.hears, strict=True)
             )
             output = self._learn_from(tick, token, inputs) if token.learn else self._try(token, inputs)
             if self.plan.facts.shows_weights:
@@ -130,7 +128,9 @@ class Cell:
         wanted = self._wanted(tick) if self.memory.linearises else None
         with self._computing:
             values, pullback = evaluate(self._layer, self.carry, point, wanted)
-        self._evaluation, self._latest = Evaluation(point, pullback), point
+        self._evaluation = Evaluation(point, pullback)
+        if self._needs_latest:
+            self._latest = point
         if token.rows and token.repeat == 0:
             self.carry = self.carry._replace(buffers=values.buffers)
         if point.state:
@@ -155,6 +155,10 @@ class Cell:
 
     def react(self, tick: int, costates: list[Costate]) -> list[Costate]:
         """Takes one costate per out-edge and returns one per in-edge."""
+        present, self._evaluation = (
+            self._evaluation,
+            None,
+        )  # the activations they hold last no longer than this half
         token = self._out.token(costates)
         driving = token
         if self.plan.layer.latency:
@@ -165,7 +169,7 @@ class Cell:
         costates = self._out.heard(costates)
         q = self._total(costates)
         drives = self._gate(tick, q, driving)
-        point, partials = self._pair(tick, driving, q, costates)
+        point, partials = self._pair(tick, driving, q, costates, present)
         moves, keep = self.plan.dynamics, self.memory.keeps_graphs
         with self._integrating:
             self.carry = react(self.carry, partials, moves, costate=token.valid, weights=drives, keep=keep)
@@ -181,21 +185,23 @@ class Cell:
         for costate in costates:
             if costate.value is not None:
                 total = costate.value if total is None else total + costate.value
-        return self._quiet if total is None else total
+        return self.plan.facts.says.zeros() if total is None else total
 
-    def _pair(self, tick: int, driving: Token, q: Tensor, costates: list[Costate]) -> tuple[Point, Partials]:
-        """The point that the costate meets, and the partial derivatives of H there."""
-        point, pullback = self._met(driving, costates)
+    def _pair(
+        self, tick: int, driving: Token, q: Tensor, costates: list[Costate], present: Evaluation | None
+    ) -> tuple[Point, Partials]:
+        """The point that the costate meets, and ∂H there.  present: this tick's evaluation."""
+        point, pullback = self._met(driving, costates, present)
         with self._computing:
             if pullback is None:
                 _, pullback = evaluate(self._layer, self.carry, point, self._wanted(tick))
             assert pullback is not None
             return point, pullback(q, self.carry.state_costate)
 
-    def _met(self, driving: Token, costates: list[Costate]) -> Evaluation:
+    def _met(self, driving: Token, costates: list[Costate], present: Evaluation | None) -> Evaluation:
         """This tick's evaluation, or what the memory recalls."""
-        if self.memory.meets_present and self._evaluation is not None:
-            return self._evaluation
+        if self.memory.meets_present and present is not None:
+            return present
         outputs = [costate.output for costate in costates if costate.output is not None]
         returned = Returned(outputs[0] if outputs else None, self._context(driving))
         met = self.memory.recall(self.carry, returned)
@@ -232,7 +238,7 @@ class Cell:
 
     def _context(self, token: Token) -> Context:
         """Random layers draw from (run, layer, sample number); batch statistics see the real rows only."""
-        facts, batch = self.plan.facts, len(self._quiet)
+        facts, batch = self.plan.facts, self.plan.facts.says.shape[0]
         seed = derive_seed(self.plan.seed, self.plan.name, token.first) if facts.random else None
         rows = token.rows if facts.batch_statistics and 0 < token.rows < batch else None
         return Context(True, seed, rows)

@@ -8,6 +8,7 @@ import torch
 
 from hamdist.network.arrival import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
 from hamdist.network.graph import Graph
+from hamdist.network.islands import islands
 from hamdist.network.learning import Learning, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
 from hamdist.network.network import LossSpec, Network
@@ -22,7 +23,7 @@ from hamdist.runtime.fused.fitness import Fitter, spread_rates, with_rates
 class Outline:
     """The same in every process of a run; it holds no layer and no tensor.
 
-    order: the graph-wide order of evaluation.  depth: D of every layer.  settling: tolerance and window of `settled`,
+    islands: in the graph-wide order of a tick.  depth: D of every layer.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  mixing: whether joins are out of balance.  drain: ticks after the last sample
     until all learnt from it.  flush: ticks after the last sample until its prediction is out.  reach: ticks after
     which every node has heard what the source says now.  execution: in which form layers run.
@@ -34,7 +35,7 @@ class Outline:
     learning: Learning
     seed: int
     dtype: torch.dtype
-    order: tuple[str, ...]
+    islands: tuple[tuple[str, ...], ...]
     depth: Mapping[str, int]
     settling: tuple[float, int] | None
     mixing: bool
@@ -95,7 +96,7 @@ def outline_of(
         learning=learning,
         seed=seed,
         dtype=dtype,
-        order=graph.order(),
+        islands=islands(graph),
         depth=depths(graph),
         settling=None if exact else (locality.tolerance, max([1, *feedback_lag(graph).values()])),
         mixing=not is_balanced(graph),

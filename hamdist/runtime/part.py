@@ -1,7 +1,8 @@
 """The nodes of a network that one process hosts, and what they do in one tick.
 
-A tick evaluates the hosted nodes in the graph-wide order, then lets them react in the reverse of it. Hosted nodes are a
-subsequence of one order that is the same everywhere, so that parts never wait for each other in a circle.
+A tick goes island by island: it evaluates the hosted nodes of one, then lets them react in the reverse order. What
+every part does is a subsequence of one order that is the same everywhere, so that parts never wait for each other in a
+circle.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +27,9 @@ from hamdist.runtime.timeline import SILENT, Timeline
 class Part:
     """Cells and losses of one process, joined by ways: channels inside it, and doors to other parts.
 
-    tick: the number of ticks done.  order: that of evaluation.  into, out_of: the ways to and from hosted nodes, in
-    edge order; a channel is in both.  targets: an example of those to come, where a loss is hosted.
-    chunk: regular ticks that run in one go.  timeline: of all that is done here.
+    tick: the number of ticks done.  islands: of hosted nodes, in the order of a tick.  into, out_of: the ways to and
+    from hosted nodes, in edge order; a channel is in both.  targets: an example of those to come, where a loss is
+    hosted.  chunk: regular ticks that run in one go.  timeline: of all that is done here.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class Part:
             for node, spec in outline.losses.items()
             if spec.layer in plans
         }
-        hosted = [node for node in outline.order if node in self._cells or node in self.losses]
-        self.order = tuple(hosted)
+        hosted = {*self._cells, *self.losses}
+        self.islands = tuple(tuple(node for node in island if node in hosted) for island in outline.islands)
         self._into: dict[str, list[InWay]] = {node: [] for node in hosted}
         self._out_of: dict[str, list[OutWay]] = {node: [] for node in hosted}
         for inward in into:
@@ -98,17 +99,17 @@ class Part:
             self._region.release(self.tick)
             self._region.watch()
         self._timeline.begin(self.tick)
-        for node in self.order:
-            if node in self._cells:
-                self._evaluate(node)
-            else:
-                self._judge(node)
-        self._check()
-        for node in reversed(self.order):
-            if node in self._cells:
-                self._react(node)
-            else:
-                self._answer(node)
+        for island in self.islands:
+            for node in island:
+                if node in self._cells:
+                    self._evaluate(node)
+                else:
+                    self._judge(node)
+            for node in reversed(island):
+                if node in self._cells:
+                    self._react(node)
+                else:
+                    self._answer(node)
         self.tick += 1
         first = self.losses.get(next(iter(self.outline.losses)))
         return [] if first is None or first.prediction is None else [first.prediction]
@@ -136,6 +137,7 @@ class Part:
                 f"class {beyond} came in samples {first} to {last}, but layer {spec.layer!r} has "
                 f"{output.value.shape[1]} outputs: it needs {beyond + 1}"
             ) from error
+        self._check(node)
 
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]
@@ -149,6 +151,13 @@ class Part:
         for way, costate in zip(self._into[node], self.losses[node].react(), strict=True):
             way.costates.append(costate)
 
+    def _check(self, node: str) -> None:
+        """Stops at the first tick whose loss is not finite, before any layer reacts in it."""
+        loss = self.losses[node].loss
+        if loss is not None and not self._finite(loss):
+            value = loss.item()
+            raise DivergenceError(diagnosis(self.tick, value, extents(self._cells)), value)
+
     @contextmanager
     def _named(self, what: str) -> Iterator[None]:
         """What a module raises becomes a RunError that says where and when."""
@@ -156,13 +165,6 @@ class Part:
             yield
         except Exception as error:
             raise RunError(f"{what} failed at tick {self.tick}: {error}") from error
-
-    def _check(self) -> None:
-        """Stops at the first tick whose loss is not finite."""
-        for loss in self.losses.values():
-            if loss.loss is not None and not self._finite(loss.loss):
-                value = loss.loss.item()
-                raise DivergenceError(diagnosis(self.tick, value, extents(self._cells)), value)
 
     def _finite(self, loss: Tensor) -> bool:
         """Whether it is. On a GPU this is where the tick's work so far is awaited."""
@@ -174,7 +176,7 @@ def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None
     """Valid zeros in a layer's forward edge under `warmup: zeros`, else nothing."""
     if outline.locality.warmup != "zeros" or edge.feedback:
         return None
-    return torch.zeros_like(plan.facts.inputs[plan.into.index(edge)])
+    return plan.facts.hears[plan.into.index(edge)].zeros()
 
 
 def _loss_cell(outline: Outline, node: str, plan: CellPlan, targets: Tensor | None) -> LossCell:

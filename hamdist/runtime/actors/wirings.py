@@ -64,7 +64,7 @@ def wirings_of(
     """
     graph = layout.outline.graph
     by_torch = {index for index, edge in layout.crossing() if carriers[edge.name].by_torch}
-    spoken = tuple(turn for turn in turns(layout.outline.order, graph.edges) if turn.edge in by_torch)
+    spoken = tuple(turn for turn in turns(layout.outline.islands, graph.edges) if turn.edge in by_torch)
     keys = [fresh_keys() for _ in places]
     stations = [
         Station(actor, place.host, pair.public)

@@ -96,8 +96,9 @@ def _succeeds(attempt: Callable[[], bool]) -> bool:
 
 def _traces(traced: TracedLayer, facts: Facts) -> bool:
     """Whether the trace says what the layer says, in training and evaluation."""
-    carry = initial_carry(traced.layer, facts.inputs, Dynamics())
-    point = Point(facts.inputs, carry.state)
+    generator = torch.Generator(facts.says.device).manual_seed(0)
+    carry, inputs, q = _example(traced, facts, Dynamics(), generator)
+    point = Point(inputs, carry.state)
     ours, _ = evaluate(traced, carry, point, None)
     for training in (True, False):
         theirs, _ = evaluate(traced.layer, carry, point._replace(context=Context(training)), None)
@@ -105,7 +106,7 @@ def _traces(traced: TracedLayer, facts: Facts) -> bool:
             return False
     _, pullback = evaluate(traced, carry, point, _all_wanted(facts))
     assert pullback is not None
-    pullback(torch.ones_like(ours.output), carry.state_costate)
+    pullback(q, carry.state_costate)
     return True
 
 
@@ -113,7 +114,7 @@ def _alone_as_among_others(traced: TracedLayer, facts: Facts, dynamics: Dynamics
     """Whether members of a stack end a tick with the bits that they have alone."""
     if not traced.pure.parameters():
         return False
-    generator = torch.Generator(facts.output.device).manual_seed(0)
+    generator = torch.Generator(facts.says.device).manual_seed(0)
     examples = [_example(traced, facts, dynamics, generator) for _ in range(TRIED)]
     given = together(examples)
     tick = partial(_tick, dynamics, _all_wanted(facts))

@@ -36,7 +36,7 @@ class Handover:
     ) -> None:
         self._plan, self._cells, self._losses, self._channels = plan, cells, losses, channels
         self._chunk = chunk
-        self._device = next(iter(cells.values())).plan.facts.output.device
+        self._device = next(iter(cells.values())).plan.facts.says.device
         self._arrival = arrivals(plan.graph)
         self._sink = sink(plan.graph, self._arrival)
         self.stashes: dict[int, Stashes] = {}

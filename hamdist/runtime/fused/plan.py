@@ -112,7 +112,7 @@ class FusedPlan:
 
     def _tells(self, plan: CellPlan, edge: Edge) -> bool:
         """Whether a costate returns along an out-edge."""
-        return plan.facts.output.is_floating_point() and (not edge.feedback or self.pairing == "current")
+        return plan.facts.says.dtype.is_floating_point and (not edge.feedback or self.pairing == "current")
 
     def _judge(self, outline: Outline, cell: LossCell) -> Judge:
         output, target = self.graph.into(cell.name)

@@ -51,7 +51,7 @@ class Region:
         self.chunk = chunk
         self._ticks = Ticks(outline.execution.compiled, chunk)
         self._cells, self._losses = cells, losses
-        self._device = next(iter(cells.values())).plan.facts.output.device
+        self._device = next(iter(cells.values())).plan.facts.says.device
         self._plan = FusedPlan(
             outline,
             {name: cell.plan for name, cell in cells.items()},
@@ -62,7 +62,7 @@ class Region:
         longest = max(edge.ticks for edge in outline.graph.edges)
         self._needed = 2 * self._sink + longest + max([1, *outline.graph.latencies.values()]) + 1
         kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
-        batch = len(next(iter(cells.values())).plan.facts.output)
+        batch = next(iter(cells.values())).plan.facts.says.shape[0]
         self._boundary = Boundary(outline.graph, into, out_of, batch, kept)
         self._handover = Handover(self._plan, cells, losses, self._boundary.inner, chunk)
         self._steady = 0  # regular ticks in a row until now

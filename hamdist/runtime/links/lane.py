@@ -27,16 +27,19 @@ class Turn(NamedTuple):
     forward: bool
 
 
-def turns(order: Sequence[str], edges: Sequence[Edge]) -> tuple[Turn, ...]:
-    """Who speaks when in one tick. order: of evaluation, all nodes.  edges: all, in the graph's order.
+def turns(islands: Sequence[Sequence[str]], edges: Sequence[Edge]) -> tuple[Turn, ...]:
+    """Who speaks when in one tick. islands: all nodes, in the order of a tick.  edges: all, in the graph's order.
 
-    Signals as their sources are evaluated, then costates as their targets react, each node's in edge order.
+    Island by island, signals as their sources are evaluated, then costates as their targets react, each node's in edge
+    order.
     """
-    signals = [Turn(i, True) for node in order for i, edge in enumerate(edges) if edge.source == node]
-    costates = [
-        Turn(i, False) for node in reversed(order) for i, edge in enumerate(edges) if edge.target == node
-    ]
-    return (*signals, *costates)
+    spoken: list[Turn] = []
+    for island in islands:
+        spoken += [Turn(i, True) for node in island for i, edge in enumerate(edges) if edge.source == node]
+        spoken += [
+            Turn(i, False) for node in reversed(island) for i, edge in enumerate(edges) if edge.target == node
+        ]
+    return tuple(spoken)
 
 
 class Slot(NamedTuple):

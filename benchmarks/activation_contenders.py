@@ -1,0 +1,89 @@
+"""Who learns in activation_memory.py, a step at a time: PyTorch with and without checkpoints, and hamdist."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from deep_networks import Kind
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Locality
+from hamdist.network.network import Network
+from hamdist.physics.dynamics import Dynamics
+from hamdist.physics.pairing import PairingName
+from hamdist.physics.rates import Rate
+from hamdist.runtime.inline import InlineRuntime
+from hamdist.runtime.program import program
+
+RATE, MOMENTUM = 1e-5, 0.9  # small: late costates and momentum at depth 64 must not diverge
+Batch = tuple[Tensor, Tensor]
+
+
+class Contender(Protocol):
+    """fill: steps until every later one is like it."""
+
+    fill: int
+
+    def step(self) -> None:
+        """Learns from the batch once."""
+
+    def weights(self) -> Iterator[Tensor]:
+        """Weights and their momenta, which are not activations."""
+
+
+class Loop:
+    """The plain PyTorch loop. checkpoints: whether every block keeps its input alone, and is evaluated again."""
+
+    fill = 2  # momenta are made in the first step
+
+    def __init__(self, kind: Kind, depth: int, batch: Batch, checkpoints: bool) -> None:
+        self._batch, self.checkpoints = batch, checkpoints
+        layers = [build() for build in kind.builders(depth).values()]
+        self.model = nn.Sequential(*layers).to(batch[0].device)
+        self._optimiser = torch.optim.SGD(self.model.parameters(), lr=RATE, momentum=MOMENTUM)
+
+    def step(self) -> None:
+        x, y = self._batch
+        nn.functional.cross_entropy(self._forward(x), y).backward()
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if not self.checkpoints:
+            return self.model(x)
+        stem, *blocks, head = self.model
+        x = stem(x)
+        for block in blocks:
+            x = checkpoint(block, x, use_reentrant=False)
+        return head(x)
+
+    def weights(self) -> Iterator[Tensor]:
+        yield from self.model.parameters()
+        for state in self._optimiser.state.values():
+            yield state["momentum_buffer"]
+
+
+class Local:
+    """hamdist, fully local; the reversible pairing with reversible blocks."""
+
+    def __init__(self, kind: Kind, depth: int, batch: Batch, pairing: PairingName) -> None:
+        self._batch = batch
+        builders = kind.builders(depth, reversible=pairing == "reversible")
+        network = Network.of(builders, nn.functional.cross_entropy, None)
+        learning = Learning(Dynamics(rate=Rate(RATE), weight_dissipation=1 - MOMENTUM), rate="constant")
+        built = program(network, Locality(pairing=pairing), learning, batch)
+        self.runtime = InlineRuntime(built)
+        self.fill = built.drain + 2
+
+    def step(self) -> None:
+        for _ in self.runtime.present(*self._batch):
+            pass
+
+    def weights(self) -> Iterator[Tensor]:
+        """Those of the modules too, from which the first weights were copied."""
+        for cell in self.runtime.cells.values():
+            yield from cell.carry.parameters.values()
+            yield from cell.carry.weight_costate.values()
+            yield from cell.plan.layer.pure.module.parameters()
