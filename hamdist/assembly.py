@@ -27,14 +27,23 @@ from hamdist.physics.losses import LOSSES, LossFunction
 from hamdist.physics.randomness import derive_seed, seeded
 from hamdist.physics.rates import Adam, Adaptive, Rate, RMSprop
 from hamdist.physics.schedules import SCHEDULES, Schedule, warmed_up
+from hamdist.runtime.fused.execution import Execution
 from hamdist.runtime.stream_worker import StreamWorker
 from hamdist.streams import Batch, Stream, open_stream
 
+TICKS_TO_COMPILE = 16  # in one go, where nothing else is asked for
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def dtype_of(config: NetworkConfig) -> torch.dtype:
     return DTYPES[config.dtype]
+
+
+def execution_of(config: PlacementConfig) -> Execution:
+    """In which form the layers run."""
+    alone = config.compile and config.runtime == "inline"
+    chunk = config.chunk or (TICKS_TO_COMPILE if alone else 1)
+    return Execution(config.stack or config.compile, config.compile, chunk)
 
 
 def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype) -> Stream:

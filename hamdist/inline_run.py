@@ -1,5 +1,6 @@
 """A run in one process: it presents batch after batch, drains, tests on the hold-out, and writes what came of it."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 
 from hamdist.assembly import (
     dtype_of,
+    execution_of,
     learning_of,
     locality_of,
     network_keys,
@@ -72,8 +74,9 @@ def prepare(config: RunConfig) -> Prepared:
     with stream_keys():
         first = next(batches)
     learning, dtype = learning_of(config.learning), dtype_of(config.network)
+    execution = execution_of(config.placement)
     with network_keys():
-        built = program(network, locality, learning, on(device, first), config.seed, dtype)
+        built = program(network, locality, learning, on(device, first), config.seed, dtype, execution)
     return Prepared(config, stream, chain([first], batches), first.inputs, built)
 
 
@@ -117,9 +120,8 @@ class InlineRun:
         """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
         with interruptible() as interruption:
             try:
-                for batch in interruption.until_asked(self._batches()):
-                    for _ in self.runtime.present(*self._placed(batch)):
-                        pass
+                for batches in interruption.until_asked(self._batches()):
+                    self.runtime.present_all(map(self._placed, batches))
                     self._report()
             except StreamError:
                 self._drain()
@@ -127,15 +129,31 @@ class InlineRun:
             self._drain()
         return "interrupted" if interruption.asked else "finished"
 
-    def _batches(self) -> Iterator[Batch]:
-        """The stream's batches; what the user's own code raises in making them becomes a StreamError."""
-        try:
-            while (batch := self._next_batch()) is not None:
-                yield batch
-        except UserError:
-            raise
-        except Exception as error:
-            raise StreamError(f"the stream failed after {self.runtime.samples} samples: {error!r}") from error
+    def _batches(self) -> Iterator[list[Batch]]:
+        """The stream's batches, as many at a time as run in one go; all that came before an error are among them.
+
+        What the user's own code raises in making them becomes a StreamError.
+        """
+        outline = self.prepared.program.outline
+        together, read = math.ceil(outline.execution.chunk / outline.locality.hold), list[Batch]()
+        failure: Exception | None = None
+        while failure is None:
+            try:
+                batch = self._next_batch()
+            except Exception as error:
+                batch, failure = None, error
+            read += [] if batch is None else [batch]
+            if read and (batch is None or len(read) == together):
+                yield read
+                read = []
+            if batch is None:
+                break
+        if isinstance(failure, UserError):
+            raise failure
+        if failure is not None:
+            raise StreamError(
+                f"the stream failed after {self.runtime.samples} samples: {failure!r}"
+            ) from failure
 
     def _next_batch(self) -> Batch | None:
         with self._reading:
@@ -192,6 +210,7 @@ class InlineRun:
             layers={name: cell.ledger.counts() for name, cell in runtime.cells.items()},
             peak_memory_bytes={"inline": peak_memory_bytes()},
             profiles=self._profiles(),
+            more={"execution": {"inline": runtime.told}} if runtime.told else {},
         )
 
     def _profiles(self) -> dict[str, Profile]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
@@ -20,6 +21,7 @@ from hamdist.network.locality import Mode
 from hamdist.network.network import Builder, EdgeLike, LayerSpec, Network
 from hamdist.physics.losses import LOSSES, LossFunction
 from hamdist.physics.tick import Carry
+from hamdist.runtime.fused.execution import Execution
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.loss_cell import Prediction
 from hamdist.runtime.program import program
@@ -86,7 +88,8 @@ class Learner:
     layers: an nn.Sequential, modules, functions that build them, or a Network (whose losses then count).
     loss: a name such as "cross_entropy", or a function (output, target) → mean over the batch.
     edges: "0->1" and the like; the chain if None.  locality: "local", "nonlocal" or "groups".
-    hold: ticks each batch is presented for.  settings: see `Settings`.
+    hold: ticks each batch is presented for.  stack, compile, chunk: as in the config's section `placement`; chunks of
+    ticks run in `steps`.  settings: see `Settings`.
     Raises ConfigError and NetworkError; what depends on shapes is checked with the first batch.
     """
 
@@ -100,6 +103,9 @@ class Learner:
         hold: int = 1,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
+        stack: bool = False,
+        compile: bool = False,
+        chunk: int = 1,
         **settings: Unpack[Settings],
     ) -> None:
         self.network = layers if isinstance(layers, Network) else Network.of(layers, _loss(loss), edges)
@@ -112,6 +118,7 @@ class Learner:
         self.locality = locality_of(_validated(LocalityConfig, place), self.network.names, hold)
         self.learning = _learning(motion)
         self.seed, self.dtype = seed, dtype
+        self.execution = Execution(stack or compile, compile, chunk)
         self._runtime: InlineRuntime | None = None
         self._form: SampleForm | None = None  # of the first batch's rows
 
@@ -123,12 +130,20 @@ class Learner:
         the first batch's shape and dtype, RunError (DivergenceError) where learning fails.
         """
         inputs, targets = self._batch(x, target, f"the batch at sample {self.samples}")
-        if self._runtime is None:
-            first = (inputs, targets)
-            built = program(self.network, self.locality, self.learning, first, self.seed, self.dtype)
-            self._runtime, self._form = InlineRuntime(built), form_of_rows(*first)
-        predictions = list(self._runtime.present(inputs, targets))
+        predictions = list(self._started_with(inputs, targets).present(inputs, targets))
         return predictions[-1] if predictions else None
+
+    def steps(self, batches: Iterable[tuple[Any, Any]]) -> list[Prediction]:
+        """Presents several batches (x, target), as `step` does one; returns all predictions that left meanwhile.
+
+        Where `chunk` is more than 1, so many ticks run in one go.
+        """
+        predictions: list[Prediction] = []
+        coming = iter(batches)
+        while group := list(islice(coming, self.execution.chunk)):
+            read = [self._batch(*pair, f"a batch after sample {self.samples}") for pair in group]
+            predictions += self._started_with(*read[0]).present_all(read)
+        return predictions
 
     def drain(self) -> list[Prediction]:
         """Goes on until every batch has driven every layer; returns the predictions that were still under way."""
@@ -177,6 +192,16 @@ class Learner:
     def samples_seen_once(self) -> bool:
         """Whether every sample so far has driven every layer exactly once (true after `drain`)."""
         return self._runtime is not None and self._runtime.seen_once()
+
+    def _started_with(self, inputs: Tensor, targets: Tensor) -> InlineRuntime:
+        """The runtime; the first batch tells the shapes."""
+        if self._runtime is None:
+            first = (inputs, targets)
+            built = program(
+                self.network, self.locality, self.learning, first, self.seed, self.dtype, self.execution
+            )
+            self._runtime, self._form = InlineRuntime(built), form_of_rows(*first)
+        return self._runtime
 
     @property
     def _started(self) -> InlineRuntime:

@@ -127,9 +127,16 @@ class RayRun:
             more={
                 "startup_seconds": self.stage.laps.seconds,
                 "places": self._places(told),
+                **self._execution(told),
                 "links": {edge: carrier.name for edge, carrier in self.stage.carriers.items()},
             },
         )
+
+    def _execution(self, told: list[Outcome]) -> dict[str, Any]:
+        """How regular ticks ran, by actor, where they ran in one go."""
+        names = self.stage.troupe.names
+        execution = {names[outcome.actor]: dict(outcome.execution) for outcome in told if outcome.execution}
+        return {"execution": execution} if execution else {}
 
     def _profiles(self, ending: Ending) -> dict[str, Profile]:
         """Of the actors that could tell theirs, by name, the stream's last; none where none was wanted."""

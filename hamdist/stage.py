@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hamdist.assembly import (
     dtype_of,
+    execution_of,
     learning_of,
     locality_of,
     network_keys,
@@ -110,7 +111,12 @@ def script_of(config: RunConfig, profile: bool = False) -> Script:
     locality = locality_of(config.locality, network.names, config.stream.hold)
     with network_keys("network.edges"):
         outline = outline_of(
-            network, locality, learning_of(config.learning), config.seed, dtype_of(config.network)
+            network,
+            locality,
+            learning_of(config.learning),
+            config.seed,
+            dtype_of(config.network),
+            execution_of(config.placement),
         )
     return Script(config, network, outline, profile)
 

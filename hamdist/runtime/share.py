@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hamdist.errors import RunError, UserError
 from hamdist.network.network import LayerSpec
@@ -66,6 +67,7 @@ class Outcome:
     windows: tuple[Window, ...] = ()
     spent: Spent = Spent()
     peak_memory_bytes: int = 0
+    execution: Mapping[str, Any] = field(default_factory=dict)
     profile: Profile | None = None
 
 

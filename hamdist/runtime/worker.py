@@ -150,6 +150,7 @@ class Worker:
             ),
             peak_memory_bytes=peak_memory_bytes(),
             profile=self._timeline.profile(self.part.tick),
+            execution=self.part.told,
         )
 
     # From any thread
