@@ -96,11 +96,12 @@ def test_signals_that_are_views_are_the_same_bits_near_and_far():
     assert differences(network_of(builders), {}, [["a"], ["b", "head"]], "zeromq", rows) == []
 
 
-def test_one_batch_larger_than_the_window_of_the_stream():
+@pytest.mark.parametrize("links", ["zeromq", "shared"])
+def test_one_batch_larger_than_the_window_of_the_stream(links):
     """17 MB a batch: the stream runs three ticks ahead, not sixteen."""
     data = batches(3, (850, 1000))
     builders = {"a": lambda: nn.Flatten(2), "b": lambda: Mean(), "head": lambda: nn.Linear(1000, 3)}
-    assert differences(network_of(builders), {}, [["a"], ["b", "head"]], "zeromq", data) == []
+    assert differences(network_of(builders), {}, [["a"], ["b", "head"]], links, data) == []
 
 
 class Mean(nn.Module):
