@@ -1,7 +1,8 @@
-"""What a frame costs between two processes of one host: by ZeroMQ's ipc sockets, and with tensors in shared memory.
+"""What a frame costs between two processes of one host: over ZeroMQ's ipc sockets, and with tensors in shared memory.
 
-Each process sends a frame with one tensor and receives the other's, over and over, as actors do; the time of such an
-exchange, the median of several rounds, in which both kinds of link take turns.
+Each process sends a frame with one tensor and receives the other's, over and over, as actors do. Printed are the time
+of such an exchange, and the processor time that it takes one of the two: medians of several rounds, in which both kinds
+of link take turns.
 """
 
 import argparse
@@ -36,18 +37,19 @@ def ends(rank: int, sizes: tuple[int, ...]) -> list[End]:
     return made
 
 
-def exchange(link: Link, size: int, rounds: int) -> float:
-    """Seconds for each."""
+def exchange(link: Link, size: int, rounds: int) -> tuple[float, float]:
+    """Microseconds for each, by the clock and of processor time."""
     tensor = torch.ones(size // 4)
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
     for tick in range(rounds):
         link.send(Frame(tick, Token(tick), (tensor,)))
         link.receive()
-    return (time.perf_counter() - begun) / rounds
+    unit = 1e6 / rounds
+    return unit * (time.perf_counter() - begun), unit * (time.process_time() - worked)
 
 
 def process(rank: int, other: Connection, sizes: tuple[int, ...], repeats: int, seconds: float) -> None:
-    """One of the two; the first one sends its measurements to the standard output."""
+    """One of the two; the first one prints what it measured."""
     torch.set_num_threads(1)
     keep_freed_memory()
     here = [Station(actor, "127.0.0.1") for actor in (0, 1)]
@@ -56,18 +58,23 @@ def process(rank: int, other: Connection, sizes: tuple[int, ...], repeats: int, 
     own = wiring.listen(ends(rank, sizes))
     other.send(own)
     links = wiring.connect(other.recv())
-    rows = []
-    for index, size in enumerate(sizes):
-        rounds = max(20, int(seconds / (100e-6 + size / 2e9)))
-        times: list[list[float]] = [[], []]
-        for _ in range(repeats + 1):  # the first is for warming up
-            for kind in (SOCKET, SHARED):
-                times[kind].append(exchange(links[2 * index + kind], size, rounds))
-        socket, memory = (1e6 * median(found[1:]) for found in times)
-        rows.append((f"{size // KIB} KiB", socket, memory, memory / socket))
+    rows = [
+        row(links[2 * index + SOCKET], links[2 * index + SHARED], size, repeats, seconds)
+        for index, size in enumerate(sizes)
+    ]
     wiring.close()
     if rank == 0:
-        show("An exchange, both ways", ["tensor", "ipc, µs", "shared memory, µs", "ratio"], rows)
+        columns = ["tensor", "ipc, µs", "shared, µs", "ratio", "processor: ipc, µs", "shared, µs", "ratio"]
+        show("An exchange, both ways", columns, rows)
+
+
+def row(socket: Link, shared: Link, size: int, repeats: int, seconds: float) -> tuple[object, ...]:
+    rounds = max(20, int(seconds / (100e-6 + size / 2e9)))
+    times = [(exchange(socket, size, rounds), exchange(shared, size, rounds)) for _ in range(repeats + 1)]
+    medians = [
+        [median(pair[kind][clock] for pair in times[1:]) for kind in (SOCKET, SHARED)] for clock in (0, 1)
+    ]
+    return (f"{size // KIB} KiB", *(cell for ipc, memory in medians for cell in (ipc, memory, memory / ipc)))
 
 
 def main() -> None:

@@ -128,9 +128,9 @@ def test_a_message_of_a_tray_that_cannot_be_is_refused() -> None:
     a, b = ends(FORMS, FORMS)
     for head, what in (
         (b"x", "it is cut off"),
-        (struct.pack("<hH", 0, 2) + bytes(8), "it is cut off"),
-        (struct.pack("<hHQ", racks(a)[0].trays, 1, 4), "4] bytes cannot lie in tray 9"),
-        (struct.pack("<hHQ", 0, 1, SAMPLE.nbytes + 1), "cannot lie in tray 0"),
+        (struct.pack("<iH", 0, 2) + bytes(8), "it is cut off"),
+        (struct.pack("<iHQ", racks(a)[0].trays, 1, 4), "4] bytes cannot lie in tray 9"),
+        (struct.pack("<iHQ", 0, 1, SAMPLE.nbytes + 1), "cannot lie in tray 0"),
     ):
         with joined(SHARED, (a, b)) as pair:
             Line.send(line_of(pair, 0), [head])

@@ -18,7 +18,7 @@ from hamdist.runtime.links.segment import Segment
 from hamdist.runtime.links.wire import Part
 
 # Before each message: its tray, or -1; the number of parts that lie there. Then the size of each.
-_TICKET = struct.Struct("<hH")
+_TICKET = struct.Struct("<iH")
 _NO_TRAY = _TICKET.pack(-1, 0)
 _log = logging.getLogger(__name__)
 
