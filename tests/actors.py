@@ -11,7 +11,7 @@ from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.runtime.actors.layer_actor import Whereabouts
-from hamdist.runtime.actors.wirings import carriers_of, wirings_of
+from hamdist.runtime.actors.wirings import SHARED_BYTES, carriers_of, wirings_of
 from hamdist.runtime.cell import Cell
 from hamdist.runtime.company import Threads
 from hamdist.runtime.ends import Layout, hosts_of
@@ -35,15 +35,16 @@ def in_process(layout: Layout) -> list[Callable[[], Wiring]]:
     return [partial(InProcessWiring, exchange, PATIENCE)] * len(layout.names)
 
 
-def over_sockets(link: str, layout: Layout) -> list[Callable[[], Wiring]]:
+def over_sockets(link: str, layout: Layout, shared_bytes: int = SHARED_BYTES) -> list[Callable[[], Wiring]]:
     """As a run does it, all actors on this host."""
     places = [Whereabouts("here", "127.0.0.1", 0)] * len(layout.names)
-    return wirings_of(layout, places, carriers_of(layout, places, link), PATIENCE, None)
+    return wirings_of(layout, places, carriers_of(layout, places, link, shared_bytes), PATIENCE, None)
 
 
 WIRINGS: dict[str, MakeWirings] = {
     "threads": in_process,
     "zeromq": partial(over_sockets, "zeromq"),
+    "shared": partial(over_sockets, "auto", shared_bytes=1),
     "gloo": partial(over_sockets, "torch"),
 }
 

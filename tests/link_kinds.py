@@ -38,16 +38,18 @@ class Kind:
     copies: bool = True
 
 
-def _zeromq(hosts: Sequence[str]) -> Kind:
+def _zeromq(hosts: Sequence[str], shared: Sequence[int] = ()) -> Kind:
     def prepare() -> list[list[str]]:
         return [[host, keys.public, keys.secret] for host in hosts for keys in [fresh_keys()]]
 
     def make(actor: int, note: list[list[str]], generation: int, patience: Patience) -> Wiring:
         stations = [Station(number, host, public) for number, (host, public, _) in enumerate(note)]
         keys = KeyPair(note[actor][1], note[actor][2])
-        return ZeroMQWiring(stations[actor], {1 - actor: stations[1 - actor]}, keys, generation, patience)
+        peers = {1 - actor: stations[1 - actor]}
+        return ZeroMQWiring(stations[actor], peers, keys, generation, patience, shared=shared)
 
-    return Kind("zeromq-ipc" if len(set(hosts)) == 1 else "zeromq-tcp", prepare, make)
+    way = "shared" if shared else "ipc" if len(set(hosts)) == 1 else "tcp"
+    return Kind(f"zeromq-{way}", prepare, make)
 
 
 def _gloo(hosts: Sequence[str]) -> Kind:
@@ -73,6 +75,7 @@ KINDS = {
             copies=False,
         ),
         _zeromq(["127.0.0.1", "127.0.0.1"]),
+        _zeromq(["127.0.0.1", "127.0.0.1"], shared=[EDGE]),
         _zeromq(["127.0.0.1", "127.0.0.2"]),
         _gloo(["127.0.0.1", "127.0.0.1"]),
     )

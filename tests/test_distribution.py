@@ -2,6 +2,7 @@
 
 import random
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from hamdist.errors import DivergenceError, NetworkError, RunError, StreamError
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.rates import Adam
+from hamdist.runtime.actors.layer_actor import Whereabouts
+from hamdist.runtime.actors.wirings import SHARED_BYTES, carriers_of
+from hamdist.runtime.links.contract import Form
 
 
 @pytest.mark.parametrize("case", sampled(18), ids=str)
@@ -98,16 +102,41 @@ def test_signals_that_are_views_are_the_same_bits_near_and_far():
     assert differences(network_of(builders), {}, [["a"], ["b", "head"]], "zeromq", rows) == []
 
 
-def test_one_batch_larger_than_the_window_of_the_stream():
+@pytest.mark.parametrize("links", ["zeromq", "shared"])
+def test_one_batch_larger_than_the_window_of_the_stream(links):
     """17 MB a batch: the stream runs three ticks ahead, not sixteen."""
     data = batches(3, (850, 1000))
     builders = {"a": lambda: nn.Flatten(2), "b": lambda: Mean(), "head": lambda: nn.Linear(1000, 3)}
-    assert differences(network_of(builders), {}, [["a"], ["b", "head"]], "zeromq", data) == []
+    assert differences(network_of(builders), {}, [["a"], ["b", "head"]], links, data) == []
 
 
 class Mean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=1)
+
+
+def test_only_large_signals_between_actors_of_one_host_go_through_shared_memory():
+    builders = {"a": lambda: tanh(9, 2048), "b": lambda: tanh(2048, 9), "c": tanh, "head": lambda: tanh(9, 3)}
+    with ensemble(builders, batches(2, (9,)), PER_LAYER) as actors:
+        layout = actors.layout
+    rows = SHARED_BYTES // (2048 * 4)
+    layout = replace(
+        layout, outputs={n: Form((rows, f.shape[1]), f.dtype) for n, f in layout.outputs.items()}
+    )
+    here, there = Whereabouts("1", "10.0.0.1", 1), Whereabouts("2", "10.0.0.2", 2)
+
+    def shared(places, link):
+        carriers = carriers_of(layout, places, link)
+        assert all("shared memory" in c.name for c in carriers.values() if c.shared)
+        return [edge for edge, carrier in carriers.items() if carrier.shared]
+
+    assert shared([here] * 5, "auto") == ["a->b"]
+    assert shared([here] * 5, "zeromq") == []
+    assert shared([here] * 5, "torch") == []
+    assert shared([here, there, here, here, here], "auto") == []
+    assert (
+        carriers_of(layout, [here] * 5, "auto")["a->b"].name == "ZeroMQ, ipc, tensors through shared memory"
+    )
 
 
 def ensemble(layers, data, actors, **place) -> Ensemble:

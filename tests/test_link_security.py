@@ -33,7 +33,7 @@ from hamdist.runtime.links.security import KeyPair, Station, fresh_keys
 from hamdist.runtime.links.wire import encode
 from hamdist.runtime.links.zeromq import ZeroMQLink, ZeroMQWiring
 
-IPC, TCP = KINDS["zeromq-ipc"], KINDS["zeromq-tcp"]
+IPC, TCP, SHARED = KINDS["zeromq-ipc"], KINDS["zeromq-tcp"], KINDS["zeromq-shared"]
 PATIENCE = Patience(heartbeat_seconds=10.0, progress_seconds=30.0)
 BRIEF = Patience(heartbeat_seconds=10.0, progress_seconds=0.3)
 HOST_A, HOST_B = "127.0.0.1", "127.0.0.2"
@@ -342,7 +342,7 @@ def test_a_secret_key_does_not_show() -> None:
 # What is left
 
 
-@pytest.mark.parametrize("kind", [IPC, TCP], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [IPC, SHARED, TCP], ids=lambda kind: kind.name)
 def test_nothing_is_left_after_closing(kind: object) -> None:
     def counts() -> tuple[int, int]:
         gc.collect()

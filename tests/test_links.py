@@ -1,21 +1,11 @@
 """What every kind of link must do; the kinds are in link_kinds."""
 
-import json
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
 from link_kinds import (
-    EDGE,
     KINDS,
     Background,
     Kind,
@@ -26,6 +16,7 @@ from link_kinds import (
     same,
     together,
 )
+from link_processes import process
 
 from hamdist.runtime.links.contract import (
     ClosedError,
@@ -295,48 +286,6 @@ def test_what_was_sent_arrives_though_its_sender_leaves_frames_unread(kind: Kind
 
 
 # Processes
-
-
-@contextmanager
-def process(
-    kind: Kind, actor: int, frames: int, patience: Patience
-) -> Iterator[tuple[subprocess.Popen[str], Link]]:
-    """One actor as a process that has sent `frames` frames and waits; the link of the other, in this one."""
-    note = kind.prepare()
-    wiring = kind.make(1 - actor, note, 1, patience)
-    temporary = tempfile.mkdtemp()  # one that is killed leaves its files
-    peer = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("link_peer.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": temporary},
-    )
-    try:
-        tell(peer, {"kind": kind.name, "note": note, "actor": actor, "frames": frames, "patience": (10, 30)})
-        own = wiring.listen([ends([SMALL], [SMALL])[1 - actor]])
-        others = {int(edge): address for edge, address in json.loads(hear(peer)).items()}
-        tell(peer, own)
-        link = wiring.connect(others)[EDGE]
-        assert hear(peer) == "sent"
-        link.send(frame(0, values(4)))
-        assert hear(peer) == "ready"
-        yield peer, link
-    finally:
-        peer.kill()
-        peer.communicate()
-        wiring.close()
-        shutil.rmtree(temporary)
-
-
-def tell(peer: subprocess.Popen[str], what: object) -> None:
-    assert peer.stdin is not None
-    print(json.dumps(what), file=peer.stdin, flush=True)
-
-
-def hear(peer: subprocess.Popen[str]) -> str:
-    assert peer.stdout is not None
-    return peer.stdout.readline().rstrip()
 
 
 @pytest.mark.parametrize("kind", CROSSING, ids=lambda kind: kind.name)

@@ -149,7 +149,8 @@ class PlacementConfig(Section):
     )
     link: Literal["auto", "zeromq", "torch"] = Field(
         default="auto",
-        description="What joins actors; `auto`: torch.distributed with NCCL between different GPUs, else ZeroMQ.",
+        description="What joins actors; `auto`: torch.distributed with NCCL between different GPUs, else ZeroMQ, on one"
+        " host with large signals in shared memory; `zeromq`: sockets alone.",
     )
     ports: tuple[Port, Port] | None = Field(
         default=None, description="Lowest and highest port of the sockets between hosts; `null`: any."

@@ -40,7 +40,7 @@ class Layout:
     @property
     def window(self) -> int:
         """How many ticks the stream may run ahead of those that hear it, beyond the delay."""
-        size = sum(_bytes(form) for form in (self.inputs, self.targets))
+        size = sum(form.size for form in (self.inputs, self.targets))
         return max(2 * self.chunk, min(WINDOW_TICKS, WINDOW_BYTES // max(size, 1)))
 
     @cached_property
@@ -118,10 +118,3 @@ def hosts_of(outline: Outline, actors: tuple[tuple[str, ...], ...]) -> dict[str,
     hosts = {name: number for number, names in enumerate(actors) for name in names}
     losses = {node: hosts[spec.layer] for node, spec in outline.losses.items()}
     return {**hosts, **losses, SOURCE: len(actors)}
-
-
-def _bytes(form: Form) -> int:
-    count = 1
-    for size in form.shape:
-        count *= size
-    return count * form.dtype.itemsize

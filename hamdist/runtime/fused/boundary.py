@@ -1,18 +1,22 @@
 """What crosses the border of a fused part: the ways to other parts and from the source, tick by tick."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from hamdist.network.arrival import arrivals, sink
-from hamdist.network.graph import SOURCE, Graph
+from hamdist.network.graph import SOURCE
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.fused.carries import there
 from hamdist.runtime.fused.passage import Passage
 from hamdist.runtime.fused.tick import Back
+from hamdist.runtime.outline import Outline
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
+
+Send = Callable[[int, Any, Sequence[Tensor]], None]
 
 
 class Boundary:
@@ -22,8 +26,9 @@ class Boundary:
     """
 
     def __init__(
-        self, graph: Graph, into: Sequence[InWay], out_of: Sequence[OutWay], batch: int, kept: int
+        self, outline: Outline, into: Sequence[InWay], out_of: Sequence[OutWay], batch: int, kept: int
     ) -> None:
+        graph = outline.graph
         self.inner = {way.edge.name: way for way in out_of if isinstance(way, Channel)}
         index = {edge.name: number for number, edge in enumerate(graph.edges)}
         self._in = [(index[way.edge.name], way) for way in into if way.edge.name not in self.inner]
@@ -34,6 +39,7 @@ class Boundary:
         told = [way for _, way in self._in if not way.edge.feedback]
         self._first = min(told, key=lambda way: self._arrival[way.edge.target])
         self.passage = Passage(kept)
+        self._sends = list(self._in_order(outline.islands))
 
     def regular(self, ahead: int) -> bool:
         """Whether every token that comes in, so many ticks ahead, learns and is of a full batch; awaits them."""
@@ -59,16 +65,28 @@ class Boundary:
         return signals, costates
 
     def give(self, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
-        """Sends what goes out in a tick.  leaving: as a Leaving, of places in `tensors`."""
-        for index, out in self._out:
-            token = self.passage[tick - self._arrival[out.edge.source] - self._latency(out.edge.source)]
-            out.signals.append(Signal(token, aligned(tensors[leaving.signals[index]])))
-        for index, way in self._in:
-            if way.edge.source == SOURCE:
-                way.costates.append(NO_COSTATE)
-            else:
-                token = self.passage[tick - 2 * self._sink + self._arrival[way.edge.target]]
-                way.costates.append(self._costate(token, leaving.costates[index], tensors))
+        """Sends what goes out in a tick, in the order of a tick.  leaving: as a Leaving, of places in `tensors`."""
+        for send in self._sends:
+            send(tick, leaving, tensors)
+
+    def _in_order(self, islands: Sequence[Sequence[str]]) -> Iterator[Send]:
+        """Signals as their sources are evaluated, costates as their targets react."""
+        for island in islands:
+            for node in island:
+                yield from (partial(self._say, i, way) for i, way in self._out if way.edge.source == node)
+            for node in reversed(island):
+                yield from (partial(self._return, i, way) for i, way in self._in if way.edge.target == node)
+
+    def _say(self, index: int, way: OutWay, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
+        token = self.passage[tick - self._arrival[way.edge.source] - self._latency(way.edge.source)]
+        way.signals.append(Signal(token, aligned(tensors[leaving.signals[index]])))
+
+    def _return(self, index: int, way: InWay, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
+        if way.edge.source == SOURCE:
+            way.costates.append(NO_COSTATE)
+            return
+        token = self.passage[tick - 2 * self._sink + self._arrival[way.edge.target]]
+        way.costates.append(self._costate(token, leaving.costates[index], tensors))
 
     def _costate(self, token: Token, back: Any, tensors: Sequence[Tensor]) -> Costate:
         value = aligned(tensors[back.costates[0]]) if back.costates else None

@@ -63,7 +63,7 @@ class Region:
         self._needed = 2 * self._sink + longest + max([1, *outline.graph.latencies.values()]) + 1
         kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
         batch = next(iter(cells.values())).plan.facts.says.shape[0]
-        self._boundary = Boundary(outline.graph, into, out_of, batch, kept)
+        self._boundary = Boundary(outline, into, out_of, batch, kept)
         self._handover = Handover(self._plan, cells, losses, self._boundary.inner, chunk)
         self._steady = 0  # regular ticks in a row until now
         self._flow: list[Tensor] | None = None  # the leaves of it, while it is here

@@ -6,6 +6,7 @@ in_process.py          between threads of one process
 zeromq.py              between processes: ipc on one host, tcp with CURVE between hosts
 line.py                one end of a connection; watch.py: what its socket tells of the other end
 window.py              how many messages may be under way
+shared_line.py         a line with tensors in shared memory: segment.py; rack.py: how it is divided
 wire.py, places.py     a frame as bytes; what is malformed is refused
 spare.py               memory for what arrives
 security.py            keys, who may enter, the folder on one host

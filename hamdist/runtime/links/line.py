@@ -23,7 +23,7 @@ from hamdist.runtime.links.contract import (
 from hamdist.runtime.links.farewell import Farewell
 from hamdist.runtime.links.watch import Watch
 from hamdist.runtime.links.window import STAMP_BYTES, Window
-from hamdist.runtime.links.wire import Part
+from hamdist.runtime.links.wire import APART_BYTES, Part
 
 _GLANCE_SECONDS = 0.05
 _NEVER = 2**31 - 1  # milliseconds; switched off (-1), a lost connection would take unread messages with it
@@ -34,7 +34,10 @@ class Line:
 
     At least capacity + 1 and at most 2 capacity + 1 messages are under way in each direction; the socket's own
     buffers hold those and add nothing. `send` and `receive` belong to one thread; `close` may come from any.
+    apart_bytes: tensors of this size or more are best sent as parts of their own.
     """
+
+    apart_bytes = APART_BYTES
 
     def __init__(self, socket: zmq.Socket[bytes], end: End, patience: Patience) -> None:
         """Takes over a fresh PAIR socket; bind or connect it afterwards."""
@@ -46,6 +49,11 @@ class Line:
         self._gone = ""
         self._busy = threading.Lock()
         self._closed = False
+
+    @property
+    def taken(self) -> int:
+        """How many of this end's messages were received at the other end, as far as it has said so."""
+        return self._window.sent_and_taken
 
     def send(self, message: Sequence[Part]) -> None:
         """Raises PeerLostError, StalledError, ClosedError, RefusedError; the message has then not gone."""
@@ -120,8 +128,9 @@ class Line:
             parts = self._window.arrived(first)
             apart = [self._socket.recv(copy=False).buffer for _ in range(parts - 1)]
         except (ValueError, zmq.Again) as error:
-            why = error if isinstance(error, ValueError) else "parts of it are missing"
-            raise RefusedError(f"{self._says()} sent a message that is refused: {why}") from None
+            raise self._refused(
+                error if isinstance(error, ValueError) else "parts of it are missing"
+            ) from None
         if parts:
             self._arrived.append([first[STAMP_BYTES:], *apart])
         return True
@@ -143,6 +152,9 @@ class Line:
             )
         tried = " (somebody tried, and was turned away)" if self._watch.refused else ""
         return PeerLostError(f"{self._says()} did not connect within {limit}{tried}; its own log says why")
+
+    def _refused(self, why: object) -> RefusedError:
+        return RefusedError(f"{self._says()} sent a message that is refused: {why}")
 
     def _check_open(self) -> None:
         if self._closed:

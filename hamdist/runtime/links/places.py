@@ -73,7 +73,8 @@ def _place(code: int, shape: Sequence[int]) -> Place:
     if any(size < 0 for size in shape) or math.prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:
         raise ValueError(f"a tensor of shape {list(shape)} is impossible")
     dtype = _DTYPES[code - 1]
-    return Place(Form(tuple(shape), dtype), math.prod(shape) * dtype.itemsize)
+    form = Form(tuple(shape), dtype)
+    return Place(form, form.size)
 
 
 def _description(shape: tuple[int, ...], dtype: torch.dtype) -> bytes:

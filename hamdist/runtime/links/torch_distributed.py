@@ -6,7 +6,6 @@ has none, so that what is posted never depends on the data.
 """
 
 import contextlib
-import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -232,5 +231,5 @@ def _seconds_for(end: End, patience: Patience) -> float:
     """How long tensors may take whose head has come. A GPU may have to finish earlier work first."""
     if end.device.type == "cuda":
         return patience.progress_seconds
-    size = sum(math.prod(form.shape) * form.dtype.itemsize for form in (*end.sends, *end.receives))
+    size = sum(form.size for form in (*end.sends, *end.receives))
     return patience.heartbeat_seconds + most_under_way(end) * size / _SLOWEST

@@ -18,7 +18,7 @@ class Window:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._sent = 0
-        self._sent_and_taken = 0  # by the other end
+        self.sent_and_taken = 0  # by the other end
         self._held = 0  # arrived, and not yet taken
         self._taken = 0
         self._told = 0  # of those taken, what the other end knows
@@ -26,7 +26,7 @@ class Window:
     @property
     def open(self) -> bool:
         """Whether another message may be sent."""
-        return self._sent - self._sent_and_taken <= 2 * self._capacity
+        return self._sent - self.sent_and_taken <= 2 * self._capacity
 
     def stamp(self, parts: int) -> bytes:
         """What goes before the next message."""
@@ -42,9 +42,9 @@ class Window:
         if len(first) < STAMP_BYTES:
             raise ValueError("it is cut off")
         taken, parts = _STAMP.unpack_from(first)
-        if not self._sent_and_taken <= taken <= self._sent:
+        if not self.sent_and_taken <= taken <= self._sent:
             raise ValueError(f"it says that {taken} of {self._sent} frames were taken")
-        self._sent_and_taken = taken
+        self.sent_and_taken = taken
         self._held += parts > 0
         if self._held > 2 * self._capacity + 1:
             raise ValueError(f"it is one more than the {2 * self._capacity + 1} that may be under way")

@@ -1,7 +1,7 @@
 """A frame as bytes and back, never pickled: a header of fixed layout, then the raw bytes of its tensors.
 
-A message has a first part, which is the header and the tensors smaller than `APART_BYTES`, and one more part for every
-larger tensor, in order, which is sent without a copy. All numbers are little-endian.
+A message has a first part, which is the header and the small tensors, and one more part for every larger tensor, in
+order, which is not copied. All numbers are little-endian.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from hamdist.runtime.links.places import Place, describe, read_places
 from hamdist.runtime.links.spare import blank
 from hamdist.runtime.token import Token
 
-APART_BYTES = 64 * 1024  # a tensor of this size or more travels in a part of its own
+APART_BYTES = 64 * 1024  # from here on a part of its own costs a socket less than a copy
 
 _MAGIC, _VERSION = b"HDFR", 1
 # magic, version, generation, edge, forward; tick; the token's six fields; final; bytes that describe the tensors
@@ -41,8 +41,10 @@ class Head(NamedTuple):
         return Frame(self.tick, self.token, tuple(tensors), self.final)
 
 
-def encode(frame: Frame, end: End, generation: int) -> list[Part]:
+def encode(frame: Frame, end: End, generation: int, apart_bytes: int = APART_BYTES) -> list[Part]:
     """The parts of the message that `end` sends; large tensors are not copied, and must not change until it has gone.
+
+    apart_bytes: tensors of this size or more are parts of their own.
 
     Raises LinkError for a tensor that cannot travel.
     """
@@ -53,17 +55,19 @@ def encode(frame: Frame, end: End, generation: int) -> list[Part]:
             continue
         plain = _plain(tensor)
         size = plain.nbytes
-        if size < APART_BYTES:
+        if size < apart_bytes:
             first.append(ctypes.string_at(plain.data_ptr(), size))
         else:
             apart.append(plain.detach().view(-1).view(torch.uint8).numpy().data)
     return [b"".join(first), *apart]
 
 
-def decode(message: Sequence[Part], end: End, generation: int, make: Maker = blank) -> Frame:
+def decode(
+    message: Sequence[Part], end: End, generation: int, make: Maker = blank, apart_bytes: int = APART_BYTES
+) -> Frame:
     """The frame that `end` received, checked, its tensors aligned copies on its device. Raises RefusedError.
 
-    make: gives a fresh tensor in host memory for a place, by its index.
+    make: gives a fresh tensor in host memory for a place, by its index.  apart_bytes: as it was encoded.
     """
     first = bytes(message[0])
     head = decode_head(first, end, generation)
@@ -73,7 +77,7 @@ def decode(message: Sequence[Part], end: End, generation: int, make: Maker = bla
         if place is None:
             tensors.append(None)
             continue
-        if place.size < APART_BYTES:
+        if place.size < apart_bytes:
             body: Part = first[at : at + place.size]
             at += place.size
         else:

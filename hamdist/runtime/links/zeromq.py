@@ -1,12 +1,13 @@
 """Links between processes over ZeroMQ: ipc on one host, tcp with CURVE between hosts.
 
-Each edge has a PAIR socket of its own. Its target binds, its source connects; frames go both ways.
+Each edge has a PAIR socket of its own. Its target binds, its source connects; frames go both ways. On one host an
+edge's tensors may go through shared memory, which the target makes, and finds its way to the source with the address.
 """
 
 import errno
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import zmq
@@ -15,6 +16,7 @@ from hamdist.runtime.links.contract import ClosedError, End, Frame, Link, LinkEr
 from hamdist.runtime.links.farewell import Farewell
 from hamdist.runtime.links.line import Line
 from hamdist.runtime.links.security import Gatekeeper, KeyPair, Station, private_folder
+from hamdist.runtime.links.shared_line import SharedLine
 from hamdist.runtime.links.spare import Spare
 from hamdist.runtime.links.wire import decode, encode
 
@@ -30,11 +32,12 @@ class ZeroMQLink(Link):
         self._spare = Spare()
 
     def send(self, frame: Frame) -> None:
-        self._line.send(encode(frame, self.end, self._generation))
+        self._line.send(encode(frame, self.end, self._generation, self._line.apart_bytes))
 
     def receive(self) -> Frame:
         self._spare.prepare()
-        return decode(self._line.receive(), self.end, self._generation, self._spare.take)
+        message = self._line.receive()
+        return decode(message, self.end, self._generation, self._spare.take, self._line.apart_bytes)
 
     def close(self) -> None:
         self._line.close()
@@ -45,6 +48,7 @@ class ZeroMQWiring(Wiring):
 
     me, peers: where it and its neighbours, by number, are. keys: its own, needed where a neighbour is on another host.
     generation: of this start of the run. ports: the first and the last that may be listened on; None: any.
+    shared: the edges between actors on one host whose tensors go through shared memory, as long as there is any.
     """
 
     def __init__(
@@ -55,9 +59,11 @@ class ZeroMQWiring(Wiring):
         generation: int,
         patience: Patience | None = None,
         ports: tuple[int, int] | None = None,
+        shared: Collection[int] = (),
     ) -> None:
         self._me, self._peers, self._keys = me, peers, keys
         self._generation, self._patience, self._ports = generation, patience or Patience(), ports
+        self._shared = shared
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.max_sockets = _MOST_SOCKETS
         self._gatekeeper: Gatekeeper | None = None
@@ -110,11 +116,13 @@ class ZeroMQWiring(Wiring):
     def _socket(self, end: End) -> zmq.Socket[bytes]:
         try:
             socket = self._context.socket(zmq.PAIR)
-            self._lines[end.edge] = Line(socket, end, self._patience)
+            kind = SharedLine if end.edge in self._shared else Line
+            self._lines[end.edge] = kind(socket, end, self._patience)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise LinkError(
-                f"edge {end.name}: no socket to be had ({error}); each edge takes 5 file descriptors, see `ulimit -n`"
+                f"edge {end.name}: no socket to be had ({error}); each edge takes 5 file descriptors, or 7 with shared "
+                "memory, see `ulimit -n`"
             ) from error
         return socket
 
@@ -123,6 +131,10 @@ class ZeroMQWiring(Wiring):
             keys = self._own_keys(end)
             socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
             socket.curve_serverkey = self._peer_key(end).encode()
+        line = self._lines[end.edge]
+        if isinstance(line, SharedLine):
+            address, _, note = address.partition(" ")
+            line.accept(note)
         socket.ipv6 = ":" in self._peers[end.peer].host
         try:
             socket.connect(address)
@@ -140,7 +152,9 @@ class ZeroMQWiring(Wiring):
             self._gatekeeper = self._gatekeeper or Gatekeeper(self._context)
             self._gatekeeper.guard(socket, f"edge-{end.edge}", self._own_keys(end), self._peer_key(end))
             self._bind_tcp(socket, end)
-        return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        line = self._lines[end.edge]
+        return f"{address} {line.offer()}" if isinstance(line, SharedLine) else address
 
     def _bind_tcp(self, socket: zmq.Socket[bytes], end: End) -> None:
         """Listens on the actor's own address alone."""
