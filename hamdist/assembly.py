@@ -31,7 +31,7 @@ from hamdist.runtime.fused.execution import Execution
 from hamdist.runtime.stream_worker import StreamWorker
 from hamdist.streams import Batch, Stream, open_stream
 
-TICKS_TO_COMPILE = 16  # in one go, where nothing else is asked for
+TICKS_TO_COMPILE = 8  # in one go, where nothing else is asked for
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 

@@ -139,7 +139,7 @@ class PlacementConfig(Section):
     )
     chunk: Count | None = Field(
         default=None,
-        description="Ticks that run, and cross between actors, in one go; `null`: 16 where one process compiles, else 1"
+        description="Ticks that run, and cross between actors, in one go; `null`: 8 where one process compiles, else 1"
         " (below).",
     )
     address: Annotated[str, AfterValidator(_address)] = Field(

@@ -45,24 +45,25 @@ class TracedLayer(Layer):
         return self.layer.initial_state(parameters, buffers, inputs)
 
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
-        output, drift = self._run("values", dict(parameters), buffers, point.inputs, point.state)
-        return Values(output, drift, buffers)
+        output, *drift = self._run("values", dict(parameters), buffers, point.inputs, point.state)
+        return Values(output, tuple(drift), buffers)
 
     def linearise(
         self, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
     ) -> tuple[Values, Pullback]:
         """As hamiltonian.linearise; the pullback evaluates the layer once more."""
-        at = (parameters, buffers, point.inputs, point.state)
+        ends = len(parameters) * wanted.weights, len(parameters) * wanted.weights + sum(wanted.inputs)
 
         def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
-            weights, found, state = self._run(wanted, *at, q, p)
-            inputs = iter(found)
-            return Partials(weights, tuple(next(inputs) if want else None for want in wanted.inputs), state)
+            found = self._run(wanted, parameters, buffers, point.inputs, point.state, q, p)
+            weights, inputs = found[: ends[0]], iter(found[ends[0] : ends[1]])
+            returned = tuple(next(inputs) if want else None for want in wanted.inputs)
+            return Partials(dict(zip(parameters, weights, strict=False)), returned, tuple(found[ends[1] :]))
 
         return self(parameters, buffers, point), pullback
 
     def inverse(self, parameters: Tensors, buffers: Tensors, output: Tensor, context: Context) -> Tensor:
-        return self._run("inverse", parameters, buffers, output)
+        return self._run("inverse", parameters, buffers, (output,))[0]
 
     def of(self, layer: Layer) -> "TracedLayer":
         """Another layer of the same structure, in the same form, with the same traces."""
@@ -80,12 +81,15 @@ class TracedLayer(Layer):
             state = self.initial_state(parameters, buffers, inputs)
             traced = self._trace("values", parameters, buffers, inputs, state)
         else:
-            traced = self._trace("inverse", parameters, buffers, output)
+            traced = self._trace("inverse", parameters, buffers, (output,))
         own = any(node.op == "get_attr" for node in traced.graph.graph.nodes)
         return traced.graph.code + (str(id(self)) if own else "")
 
-    def _run(self, what: Any, *arguments: Any) -> Any:
-        return self._trace(what, *arguments)(*arguments)
+    def _run(self, what: Any, parameters: Tensors, buffers: Tensors, *rest: Any) -> list[Tensor]:
+        """The leaves of what the trace gives, the arguments taken apart as torch does."""
+        traced = self._trace(what, parameters, buffers, *rest)
+        leaves = (t for part in rest for t in ((part,) if isinstance(part, Tensor) else part))
+        return traced.flat([*parameters.values(), *buffers.values(), *leaves])
 
     def _trace(self, what: Any, *arguments: Any) -> Traced:
         if what not in self._traces:
@@ -101,7 +105,7 @@ class TracedLayer(Layer):
 
     def _formed(self, what: Any, parameters: Tensors, buffers: Tensors, *rest: Any) -> Any:
         if what == "inverse":
-            return self.form.inverse(parameters, buffers, rest[0], Context())
+            return self.form.inverse(parameters, buffers, rest[0][0], Context())
         inputs, state, *told = rest
         wanted = Wanted(True, tuple(map(torch.is_floating_point, inputs))) if what == "values" else what
         values, pullback = linearise(self.form, parameters, buffers, Point(inputs, state), wanted)

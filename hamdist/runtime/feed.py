@@ -37,8 +37,8 @@ class Feed:
 
         Raises StreamError where the rows do not fit.
         """
-        rows = len(inputs)
-        if len(targets) != rows:
+        rows = inputs.shape[0]
+        if targets.shape[0] != rows:
             raise StreamError(f"{rows} rows came with {len(targets)} targets at sample {self.samples}")
         inputs, targets = self._filled(inputs), self._filled(targets)
         for repeat in range(self.hold):
@@ -56,7 +56,7 @@ class Feed:
 
     def _filled(self, rows: Tensor) -> Tensor:
         """A copy of the rows, up to the batch size: whoever made them may use the memory again."""
-        missing = self.batch - len(rows)
+        missing = self.batch - rows.shape[0]
         if missing == 0:
             return aligned(rows.clone())
         if missing < 0 or len(rows) == 0:

@@ -23,7 +23,7 @@ from hamdist.runtime.divergence import diagnosis, extents
 from hamdist.runtime.fused.boundary import Boundary
 from hamdist.runtime.fused.handover import Handover
 from hamdist.runtime.fused.plan import FusedPlan
-from hamdist.runtime.fused.tick import At, Chunk, Entering, Leaving, fused_chunk
+from hamdist.runtime.fused.tick import At, Chunk, Entering, fused_chunk
 from hamdist.runtime.fused.ticks import Ticks
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
@@ -113,11 +113,13 @@ class Region:
             self._counted = tick
         for ahead in range(ticks):
             self._boundary.enter(ahead)
-        entering = self._entering(tick, ticks)
+        entering = [Entering(*self._boundary.take()) for _ in range(ticks)]
+        stashed = {unit: self._at(unit, s.get(tick, ticks)) for unit, s in self._handover.stashes.items()}
         scored = tuple(self._token(tick + k).repeat == 0 for k in range(ticks))
         self._share_scores()
         tensors = [*self._flow, *(leaf for each in entering for leaf in each.leaves())]
-        ticked = self._ticks.of(scored, self._traced(scored, entering), tensors)
+        tensors += [leaf for at in stashed.values() for leaf in (*at.inputs, *at.state)]
+        ticked = self._ticks.of(scored, self._traced(scored, entering, stashed), tensors)
         with self._computing:
             leaves = ticked.flat(tensors)
         self._flow = leaves[: len(self._flow)]
@@ -127,26 +129,19 @@ class Region:
         """Of the samples that the losses judge at a tick."""
         return self._boundary.passage[tick - self._sink]
 
-    def _entering(self, tick: int, ticks: int) -> list[Entering]:
-        stashed = {unit: stash.get(tick, ticks) for unit, stash in self._handover.stashes.items()}
-        return [
-            Entering(
-                *self._boundary.take(), {unit: self._at(unit, each[k]) for unit, each in stashed.items()}
-            )
-            for k in range(ticks)
-        ]
-
     def _at(self, unit: int, met: tuple[Tensor, ...]) -> At:
         slots = self._plan.units[unit].slots
         return At(met[:slots], met[slots:])
 
-    def _traced(self, scored: tuple[bool, ...], entering: list[Entering]) -> Callable[[bool], Traced]:
+    def _traced(
+        self, scored: tuple[bool, ...], entering: list[Entering], stashed: Mapping[int, At]
+    ) -> Callable[[bool], Traced]:
         """Makes the operations of such ticks, to run one by one or not."""
 
         def make(eager: bool) -> Traced:
             assert self._flow is not None
             flow = tree_unflatten(self._flow, self._shape)
-            return Traced(partial(fused_chunk, self._plan, scored), flow, entering, eager=eager)
+            return Traced(partial(fused_chunk, self._plan, scored), flow, entering, stashed, eager=eager)
 
         return make
 
@@ -164,31 +159,37 @@ class Region:
         self, tick: int, places: Chunk, leaves: list[Tensor], scored: tuple[bool, ...]
     ) -> list[Prediction]:
         """Sends what goes out, stashes, judges, counts; the predictions of the first loss."""
-        predictions: list[Prediction] = []
+        ticks = len(scored)
         for k, leaving in enumerate(places.left):
             self._boundary.give(tick + k, leaving, leaves)
-            for unit, at in leaving.stashed.items():
-                self._handover.stashes[unit].put(tick + k, tuple(leaves[p] for p in (*at.inputs, *at.state)))
-            predictions += self._judged(tick + k, leaving, leaves, scored[k])
+        for unit, at in places.met.items():
+            met = tuple(leaves[place] for place in (*at.inputs, *at.state))
+            self._handover.stashes[unit].put(tick, ticks, met)
+        predictions = self._judged(tick, places, leaves, scored)
         self._latest = places.latest, leaves
-        self._next = last = tick + len(places.left)
-        if last - self._counted >= TICKS_BETWEEN_COUNTS:
-            self._count(last)
-        if len(self._unchecked) >= TICKS_BETWEEN_CHECKS:
+        self._next = tick + ticks
+        if self._next - self._counted >= TICKS_BETWEEN_COUNTS:
+            self._count(self._next)
+        if len(self._unchecked) * ticks >= TICKS_BETWEEN_CHECKS:
             self._check()
         return predictions
 
-    def _judged(self, tick: int, leaving: Leaving, leaves: list[Tensor], scored: bool) -> list[Prediction]:
-        predictions = []
-        for judge, verdict in zip(self._plan.judges, leaving.verdicts, strict=True):
-            token, loss, cell = self._token(tick), leaves[verdict.loss], self._losses[judge.node]
-            cell.prediction, cell.loss = None, loss
-            self._unchecked.append((tick, loss))
-            if scored:
-                cell.prequential.count(token.rows)
-                cell.prediction = Prediction(leaves[verdict.output], token.first, token.rows, loss)
-                if judge.first:
-                    predictions.append(cell.prediction)
+    def _judged(
+        self, tick: int, places: Chunk, leaves: list[Tensor], scored: tuple[bool, ...]
+    ) -> list[Prediction]:
+        predictions: list[Prediction] = []
+        for judge, verdict in zip(self._plan.judges, places.verdicts, strict=True):
+            outputs, losses = leaves[verdict.output], leaves[verdict.loss]
+            self._unchecked.append((tick, losses))
+            tokens = [self._token(tick + k) for k, counts in enumerate(scored) if counts]
+            judge.cell.prequential.count(sum(token.rows for token in tokens))
+            judge.cell.prediction, judge.cell.loss = None, losses[-1]
+            if judge.first:
+                known = [k for k, counts in enumerate(scored) if counts]
+                predictions = [
+                    Prediction(outputs[k], token.first, token.rows, losses[k])
+                    for k, token in zip(known, tokens, strict=True)
+                ]
         return predictions
 
     def _count(self, until: int) -> None:
@@ -201,11 +202,11 @@ class Region:
     def _check(self) -> None:
         """Raises DivergenceError for the first tick whose loss is not finite."""
         unchecked, self._unchecked = self._unchecked, []
-        losses = torch.stack([loss for _, loss in unchecked]).tolist() if unchecked else []
-        for (tick, _), value in zip(unchecked, losses, strict=True):
-            if not math.isfinite(value):
+        for tick, losses in unchecked:
+            if not torch.isfinite(losses).all():
                 self.release(self._next)
-                raise DivergenceError(diagnosis(tick, value, extents(self._cells)), value)
+                value, late = next((v, k) for k, v in enumerate(losses.tolist()) if not math.isfinite(v))
+                raise DivergenceError(diagnosis(tick + late, value, extents(self._cells)), value)
 
     # Giving back
 

@@ -28,18 +28,17 @@ class Stashes:
             t.new_zeros(int(self._lengths.sum()), *(t.shape[1:] if stacks else t.shape)) for t in like
         )
 
-    def put(self, tick: int, met: Tensors) -> None:
-        """What the members were evaluated at in a tick."""
-        places = self._places(np.array(tick))
+    def put(self, tick: int, ticks: int, met: Tensors) -> None:
+        """What the members were evaluated at in so many ticks, from `tick` on: tensors [ticks, …]."""
+        places = self._places(tick + np.arange(ticks)[:, None])
         for ring, tensor in zip(self._rings, met, strict=True):
-            ring.index_copy_(0, places, tensor if self._stacks else tensor.unsqueeze(0))
+            ring.index_copy_(0, places, tensor.flatten(0, 1) if self._stacks else tensor)
 
-    def get(self, tick: int, ticks: int) -> list[Tensors]:
-        """For each of so many ticks, from `tick` on: what the costates of all members meet, if it was put before."""
+    def get(self, tick: int, ticks: int) -> Tensors:
+        """What the costates of all members meet in so many ticks, from `tick` on, if it was put before: [ticks, …]."""
         places = self._places(tick + np.arange(ticks)[:, None] - self._depths)
-        gathered = [ring.index_select(0, places).unflatten(0, (ticks, -1)) for ring in self._rings]
-        each = zip(*gathered, strict=True)
-        return [row if self._stacks else tuple(t.squeeze(0) for t in row) for row in each]
+        rows = (ring.index_select(0, places) for ring in self._rings)
+        return tuple(t.unflatten(0, (ticks, -1)) if self._stacks else t for t in rows)
 
     def put_one(self, member: int, tick: int, met: Tensors) -> None:
         """What one member was evaluated at."""

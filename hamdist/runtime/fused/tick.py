@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from hamdist.physics.hamiltonian import Pullback
 from hamdist.physics.layers import Context, Tensors
@@ -61,73 +62,99 @@ class Flow(NamedTuple):
 
 
 class Entering(NamedTuple):
-    """What comes from outside in a tick: by edge, and the points that stashed costates meet, by unit."""
+    """What comes from outside in a tick, by edge."""
 
     signals: Mapping[int, Tensor]
     costates: Mapping[int, Back]
-    stashed: Mapping[int, At]
 
     def leaves(self) -> list[Tensor]:
         """All tensors, in the order in which torch takes the tree apart."""
         backs = (t for back in self.costates.values() for t in (*back.costates.values(), *back.used))
-        points = (t for at in self.stashed.values() for t in (*at.inputs, *at.state))
-        return [*self.signals.values(), *backs, *points]
+        return [*self.signals.values(), *backs]
 
 
 class Verdict(NamedTuple):
-    """Of a loss: the output judged [B, …], and the mean loss."""
+    """Of a loss: the outputs judged [ticks, B, …], and their mean losses [ticks]."""
 
     output: Tensor
     loss: Tensor
 
 
 class Leaving(NamedTuple):
-    """What goes out in a tick: by edge, what to stash, by unit, and of the losses, in their order."""
+    """What goes out in a tick, by edge."""
 
     signals: Mapping[int, Tensor]
     costates: Mapping[int, Back]
-    stashed: Mapping[int, At]
-    verdicts: tuple[Verdict, ...]
 
 
 class Chunk(NamedTuple):
-    """What came of several ticks.  left: in each.  latest: what the units were evaluated at in the last."""
+    """What came of several ticks.  left: in each.  met: what units with a stash were evaluated at, [ticks, …].
+
+    latest: what all units were evaluated at in the last.  verdicts: of the losses, in their order.
+    """
 
     flow: Flow
     left: list[Leaving]
+    met: dict[int, At]
     latest: dict[int, At]
+    verdicts: tuple[Verdict, ...]
 
 
-def fused_chunk(plan: FusedPlan, scored: Sequence[bool], flow: Flow, entering: Sequence[Entering]) -> Chunk:
-    """Several ticks of a whole part; consumes the flow.  scored: in which of them the losses count."""
-    met: list[dict[int, At]] = []
-    left: list[Leaving] = []
+def fused_chunk(
+    plan: FusedPlan,
+    scored: Sequence[bool],
+    flow: Flow,
+    entering: Sequence[Entering],
+    stashed: Mapping[int, At],
+) -> Chunk:
+    """Several ticks of a whole part; consumes the flow.
+
+    scored: in which of them the losses count.  stashed: the points that costates meet, [ticks, …], by unit.
+    """
+    ticks: list[_Tick] = []
     for counts, each in zip(scored, entering, strict=True):
-        tick = _Tick(plan, flow, each, met)
+        tick = _Tick(plan, flow, each, stashed, [before.at for before in ticks])
         tick.run()
         flow = tick.flow(counts)
-        left.append(tick.leaving())
-        met.append(tick.at)
-    return Chunk(flow, left, met[-1])
+        ticks.append(tick)
+    met = {
+        unit.number: tree_map(
+            lambda *tensors: torch.stack(tensors), *(tick.at[unit.number] for tick in ticks)
+        )
+        for unit in plan.units
+        if plan.stashes(unit)
+    }
+    verdicts = tuple(
+        Verdict(*map(torch.stack, zip(*(tick.verdicts[judge.number] for tick in ticks), strict=True)))
+        for judge in plan.judges
+    )
+    return Chunk(flow, [tick.leaving() for tick in ticks], met, ticks[-1].at, verdicts)
 
 
 class _Tick:
     """One tick under way.
 
-    at: what the units are evaluated at.  earlier: the same, of the ticks before in this chunk, the latest last.
+    at: what the units are evaluated at.  verdicts: output and loss, by loss.  earlier: what units were evaluated at in
+    the ticks before of this chunk, the latest last.
     """
 
     def __init__(
-        self, plan: FusedPlan, flow: Flow, entering: Entering, earlier: Sequence[Mapping[int, At]]
+        self,
+        plan: FusedPlan,
+        flow: Flow,
+        entering: Entering,
+        stashed: Mapping[int, At],
+        earlier: Sequence[Mapping[int, At]],
     ) -> None:
-        self._plan, self._before, self._entering, self._earlier = plan, flow, entering, tuple(earlier)
+        self._plan, self._before, self._entering = plan, flow, entering
+        self._stashed, self._earlier = stashed, tuple(earlier)
         self._carries = dict(enumerate(flow.carries))
         self.at: dict[int, At] = {}
         self._pullbacks: dict[int, Pullback] = {}
         self._said: dict[int, Tensor] = {}
         self._returned: dict[int, Back] = {}
         self._judged: dict[int, Back] = {}
-        self._verdicts: dict[int, Verdict] = {}
+        self.verdicts: dict[int, tuple[Tensor, Tensor]] = {}
         self._sums: dict[int, Tensor] = {}
 
     def run(self) -> None:
@@ -156,7 +183,7 @@ class _Tick:
         target = self._entering.signals[judge.target]
         loss, q, sums = judge.cell.judge(output, target)
         self._judged[judge.number] = Back({0: q.contiguous()}, (output,) if self._plan.reversible else ())
-        self._verdicts[judge.number] = Verdict(output, loss)
+        self.verdicts[judge.number] = output, loss
         self._sums[judge.number] = sums
 
     # Second half
@@ -207,7 +234,7 @@ class _Tick:
 
     def _point(self, number: int, ticks: int) -> At:
         if ticks < 0:
-            return self._entering.stashed[number]
+            return tree_map(lambda tensor: tensor[len(self._earlier)], self._stashed[number])
         return self._earlier[-ticks][number] if ticks else self.at[number]
 
     # Signals and costates
@@ -287,8 +314,6 @@ class _Tick:
         return Leaving(
             signals={edge: self._member(self._said[o.unit], o) for edge, o in plan.signals_out.items()},
             costates={edge: self._back_of(origin) for edge, origin in plan.costates_out.items()},
-            stashed={unit.number: self.at[unit.number] for unit in plan.units if plan.stashes(unit)},
-            verdicts=tuple(self._verdicts[judge.number] for judge in plan.judges),
         )
 
     def _member(self, tensor: Tensor, origin: Said | Returned) -> Tensor:
