@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from hamdist.physics.few_kernels import gather_updates
+from hamdist.physics.spoken import speak
 from hamdist.physics.traced_graph import drop_written, simplify
 from hamdist.physics.transforms import tracing
 
@@ -46,6 +47,7 @@ class Traced:
         self._kept = drop_written(self.graph.graph)
         if eager:
             gather_updates(self.graph.graph)
+            speak(self.graph.graph)
         self.graph.recompile()
         self.run: Callable[..., Any] = self.graph.forward
 

@@ -202,11 +202,12 @@ class Region:
     def _check(self) -> None:
         """Raises DivergenceError for the first tick whose loss is not finite."""
         unchecked, self._unchecked = self._unchecked, []
-        for tick, losses in unchecked:
-            if not torch.isfinite(losses).all():
-                self.release(self._next)
-                value, late = next((v, k) for k, v in enumerate(losses.tolist()) if not math.isfinite(v))
-                raise DivergenceError(diagnosis(tick + late, value, extents(self._cells)), value)
+        if not unchecked or torch.isfinite(torch.cat([losses for _, losses in unchecked])).all():
+            return
+        self.release(self._next)
+        values = [(tick + k, value) for tick, losses in unchecked for k, value in enumerate(losses.tolist())]
+        tick, value = next((tick, value) for tick, value in values if not math.isfinite(value))
+        raise DivergenceError(diagnosis(tick, value, extents(self._cells)), value)
 
     # Giving back
 
