@@ -10,6 +10,10 @@ rates.py         β: scaled by the delay, per parameter, adaptive
 schedules.py     β as a function of time
 pairing.py       which activations a costate meets: current, stashed (inputs or graphs), reversible; the gate
 transforms.py    whether torch.func must take the derivatives, or autograd may
+stack.py         N layers of equal structure as one
+traced.py        functions of tensors as bare operations; traced_graph.py, few_kernels.py, spoken.py: passes over them
+traced_layer.py  a layer as traced operations, alone as it would be in a stack
+compiled.py      the same as machine code
 losses.py        losses, and the costate they give
 randomness.py    seeds that a recomputation repeats
 """

@@ -27,6 +27,7 @@ company.py        calls to all actors of a run
 rehearsal.py      from actors that have made their layers to actors that can run
 cost.py           what a layer's tick costs, estimated without its weights
 devices.py, memory.py   of this machine, of this process
+fused/            regular ticks in one go: layers as stacks, traced, compiled
 links/            what carries frames between two actors: in-process queues, ZeroMQ, torch.distributed
 actors/           Ray: it places, starts, watches and stops the actors
 """

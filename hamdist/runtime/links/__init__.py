@@ -8,6 +8,7 @@ line.py                one end of a connection; watch.py: what its socket tells 
 window.py              how many messages may be under way
 shared_line.py         a line with tensors in shared memory: segment.py; rack.py: how it is divided
 wire.py, places.py     a frame as bytes; what is malformed is refused
+bundled.py             several ticks' frames in one message
 spare.py               memory for what arrives
 security.py            keys, who may enter, the folder on one host
 
