@@ -1,85 +1,72 @@
-"""A non-local step of hamdist against the plain PyTorch loop (SGD with momentum, foreach), one thread.
+"""A non-local step of hamdist, node by node and stacked, against the plain PyTorch loop (SGD with momentum, foreach).
 
-The two take turns, so that both see the same machine; the figure is the median of the ratios of the pairs.
+One thread. All take turns, so that they see the same machine; figures are medians over the rounds. `stacked.py` has the
+compiled form.
 """
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
+from itertools import cycle
 
 import torch
+from rounds import in_rounds, ratio
+from step_contenders import MOMENTUM, RATE, Batch, Steps, batches, chain, pytorch, seconds
 from table import machine, show, verdict
-from torch import nn
 
 import hamdist
 
-LIMIT = 1.25
+PYTORCH, NODE_BY_NODE, STACKED = "PyTorch", "node by node", "stacked"
+LIMIT = 1.05
+WARM = 12  # steps, after which stacked ticks are traced
 
 
-def layers(depth: int, width: int) -> list[nn.Module]:
-    torch.manual_seed(0)
-    return [nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(depth)]
-
-
-def plain_step(depth: int, width: int, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
-    model = nn.Sequential(*layers(depth, width))
-    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, foreach=True)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
-        optimiser.step()
-
-    return step
-
-
-def hamdist_step(depth: int, width: int, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
+def step(depth: int, width: int, data: list[Batch], stack: bool) -> Steps:
+    """As a user takes it, batch by batch."""
     learner = hamdist.Learner(
-        layers(depth, width),
+        chain(depth, width),
         "mse",
         locality="nonlocal",
-        beta=1e-3,
-        dissipation={"weight": 0.1},
+        beta=RATE,
+        dissipation={"weight": 1 - MOMENTUM},
         rate="constant",
+        stack=stack,
     )
-    return lambda: learner.step(x, y) and None
+    coming = cycle(data)
+    for _ in range(WARM):
+        learner.step(*next(coming))
+    return Steps(lambda: learner.step(*next(coming)), 1)
 
 
-def seconds(step: Callable[[], None], repeats: int) -> float:
-    started = time.perf_counter()
-    for _ in range(repeats):
-        step()
-    return (time.perf_counter() - started) / repeats
-
-
-def compare(depth: int, width: int, batch: int, repeats: int, pairs: int) -> tuple[float, float, float]:
-    """Median milliseconds of PyTorch and of hamdist, and the median ratio."""
-    x, y = torch.randn(batch, width), torch.randn(batch, width)
-    plain, ours = plain_step(depth, width, x, y), hamdist_step(depth, width, x, y)
-    for step in (plain, ours):
-        seconds(step, max(3, repeats // 2))
-    times = [(seconds(plain, repeats), seconds(ours, repeats)) for _ in range(pairs)]
-    return (
-        1e3 * statistics.median(p for p, _ in times),
-        1e3 * statistics.median(o for _, o in times),
-        statistics.median(o / p for p, o in times),
-    )
+def contenders(depth: int, width: int, rows: int, least: float) -> dict[str, Callable[[], float]]:
+    data = batches(rows, width)
+    steps = {
+        PYTORCH: pytorch(chain(depth, width), data),
+        NODE_BY_NODE: step(depth, width, data, stack=False),
+        STACKED: step(depth, width, data, stack=True),
+    }
+    return {name: partial(seconds, each, least) for name, each in steps.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    rounds, least = (3, 0.1) if parser.parse_args().quick else (15, 0.5)
     torch.set_num_threads(1)
-    sizes = [
-        ("8 x 1024, batch 64", 8, 1024, 64, 5),
-        ("4 x 64, batch 1", 4, 64, 1, 100),
-        ("8 x 64, batch 16", 8, 64, 16, 50),
-    ]
-    rows = [(name, *compare(*size, pairs=5 if quick else 15)) for name, *size in sizes]
-    show("A non-local step", ["network", "PyTorch ms", "hamdist ms", "ratio"], rows)
-    print(verdict("8 x 1024: ratio", rows[0][3], LIMIT))
+    sizes = {
+        "8 x 1024, batch 64": (8, 1024, 64),
+        "4 x 64, batch 1": (4, 64, 1),
+        "8 x 64, batch 16": (8, 64, 16),
+    }
+    rows, ratios = [], {}
+    for name, size in sizes.items():
+        times = in_rounds(contenders(*size, least), rounds)
+        ratios[name] = [ratio(times[form], times[PYTORCH]) for form in (NODE_BY_NODE, STACKED)]
+        rows.append((name, *(1e3 * statistics.median(taken) for taken in times.values()), *ratios[name]))
+    headings = ["ms a step", PYTORCH, NODE_BY_NODE, STACKED, "node by node / PyTorch", "stacked / PyTorch"]
+    show("A non-local step", headings, rows)
+    print(verdict("8 x 1024: ratio of the faster form", min(ratios["8 x 1024, batch 64"]), LIMIT))
     print(machine())
 
 
