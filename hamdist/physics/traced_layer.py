@@ -107,11 +107,10 @@ class TracedLayer(Layer):
         if what == "inverse":
             return self.form.inverse(parameters, buffers, rest[0][0], Context())
         inputs, state, *told = rest
+        # y and f too are traced as if derivatives were wanted: without, some operations choose other kernels.
         wanted = Wanted(True, tuple(map(torch.is_floating_point, inputs))) if what == "values" else what
         values, pullback = linearise(self.form, parameters, buffers, Point(inputs, state), wanted)
-        if (
-            what == "values"
-        ):  # as if derivatives were wanted: some of torch's operations choose otherwise without
+        if what == "values":
             return values.output, values.drift
         partials = pullback(*told)
         return partials.weights, tuple(a for a in partials.inputs if a is not None), partials.state

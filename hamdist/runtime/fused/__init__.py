@@ -6,6 +6,7 @@ carries.py    what layers carry, along a first dimension and back
 units.py      the layers of a part as stacks, in the order of evaluation
 plan.py       what a regular tick consists of, and where everything comes from
 origins.py    where a unit's signals and costates come from
+flow.py       what a part holds from tick to tick, and what goes into and out of its ticks
 tick.py       one tick of all units, as a pure function
 passage.py    the samples that passed, and who learnt from them
 stashes.py    the points that stashed costates will meet

@@ -11,8 +11,8 @@ from hamdist.network.graph import SOURCE
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.fused.carries import there
+from hamdist.runtime.fused.flow import Back
 from hamdist.runtime.fused.passage import Passage
-from hamdist.runtime.fused.tick import Back
 from hamdist.runtime.outline import Outline
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
 

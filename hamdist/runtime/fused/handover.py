@@ -12,10 +12,10 @@ from hamdist.physics.layers import Point as Place
 from hamdist.runtime.cell import Cell, CellPlan
 from hamdist.runtime.channel import Channel
 from hamdist.runtime.fused.carries import along, apart, there, together
+from hamdist.runtime.fused.flow import At, Back, Flow
 from hamdist.runtime.fused.passage import Passage
 from hamdist.runtime.fused.plan import FusedPlan
 from hamdist.runtime.fused.stashes import Stashes
-from hamdist.runtime.fused.tick import At, Back, Flow
 from hamdist.runtime.fused.units import Unit
 from hamdist.runtime.loss_cell import LossCell
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal

@@ -21,9 +21,10 @@ from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
 from hamdist.runtime.fused.boundary import Boundary
+from hamdist.runtime.fused.flow import At, Chunk, Entering
 from hamdist.runtime.fused.handover import Handover
 from hamdist.runtime.fused.plan import FusedPlan
-from hamdist.runtime.fused.tick import At, Chunk, Entering, fused_chunk
+from hamdist.runtime.fused.tick import fused_chunk
 from hamdist.runtime.fused.ticks import Ticks
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline

@@ -1,0 +1,76 @@
+"""What a fused part holds from tick to tick, and what goes into and out of its ticks: trees of tensors."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+from hamdist.physics.layers import Tensors
+from hamdist.physics.tick import Carry
+
+
+class At(NamedTuple):
+    """What a unit was evaluated at: its inputs, by slot, and its state."""
+
+    inputs: tuple[Tensor, ...]
+    state: tuple[Tensor, ...]
+
+
+class Back(NamedTuple):
+    """What a unit returns: ∂H/∂a by slot, for the slots that return any, and under `reversible` the inputs used."""
+
+    costates: Mapping[int, Tensor]
+    used: tuple[Tensor, ...]
+
+
+class Flow(NamedTuple):
+    """What a part keeps from tick to tick, by unit or loss; what was said or returned begins with the latest.
+
+    scores: of each loss, the sums over all rows so far, and over those of the window.
+    """
+
+    carries: tuple[Carry, ...]
+    rates: tuple[Tensors, ...]
+    said: tuple[tuple[Tensor, ...], ...]
+    returned: tuple[tuple[Back, ...], ...]
+    judged: tuple[tuple[Back, ...], ...]
+    scores: tuple[tuple[Tensor, Tensor], ...]
+
+
+class Entering(NamedTuple):
+    """What comes from outside in a tick, by edge."""
+
+    signals: Mapping[int, Tensor]
+    costates: Mapping[int, Back]
+
+    def leaves(self) -> list[Tensor]:
+        """All tensors, in the order in which torch takes the tree apart."""
+        backs = (t for back in self.costates.values() for t in (*back.costates.values(), *back.used))
+        return [*self.signals.values(), *backs]
+
+
+class Verdict(NamedTuple):
+    """Of a loss: the outputs judged [ticks, B, …], and their mean losses [ticks]."""
+
+    output: Tensor
+    loss: Tensor
+
+
+class Leaving(NamedTuple):
+    """What goes out in a tick, by edge."""
+
+    signals: Mapping[int, Tensor]
+    costates: Mapping[int, Back]
+
+
+class Chunk(NamedTuple):
+    """What came of several ticks.  left: in each.  met: what units with a stash were evaluated at, [ticks, …].
+
+    latest: what all units were evaluated at in the last.  verdicts: of the losses, in their order.
+    """
+
+    flow: Flow
+    left: list[Leaving]
+    met: dict[int, At]
+    latest: dict[int, At]
+    verdicts: tuple[Verdict, ...]
