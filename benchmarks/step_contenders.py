@@ -134,7 +134,7 @@ def ours(
     def steps() -> None:
         runtime.present_all(data)
 
-    for _ in range(3 + 4 * len(network.layers) // len(data)):
+    for _ in range(4 + 2 * len(network.layers) // len(data)):
         steps()
     told = runtime.told
     if execution.stacked and (not told or "not_compiled" in told):

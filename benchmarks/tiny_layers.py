@@ -25,7 +25,7 @@ CHAIN = Chain(depth=4, width=64, batch=1)
 ACTORS = {"runtime": "ray", "actors": [[0, 1], [2, 3]], "address": "local"}
 DELAYS = (1, 2, 4, 8)
 FUSED = {"stacked": {"stack": True, "chunk": 8}, "compiled": {"compile": True, "chunk": 8}}
-TIMES_THE_TICKS = 4  # of fused contenders, which are over so much sooner
+TIMES_THE_TICKS = 8  # of fused contenders, which are over so much sooner
 INLINE = "inline"
 LIMIT_MICROSECONDS = 150
 FUSED_LIMIT_MICROSECONDS = 120
