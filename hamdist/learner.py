@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
@@ -114,6 +114,8 @@ class Learner:
             self.network = replace(self.network, losses={node: replace(spec, name=loss)})
         if hold < 1:
             raise ConfigError(Problem("hold", f"a batch is presented for at least 1 tick, not {hold}"))
+        if chunk < 1:
+            raise ConfigError(Problem("chunk", f"at least 1 tick runs in one go, not {chunk}"))
         place, motion = _split({"mode": locality, **settings})
         self.locality = locality_of(_validated(LocalityConfig, place), self.network.names, hold)
         self.learning = _learning(motion)
@@ -139,10 +141,10 @@ class Learner:
         Where `chunk` is more than 1, so many ticks run in one go.
         """
         predictions: list[Prediction] = []
-        coming = iter(batches)
-        while group := list(islice(coming, self.execution.chunk)):
-            read = [self._batch(*pair, f"a batch after sample {self.samples}") for pair in group]
-            predictions += self._started_with(*read[0]).present_all(read)
+        coming = (self._batch(*pair, f"a batch after sample {self.samples}") for pair in batches)
+        while (first := next(coming, None)) is not None:
+            runtime = self._started_with(*first)
+            predictions += runtime.present_all(chain([first], islice(coming, self.execution.chunk - 1)))
         return predictions
 
     def drain(self) -> list[Prediction]:

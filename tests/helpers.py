@@ -15,6 +15,7 @@ from hamdist.physics.blocks import Residual
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.rates import Rate
 from hamdist.runtime.cell import Cell
+from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.program import program
 from hamdist.runtime.token import Signal
@@ -89,12 +90,14 @@ def runtime_of(
     edges: Any = None,
     rule: Learning | None = None,
     seed: int = 0,
+    execution: Execution = PLAIN,
     **locality: Any,
 ) -> InlineRuntime:
     """An inline runtime in float64 over modules or a Network."""
     network = layers if isinstance(layers, Network) else Network.of(layers, loss, edges)
     place = replace(Locality(), **locality)
-    return InlineRuntime(program(network, place, rule or learning(), batches[0], seed, torch.float64))
+    built = program(network, place, rule or learning(), batches[0], seed, torch.float64, execution)
+    return InlineRuntime(built)
 
 
 def run_through(runtime: InlineRuntime, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Any]:

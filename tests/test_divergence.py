@@ -8,6 +8,7 @@ from helpers import learning, mlp, residual_net, run_through, runtime_of, sample
 from torch import nn
 
 from hamdist.errors import DivergenceError, RunError, StreamError
+from hamdist.runtime.fused.execution import PLAIN, Execution
 
 
 def regression(count=200):
@@ -120,3 +121,46 @@ def test_a_target_that_the_loss_cannot_take_is_named_with_the_loss_and_the_tick(
     message = r"class 7 came in samples 12 to 15, but layer '2' has 3 outputs: it needs 8"
     with pytest.raises(StreamError, match=message):
         run_through(runtime, batches)
+
+
+# In fused ticks
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_fused_ticks_name_the_first_whose_loss_is_not_finite(chunk):
+    """A batch so large that it overflows, long after ticks began to run as one."""
+    batches = regression(40)
+    batches[26] = (batches[26][0] * 1e200, batches[26][1])
+    told = []
+    for execution in (PLAIN, Execution(stacked=True, chunk=chunk)):
+        runtime = runtime_of(residual_net(3), batches, loss=nn.functional.mse_loss, execution=execution)
+        with pytest.raises(DivergenceError) as caught:
+            run_in_chunks(runtime, batches)
+        found = re.match(r"diverged at tick (\d+): the loss is (inf|nan); ", str(caught.value))
+        assert found, str(caught.value)
+        told.append(int(found[1]))
+    assert fused(runtime) > 0
+    assert told == [28, 28]  # two delays later than it entered
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_class_beyond_the_outputs_is_named_in_fused_ticks_too(chunk):
+    batches = samples(40, (8,))
+    batches[27] = (batches[27][0], torch.full((4,), 7))
+    execution = Execution(stacked=True, chunk=chunk)
+    runtime = runtime_of(mlp(3), batches, execution=execution)
+    message = r"class 7 came in samples 108 to 111, but layer '2' has 3 outputs: it needs 8"
+    with pytest.raises(StreamError, match=message):
+        runtime.present_all(batches)
+    assert fused(runtime) > 0
+    with pytest.raises(StreamError, match=message):  # it is still there
+        list(runtime.drain())
+
+
+def run_in_chunks(runtime, batches):
+    runtime.present_all(batches)
+    list(runtime.drain())
+
+
+def fused(runtime):
+    return sum(runtime._part._region._ticks._seen.values())

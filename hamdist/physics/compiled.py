@@ -30,7 +30,7 @@ class Compiled:
             with TRACING:
                 self._run: Callable[..., Any] = torch._inductor.compile(traced.graph, list(tensors))
         except Exception as error:
-            raise CompilerMissingError(str(error).strip().splitlines()[0]) from error
+            raise CompilerMissingError((str(error).strip() or repr(error)).splitlines()[0]) from error
         traced.run = self._run
         self.seconds = time.perf_counter() - started
 

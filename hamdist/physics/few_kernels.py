@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, fx
 from torch._ops import OpOverload
 
-from hamdist.physics.traced_graph import aten, in_place, is_view
+from hamdist.physics.traced_graph import aten, in_place, root
 
 _ON_LISTS: dict[
     tuple[OpOverload, bool], OpOverload
@@ -26,10 +26,8 @@ _ON_LISTS: dict[
 
 
 def gather_updates(graph: fx.Graph) -> None:
-    """Moves updates to the end and joins those that are alike; leaves a graph alone where one is read afterwards."""
+    """Moves updates to the end and joins those that are alike."""
     level = _levels(graph)
-    if not level or _read_later(graph, level):
-        return
     output = graph.output_node()
     ranked = sorted(level, key=lambda node: (level[node], repr(_likeness(node))))
     for _, alike in groupby(ranked, key=lambda node: (level[node], repr(_likeness(node)))):
@@ -44,15 +42,27 @@ def gather_updates(graph: fx.Graph) -> None:
 def _levels(graph: fx.Graph) -> dict[fx.Node, int]:
     """The operations in place, and all that follow from them: how many of these each waits for in a row.
 
-    Counters, which are only added to and given back, go with them.
+    One waits for what it uses, for what was written before into memory that it reads, and, where it writes, for all
+    that read there before. Counters, which are only added to and given back, go with them.
     """
     level: dict[fx.Node, int] = {}
+    read: dict[fx.Node, int] = {}  # by memory: the level of the last that reads, or writes, there
+    written: dict[fx.Node, int] = {}
     for node in graph.nodes:
         if node.op != "call_function":
             continue
+        memories = {root(given) for given in node.all_input_nodes}
         before = [level[given] for given in node.all_input_nodes if given in level]
-        if before or in_place(node) or _counts(node):
-            level[node] = 1 + max(before, default=0)
+        before += [written[memory] for memory in memories if memory in written]
+        if not (before or in_place(node) or _counts(node)):
+            continue
+        if in_place(node):
+            before.append(read.get(root(node), 0))
+        level[node] = 1 + max(before, default=0)
+        for memory in memories:
+            read[memory] = max(read.get(memory, 0), level[node])
+        if in_place(node):
+            written[root(node)] = level[node]
     return level
 
 
@@ -62,24 +72,6 @@ def _counts(node: fx.Node) -> bool:
         and all(given.op == "placeholder" for given in node.all_input_nodes)
         and all(user.op == "output" for user in node.users)
     )
-
-
-def _read_later(graph: fx.Graph, level: dict[fx.Node, int]) -> bool:
-    """Whether anything that does not wait for an update reads memory that was written before."""
-    written: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node in level:
-            written.add(_root(node)) if in_place(node) else None
-        elif any(_root(given) in written for given in node.all_input_nodes) and node.op != "output":
-            return True
-    return False
-
-
-def _root(node: fx.Node) -> fx.Node:
-    """The node in whose memory this one lies, along views and operations in place."""
-    while node.op == "call_function" and (in_place(node) or is_view(node)):
-        node = node.all_input_nodes[0]
-    return node
 
 
 def _list_form(node: fx.Node) -> OpOverload | None:

@@ -1,5 +1,6 @@
 """Traced operations as a graph: which of them change nothing, write in place, or can be put in better words."""
 
+from operator import getitem
 from typing import Any
 
 import torch
@@ -34,6 +35,13 @@ def is_view(node: fx.Node) -> bool:
     return isinstance(node.target, OpOverload) and (
         node.target.is_view or node.target in _VIEWS or node.target is aten.detach.default
     )
+
+
+def root(node: fx.Node) -> fx.Node:
+    """The node in whose memory this one lies, along views and operations in place."""
+    while node.op == "call_function" and (in_place(node) or is_view(node) or node.target is getitem):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def drop_written(graph: fx.Graph) -> list[int | None]:
@@ -72,12 +80,8 @@ def _same(node: fx.Node) -> fx.Node | None:
     given, target = node.all_input_nodes[0], node.target
     if target is aten.detach.default:
         return given
-    if (
-        target in (aten.mul.Tensor, aten.mul.Scalar)
-        and node.args[1] == 1
-        and not isinstance(node.args[1], fx.Node)
-    ):
-        return given
+    if target in (aten.mul.Tensor, aten.mul.Scalar) and _is_one(node.args[1]):
+        return given if _stands_for(given, node) else None
     if (
         target is aten.transpose.int
         and given.target is aten.transpose.int
@@ -88,6 +92,27 @@ def _same(node: fx.Node) -> fx.Node | None:
         before, after = given.meta["val"], node.meta["val"]
         return given if (before.shape, before.stride()) == (after.shape, after.stride()) else None
     return None
+
+
+def _is_one(factor: Any) -> bool:
+    return isinstance(factor, int | float) and factor == 1
+
+
+def _stands_for(given: fx.Node, copy: fx.Node) -> bool:
+    """Whether a tensor may take the place of a copy of it.
+
+    It may if it has the dtype, if nothing is written into the copy, and nothing into the tensor before the copy's last
+    use.
+    """
+    if given.meta["val"].dtype != copy.meta["val"].dtype:
+        return False
+    order = {node: place for place, node in enumerate(copy.graph.nodes)}
+    last = max((order[user] for node in order if root(node) is copy for user in node.users), default=0)
+    writes = [node for node in order if in_place(node)]
+    return not any(
+        root(node) is copy or (root(node) is root(given) and order[copy] < order[node] < last)
+        for node in writes
+    )
 
 
 def _transpose_factors(graph: fx.Graph, node: fx.Node) -> None:

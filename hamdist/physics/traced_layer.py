@@ -4,6 +4,7 @@ It gives the bits that the same layer gives as one of many in a traced stack.
 """
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
 from hamdist.physics.layers import Context, Layer, Point, Tensors, Values
 from hamdist.physics.stack import Stack
 from hamdist.physics.traced import Traced
+
+_NUMBERS = count()
 
 
 class TracedLayer(Layer):
@@ -83,7 +86,7 @@ class TracedLayer(Layer):
         else:
             traced = self._trace("inverse", parameters, buffers, (output,))
         own = any(node.op == "get_attr" for node in traced.graph.graph.nodes)
-        return traced.graph.code + (str(id(self)) if own else "")
+        return traced.graph.code + (f"# {next(_NUMBERS)}" if own else "")
 
     def _run(self, what: Any, parameters: Tensors, buffers: Tensors, *rest: Any) -> list[Tensor]:
         """The leaves of what the trace gives, the arguments taken apart as torch does."""

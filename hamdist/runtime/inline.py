@@ -78,13 +78,16 @@ class InlineRuntime:
             yield from self._tick(*said)
 
     def present_all(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Prediction]:
-        """Presents several batches that are there already, so that their ticks may run in one go."""
+        """Presents several batches, so that their ticks may run in one go; also those before one that cannot be had."""
         ticks = 0
-        for batch in batches:
-            for said in self._feed.present(*batch):
-                self._hear(*said)
-                ticks += 1
-        return self._part.advance(ticks)
+        try:
+            for batch in batches:
+                for said in self._feed.present(*batch):
+                    self._hear(*said)
+                    ticks += 1
+        finally:
+            predictions = self._part.advance(ticks)
+        return predictions
 
     def drain(self) -> Iterator[Prediction]:
         """Goes on without new samples until the costate of every sample has reached every layer."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hamdist.errors import StreamError
+from hamdist.network.loss_fit import class_beyond
 from hamdist.network.network import LossSpec
 from hamdist.physics.losses import loss_and_costate
 from hamdist.physics.pairing import Gate, gate_open
@@ -68,6 +70,17 @@ class LossCell:
         """The mean loss over full batches, γ ∂loss/∂output, and what `prequential` adds up of them."""
         loss, q = loss_and_costate(self.spec.function, output, target, len(target), self.weight)
         return loss, q, self.prequential.of(loss, output, target)
+
+    def refused(self, output: Tensor, target: Tensor, token: Token) -> StreamError | None:
+        """Says that targets are of a class that the output does not have; None if they are not."""
+        beyond = class_beyond(output, target)
+        if beyond is None:
+            return None
+        first, last = token.first, token.first + token.rows - 1
+        return StreamError(
+            f"class {beyond} came in samples {first} to {last}, but layer {self.spec.layer!r} has "
+            f"{output.shape[1]} outputs: it needs {beyond + 1}"
+        )
 
     def react(self) -> tuple[Costate, Costate]:
         """The costate along the edge from the layer; along the target's edge nothing returns."""

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hamdist.errors import DivergenceError, RunError, StreamError
+from hamdist.errors import DivergenceError, RunError
 from hamdist.network.graph import Edge
-from hamdist.network.loss_fit import class_beyond
 from hamdist.runtime.cell import Cell, CellPlan
 from hamdist.runtime.channel import InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
@@ -123,20 +122,17 @@ class Part:
 
     def _judge(self, node: str) -> None:
         output, target = (way.signals.popleft() for way in self._into[node])
-        spec = self.losses[node].spec
+        loss = self.losses[node]
         try:
-            with self._named(f"the loss {spec.name}"), self._judging:
-                self.losses[node].evaluate(self.tick, output, target)
+            with self._named(f"the loss {loss.spec.name}"), self._judging:
+                loss.evaluate(self.tick, output, target)
         except RunError as error:
             if output.value is None or target.value is None:
                 raise
-            if (beyond := class_beyond(output.value, target.value)) is None:
+            refused = loss.refused(output.value, target.value, target.token)
+            if refused is None:
                 raise
-            first, last = target.token.first, target.token.first + target.token.rows - 1
-            raise StreamError(
-                f"class {beyond} came in samples {first} to {last}, but layer {spec.layer!r} has "
-                f"{output.value.shape[1]} outputs: it needs {beyond + 1}"
-            ) from error
+            raise refused from error
         self._check(node)
 
     def _react(self, name: str) -> None:

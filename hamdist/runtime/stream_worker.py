@@ -154,7 +154,9 @@ class StreamWorker:
         self._say(self._feed.silence(ticks))
 
     def _silent(self) -> Iterator[Said]:
-        return self._feed.silence(self._whole(self._feed.hold))
+        """Whole holds, so that batches go on to begin at multiples of one, and whole messages."""
+        whole = math.lcm(self._feed.hold, self._layout.chunk)
+        return self._feed.silence(self._feed.hold + -(self._feed.tick + self._feed.hold) % whole)
 
     def _whole(self, ticks: int) -> int:
         """So many ticks or a few more, so that no message waits for company after them."""

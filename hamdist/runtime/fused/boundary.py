@@ -51,18 +51,25 @@ class Boundary:
         """Notes the samples that come in, so many ticks ahead."""
         self.passage.add(self._first.signals[ahead].token)
 
-    def take(self) -> tuple[dict[int, Tensor], dict[int, Back]]:
-        """The signals and costates of one tick, by edge."""
+    def look(self, ahead: int) -> tuple[dict[int, Tensor], dict[int, Back]]:
+        """The signals and costates of one tick, so many ticks ahead, by edge."""
         signals, costates = {}, {}
         for index, way in self._in:
-            signals[index] = there(way.signals.popleft().value)
+            signals[index] = there(way.signals[ahead].value)
         for index, out in self._out:
-            costate = out.costates.popleft()
+            costate = out.costates[ahead]
             if costate.value is not None:
                 costates[index] = Back(
                     {0: costate.value}, () if costate.output is None else (costate.output,)
                 )
         return signals, costates
+
+    def take(self) -> None:
+        """One tick's are met."""
+        for _, way in self._in:
+            way.signals.popleft()
+        for _, out in self._out:
+            out.costates.popleft()
 
     def give(self, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
         """Sends what goes out in a tick, in the order of a tick.  leaving: as a Leaving, of places in `tensors`."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from hamdist.errors import DivergenceError
+from hamdist.errors import DivergenceError, RunError, StreamError
 from hamdist.network.arrival import arrivals, sink
 from hamdist.network.graph import SOURCE
 from hamdist.physics.traced import Traced
@@ -114,15 +114,20 @@ class Region:
             self._counted = tick
         for ahead in range(ticks):
             self._boundary.enter(ahead)
-        entering = [Entering(*self._boundary.take()) for _ in range(ticks)]
+        entering = [Entering(*self._boundary.look(ahead)) for ahead in range(ticks)]
         stashed = {unit: self._at(unit, s.get(tick, ticks)) for unit, s in self._handover.stashes.items()}
         scored = tuple(self._token(tick + k).repeat == 0 for k in range(ticks))
         self._share_scores()
         tensors = [*self._flow, *(leaf for each in entering for leaf in each.leaves())]
         tensors += [leaf for at in stashed.values() for leaf in (*at.inputs, *at.state)]
         ticked = self._ticks.of(scored, self._traced(scored, entering, stashed), tensors)
-        with self._computing:
-            leaves = ticked.flat(tensors)
+        try:
+            with self._computing:
+                leaves = ticked.flat(tensors)
+        except Exception as error:
+            raise self._explained(tick, entering, error) from error
+        for _ in range(ticks):
+            self._boundary.take()
         self._flow = leaves[: len(self._flow)]
         return self._finish(tick, ticked.places, leaves, scored)
 
@@ -145,6 +150,16 @@ class Region:
             return Traced(partial(fused_chunk, self._plan, scored), flow, entering, stashed, eager=eager)
 
         return make
+
+    def _explained(self, tick: int, entering: list[Entering], error: Exception) -> RunError | StreamError:
+        """What made the operations of several ticks fail."""
+        for ahead, each in enumerate(entering):
+            for judge in self._plan.judges:
+                output = self._cells[judge.cell.spec.layer].plan.facts.output
+                refused = judge.cell.refused(output, each.signals[judge.target], self._token(tick + ahead))
+                if refused is not None:
+                    return refused
+        return RunError(f"the layers failed at tick {tick}: {error}")
 
     def _share_scores(self) -> None:
         """The sums, which are the last leaves of a flow, may have been cut since the last tick."""
