@@ -20,7 +20,7 @@ from torch import nn
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.blocks import Coupling, Residual
-from hamdist.runtime.fused.execution import PLAIN, Execution
+from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.program import program
 
@@ -32,6 +32,8 @@ PLACES: dict[str, dict[str, Any]] = {
     "nonlocal": {"mode": "nonlocal"},
     "delay 3": {"mode": "local", "delays": {"a->b": 3, "c->head": 2}},
 }
+FAR = {"far": {"mode": "local", "delays": dict.fromkeys(("embed->a", "a->b", "b->c", "c->head"), 4)}}
+EXECUTIONS = {"plain": PLAIN, "stacked": STACKED, "chunk 4": Execution(stacked=True, chunk=4)}
 PAIRINGS = {
     "current": {"pairing": "current"},
     "stashed": {"pairing": "stashed"},
@@ -51,21 +53,39 @@ class Case(NamedTuple):
     pairing: str
     actors: str
     links: str
+    execution: str = "plain"
 
     def __str__(self) -> str:
         return "-".join(self).replace(" ", "")
 
 
-CASES = [Case(*case) for case in product(PLACES, PAIRINGS, ACTORS, WIRINGS)]
+FUSING = [name for name in PAIRINGS if name != "graph"]
+PLAIN_CASES = [Case(*case) for case in product(PLACES, PAIRINGS, ACTORS, WIRINGS)]
+FUSED_CASES = [
+    *(Case(*case, "stacked") for case in product(["local", "delay 3"], FUSING, ACTORS, WIRINGS)),
+    *(Case(*case, "chunk 4") for case in product(FAR, FUSING, ACTORS, WIRINGS)),
+]
+CASES = PLAIN_CASES + FUSED_CASES
+FUSED_SAMPLE = [
+    Case("local", "stashed", "2", "threads", "stacked"),
+    Case("delay 3", "reversible", "3", "zeromq", "stacked"),
+    Case("far", "stashed", "per-layer", "threads", "chunk 4"),
+    Case("far", "current", "2", "shared", "chunk 4"),
+    Case("far", "reversible", "3", "zeromq", "chunk 4"),
+]
 
 
 def sampled(count: int, seed: int = 0) -> list[Case]:
-    """Cases such that every value of every dimension is there, and `count` or a few more in all."""
-    cases = CASES.copy()
+    """Plain cases such that every value of every dimension is there, `count` or a few more, and some fused ones."""
+    cases = PLAIN_CASES.copy()
     random.Random(seed).shuffle(cases)
     chosen = cases[:count]
-    missing = {value for case in CASES for value in case} - {value for case in chosen for value in case}
-    return chosen + [next(case for case in cases if value in case) for value in sorted(missing)]
+    missing = {value for case in PLAIN_CASES for value in case} - {value for case in chosen for value in case}
+    return [
+        *chosen,
+        *(next(case for case in cases if value in case) for value in sorted(missing)),
+        *FUSED_SAMPLE,
+    ]
 
 
 def half() -> nn.Module:
@@ -133,6 +153,7 @@ def differences(
             for name, cell in alone.cells.items()
             if not ensemble.cells[name].ledger.seen_once(stream.samples)
         ]
+        found += [f"no fused ticks of {why}" for why in unfused(ensemble, execution)]
     for node, loss in alone.losses.items():
         told = {
             kind: getattr(o, kind)[node]
@@ -147,9 +168,19 @@ def differences(
     return found
 
 
+def unfused(ensemble: Ensemble, execution: Execution) -> list[str]:
+    """The actors of whose ticks none ran as one, though they should, or none in whole chunks."""
+    if not execution.stacked:
+        return []
+    ran = {worker.share.name: worker.part._region._ticks._ready for worker in ensemble.workers}
+    return [name for name, ready in ran.items() if execution.chunk not in map(len, ready)]
+
+
 def check(case: Case) -> list[str]:
-    place = PLACES[case.place] | PAIRINGS[case.pairing]
-    return differences(network(), place, ACTORS[case.actors], case.links, batches(12))
+    place = (PLACES | FAR)[case.place] | PAIRINGS[case.pairing]
+    count = {"plain": 12, "stacked": 60, "chunk 4": 96}[case.execution]
+    execution = EXECUTIONS[case.execution]
+    return differences(network(), place, ACTORS[case.actors], case.links, batches(count), execution)
 
 
 def report() -> Iterator[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from hamdist.physics.compiled import Compiled
 from hamdist.physics.traced import Traced
 from hamdist.runtime.fused.execution import PLAIN, Execution
+from hamdist.runtime.fused.ticks import HOT, Ticks
 from hamdist.runtime.inline import InlineRuntime
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
@@ -50,6 +51,19 @@ def test_a_sum_of_a_matrix_product_times_alpha_is_what_it_says():
     (result,), (theirs,) = compiled.flat(given), function(*expected)
     assert result is given[0]
     assert torch.allclose(result, theirs, atol=1e-6)
+
+
+def test_what_is_not_compiled_is_traced_once():
+    made = []
+
+    def make(eager: bool) -> Traced:
+        made.append(eager)
+        return Traced(lambda x: [x + 1], torch.zeros(2), eager=eager)
+
+    ticks = Ticks(compiles=False, chunk=4)
+    for _ in range(2 * HOT):
+        ticks.of((True,), make, [torch.zeros(2)])
+    assert made == [True]
 
 
 @pytest.mark.parametrize("message", ["no C++ compiler\nand more", ""])

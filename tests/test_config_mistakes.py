@@ -37,12 +37,16 @@ MISTAKES = [
     ({"stream": {"batch": 3}}, "stream.batch: unknown key; did you mean 'batch_size'?"),
     (
         {"placement": {"x": 3}},
-        "placement.x: unknown key; accepted: runtime, actors, requests, device, threads, address, link, ports, "
-        "heartbeat_seconds, progress_seconds",
+        "placement.x: unknown key; accepted: runtime, actors, requests, device, threads, stack, compile, chunk, "
+        "address, link, ports, heartbeat_seconds, progress_seconds",
     ),
     ({"stream": {"source": "digit"}}, "stream.source: 'digit' is not accepted; did you mean 'digits'?"),
     ({"locality": {"mode": "lokal"}}, "locality.mode: 'lokal' is not accepted; did you mean 'local'?"),
     ({"locality": {"mode": 3}}, "locality.mode: 3 is not accepted; accepted: local, nonlocal, groups"),
+    ({"placement": {"stack": 1}}, "placement.stack: expected true or false, got 1"),
+    ({"placement": {"compile": "yes"}}, "placement.compile: expected true or false, got 'yes'"),
+    ({"placement": {"chunk": 0}}, "placement.chunk: must be 1 or more, got 0"),
+    ({"placement": {"stacked": True}}, "placement.stacked: unknown key; did you mean 'stack'?"),
     ({"learning": {"sign": 2}}, "learning.sign: 2 is not accepted; accepted: -1, 1"),
     ({"learning": {"tau": 0}}, "learning.tau: must be greater than 0, got 0"),
     ({"learning": {"tau": -1.0}}, "learning.tau: must be greater than 0, got -1.0"),

@@ -374,6 +374,7 @@ REFUSED = [
     ({"tau": 0}, "tau: must be greater than 0, got 0"),
     ({"beta": -0.1}, "beta: must be 0 or more, got -0.1"),
     ({"hold": 0}, "hold: a batch is presented for at least 1 tick, not 0"),
+    ({"chunk": 0}, "chunk: at least 1 tick runs in one go, not 0"),
     ({"locality": "far"}, "mode: 'far' is not accepted; accepted: local, nonlocal, groups"),
     ({"pairing": "stash"}, "pairing: 'stash' is not accepted; did you mean 'stashed'?"),
     (
@@ -505,3 +506,38 @@ def test_hold_out_batches_may_be_of_any_size():
     metrics = learner.evaluate([(x, y)])
     assert abs(metrics["loss"] - nn.functional.cross_entropy(model(x), y).item()) < 1e-12
     assert abs(metrics["accuracy"] - (model(x).argmax(1) == y).double().mean().item()) < 1e-12
+
+
+# several batches at a time
+
+
+@pytest.mark.parametrize("settings", [{}, {"stack": True}, {"stack": True, "chunk": 4}])
+def test_steps_are_as_many_times_step(settings):
+    """Looks at the layers, and predictions, in the middle change nothing."""
+    batches = samples(34, (6,))
+    ours, theirs = Learner(tanh_net(), **DOUBLE, **settings), Learner(tanh_net(), **DOUBLE)
+    told = ours.steps(iter(batches[:25]))
+    expected = [p for batch in batches if (p := theirs.step(*batch)) is not None]
+    assert [layer.name for layer in ours.layers] == list(ours.network.names)
+    ours.predict(batches[0][0])
+    told += ours.steps(batches[25:])
+    assert ours.metrics == pytest.approx(theirs.metrics, abs=TOLERANCE)
+    told, expected = told + ours.drain(), expected + theirs.drain()
+    assert [p.first for p in told] == [p.first for p in expected] == list(range(0, 136, 4))
+    assert max((a.output - b.output).abs().max() for a, b in zip(told, expected, strict=True)) < TOLERANCE
+    assert largest_difference(ours.state_dict(), theirs.state_dict()) < TOLERANCE
+    assert ours.samples_seen_once
+    assert theirs.samples_seen_once
+    assert bool(ours._runtime.told) == ("stack" in settings)
+
+
+def test_a_bad_batch_among_several_is_refused_and_those_before_it_are_learnt():
+    batches = samples(4, (6,))
+    learner = Learner(tanh_net(), **DOUBLE, chunk=4)
+    with pytest.raises(StreamError, match="a batch after sample 8"):
+        learner.steps([*batches[:2], (torch.zeros(4, 7), batches[2][1]), batches[3]])
+    assert learner.samples == 8
+    learner.steps(batches[2:])
+    learner.drain()
+    assert learner.samples == 16
+    assert learner.samples_seen_once

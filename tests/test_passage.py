@@ -86,10 +86,10 @@ def test_stashes_give_every_member_the_point_of_its_own_depth():
         for ahead in range(ticks):
             for member, depth in enumerate(DEPTHS):
                 if depth > ahead:  # put before this chunk
-                    assert torch.equal(met[ahead][0][member], point(tick + ahead - depth, member))
-                    assert met[ahead][1][member] == (tick + ahead - depth) * 10.0 + member
-        for ahead in range(ticks):
-            stashes.put(tick + ahead, points(tick + ahead))
+                    assert torch.equal(met[0][ahead][member], point(tick + ahead - depth, member))
+                    assert met[1][ahead][member] == (tick + ahead - depth) * 10.0 + member
+        rows = zip(*(points(tick + ahead) for ahead in range(ticks)), strict=True)
+        stashes.put(tick, ticks, tuple(map(torch.stack, rows)))
         tick += ticks
         for member, depth in enumerate(DEPTHS):
             for ago in range(1, depth + 1):
@@ -100,7 +100,7 @@ def test_stashes_give_every_member_the_point_of_its_own_depth():
 def test_stashes_of_a_layer_that_stands_alone_have_no_members():
     stashes = Stashes([2], 1, (torch.zeros(5),), stacks=False)
     for tick in range(9):
-        stashes.put(tick, (torch.full((5,), float(tick)),))
+        stashes.put(tick, 1, (torch.full((1, 5), float(tick)),))
         if tick >= 2:
             ((met,),) = stashes.get(tick + 1, 1)
             assert torch.equal(met, torch.full((5,), tick - 1.0))

@@ -137,6 +137,20 @@ def test_metrics_add_up_to_the_summary():
     assert [line["ticks"] for line in lines[:2]] == [7, 13]
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_stacked_layers_learn_the_same_and_the_summary_tells_how_ticks_ran(chunk):
+    stream = {**ARRAYS, "samples": 333}
+    plain = run(config(stream), out="plain")
+    stacked = run(config(stream, placement={"stack": True, "chunk": chunk}), out="stacked")
+    assert "execution" not in plain
+    assert stacked["execution"] == {"inline": {"chunk": chunk}}
+    assert stacked["samples_seen_once"]
+    assert stacked["ticks"] == plain["ticks"]
+    assert stacked["prequential"] == pytest.approx(plain["prequential"], abs=1e-10)
+    ours, theirs = weights_in("stacked"), weights_in("plain")
+    assert all(torch.allclose(ours[key], theirs[key], rtol=0, atol=1e-10) for key in theirs)
+
+
 def test_it_learns_as_a_plain_loop():
     """Non-local, from the weights that β = 0 leaves: torch's own loop ends at the same weights."""
     nonlocal_config = config(locality={"mode": "nonlocal"})

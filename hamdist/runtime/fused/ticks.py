@@ -37,7 +37,8 @@ class Ticks:
     def of(self, pattern: tuple[bool, ...], make: Make, tensors: list[Tensor]) -> Ticked:
         """make: traces them, to run one by one or not.  tensors: what they will run on."""
         seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
-        if pattern not in self._ready or (seen == HOT and len(pattern) < self._chunk):
+        hot = self._compiles and seen == HOT and len(pattern) < self._chunk
+        if hot or pattern not in self._ready:
             whole = len(pattern) == self._chunk or seen == HOT
             self._ready[pattern] = self._made(make, tensors, whole)
         return self._ready[pattern]
