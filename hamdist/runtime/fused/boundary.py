@@ -47,6 +47,10 @@ class Boundary:
             way.edge.feedback or _learns(way.costates[ahead].token) for _, way in self._out
         )
 
+    def fresh(self) -> bool:
+        """Whether the token of the latest samples that come in is so; the others follow them."""
+        return self._full(self._first.signals[0].token)
+
     def enter(self, ahead: int) -> None:
         """Notes the samples that come in, so many ticks ahead."""
         self.passage.add(self._first.signals[ahead].token)

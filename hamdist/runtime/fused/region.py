@@ -1,7 +1,7 @@
 """A part whose regular ticks run as one: it sees when they are, takes over from cells and channels, and gives back.
 
 A tick is regular if every token that any of the part's nodes meets in it is valid, learns, and speaks of a full batch.
-Where all that came in was so for the longest way through the network and back, that holds for all within.
+Where all samples that entered for the longest way through the network and back were so, that holds for all within.
 """
 
 import math
@@ -60,8 +60,8 @@ class Region:
         )
         self._arrival = arrivals(outline.graph)
         self._sink = sink(outline.graph, self._arrival)
-        longest = max(edge.ticks for edge in outline.graph.edges)
-        self._needed = 2 * self._sink + longest + max([1, *outline.graph.latencies.values()]) + 1
+        feedback = [edge.ticks for edge in outline.graph.edges if edge.feedback]
+        self._needed = 2 * self._sink + max([0, *feedback]) + max([1, *outline.graph.latencies.values()]) + 1
         kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
         batch = next(iter(cells.values())).plan.facts.says.shape[0]
         self._boundary = Boundary(outline, into, out_of, batch, kept)
@@ -97,7 +97,7 @@ class Region:
 
     def watch(self) -> None:
         """The next tick will be done elsewhere."""
-        if self._boundary.regular(0):
+        if self._boundary.fresh():
             self._steady += 1
             self._boundary.enter(0)
         else:
