@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from itertools import cycle
 
 import torch
-from step_contenders import MOMENTUM, RATE, Batch, Steps, mse, ours
+from step_contenders import MOMENTUM, Batch, Steps, mse, ours
 from torch import Tensor, nn
 
 from hamdist.network.graph import Edge
 from hamdist.network.locality import Locality
 from hamdist.network.network import LayerSpec, LossSpec, Network
 from hamdist.runtime.fused.execution import Execution
+
+SLOW_RATE = (
+    1e-6  # late costates meet the activations of other samples here: no larger rate goes well for long
+)
 
 
 class StateSpace(nn.Module):
@@ -30,7 +34,7 @@ class StateSpace(nn.Module):
 def recurrent_pytorch(units: int, data: Sequence[Batch]) -> Steps:
     layer, readout, coming = StateSpace(units), nn.Linear(units, units), cycle(data)
     parameters = [*layer.parameters(), *readout.parameters()]
-    optimiser = torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, foreach=True)
+    optimiser = torch.optim.SGD(parameters, lr=SLOW_RATE, momentum=MOMENTUM, foreach=True)
     h = torch.zeros_like(data[0][0])
 
     def tick() -> None:
@@ -52,4 +56,4 @@ def recurrent_ours(units: int, data: Sequence[Batch], execution: Execution) -> S
     )
     edges = (Edge("state", "state", shape=(units,)), Edge("state", "readout"))
     network = Network(layers, {"loss": LossSpec(mse, "readout")}, edges)
-    return ours(network, data, Locality(pairing="current"), execution)
+    return ours(network, data, Locality(pairing="current"), execution, SLOW_RATE)

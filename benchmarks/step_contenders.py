@@ -124,11 +124,15 @@ def pytorch_compiled(layers: Sequence[nn.Module], data: Sequence[Batch], limit: 
 
 
 def ours(
-    layers: Sequence[nn.Module] | Network, data: Sequence[Batch], locality: Locality, execution: Execution
+    layers: Sequence[nn.Module] | Network,
+    data: Sequence[Batch],
+    locality: Locality,
+    execution: Execution,
+    rate: float = RATE,
 ) -> Steps:
     """hamdist in its steady state, all batches at hand. Raises RuntimeError where it does not run in the form asked."""
     network = layers if isinstance(layers, Network) else Network.of(layers, mse)
-    learning = Learning(Dynamics(rate=Rate(RATE), weight_dissipation=1 - MOMENTUM), rate="constant")
+    learning = Learning(Dynamics(rate=Rate(rate), weight_dissipation=1 - MOMENTUM), rate="constant")
     runtime = InlineRuntime(program(network, locality, learning, data[0], execution=execution))
 
     def steps() -> None:
