@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -135,29 +135,23 @@ class InlineRun:
         What the user's own code raises in making them becomes a StreamError.
         """
         outline = self.prepared.program.outline
-        together, read = math.ceil(outline.execution.chunk / outline.locality.hold), list[Batch]()
-        failure: Exception | None = None
+        together = math.ceil(outline.execution.chunk / outline.locality.hold)
+        failure: BaseException | None = None
         while failure is None:
+            read: list[Batch] = []
             try:
-                batch = self._next_batch()
-            except Exception as error:
-                batch, failure = None, error
-            read += [] if batch is None else [batch]
-            if read and (batch is None or len(read) == together):
+                with self._reading:
+                    for batch in islice(self.prepared.batches, together):
+                        read.append(batch)  # one by one, so that none is lost
+            except (Exception, KeyboardInterrupt) as error:
+                failure = error
+            if read:
                 yield read
-                read = []
-            if batch is None:
-                break
-        if isinstance(failure, UserError):
+            elif failure is None:
+                return
+        if isinstance(failure, UserError | KeyboardInterrupt):
             raise failure
-        if failure is not None:
-            raise StreamError(
-                f"the stream failed after {self.runtime.samples} samples: {failure!r}"
-            ) from failure
-
-    def _next_batch(self) -> Batch | None:
-        with self._reading:
-            return next(self.prepared.batches, None)
+        raise StreamError(f"the stream failed after {self.runtime.samples} samples: {failure!r}") from failure
 
     def _drain(self) -> None:
         for _ in self.runtime.drain():
