@@ -7,7 +7,7 @@ import torch
 from helpers import everything, mlp, runtime_of, samples
 from torch import Tensor
 
-from hamdist.physics.compiled import Compiled
+from hamdist.physics.compiled import to_machine_code
 from hamdist.physics.traced import Traced
 from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.fused.ticks import HOT, Ticks
@@ -46,7 +46,8 @@ def test_a_sum_of_a_matrix_product_times_alpha_is_what_it_says():
         return [theta.add_(a @ b, alpha=-0.25)]
 
     examples = [torch.randn(8, 8) for _ in range(3)]
-    compiled = Compiled(Traced(function, *examples, eager=False), examples)
+    compiled = Traced(function, *examples, eager=False)
+    to_machine_code(compiled, examples)
     given, expected = ([tensor.clone() for tensor in examples] for _ in range(2))
     (result,), (theirs,) = compiled.flat(given), function(*expected)
     assert result is given[0]

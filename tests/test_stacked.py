@@ -174,7 +174,7 @@ def test_every_rule_and_every_graph(case: Case) -> None:
     stacked, plain = case.runtime(first, case.execution), case.runtime(first, PLAIN)
     region = stacked._part._region
     assert len(region._plan.units) == case.units
-    phase = -(-(region._sink + region._needed + 8) // stacked.program.locality.hold)
+    phase = -(-(region._times.sink + region._needed + 8) // stacked.program.locality.hold)
     batches = case.samples(2 * phase + 3)
     ours, theirs = (Run(runtime, batches, phase) for runtime in (stacked, plain))
     assert 0 < fused(ours.after_one) < fused(ours.after_two)

@@ -1,8 +1,6 @@
 """Traced operations as machine code, by torch's compiler, where there is one: the same numbers within rounding."""
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -15,28 +13,20 @@ class CompilerMissingError(Exception):
     """The compiler did not compile: there is none on this machine, or it failed."""
 
 
-class Compiled:
-    """seconds: what compiling took. What it compiled once it finds again in torch's own cache on disk."""
+def to_machine_code(traced: Traced, tensors: list[Tensor]) -> float:
+    """From now on the operations run compiled; returns the seconds that it took.
 
-    def __init__(self, traced: Traced, tensors: list[Tensor]) -> None:
-        """traced: not for running one by one, and not to be used any more.  tensors: examples.
-
-        Raises CompilerMissingError with the compiler's own words.
-        """
-        started = time.perf_counter()
-        self._traced = traced
-        _multiply_first(traced.graph)
-        try:
-            with TRACING:
-                self._run: Callable[..., Any] = torch._inductor.compile(traced.graph, list(tensors))
-        except Exception as error:
-            raise CompilerMissingError((str(error).strip() or repr(error)).splitlines()[0]) from error
-        traced.run = self._run
-        self.seconds = time.perf_counter() - started
-
-    def flat(self, tensors: list[Tensor]) -> list[Tensor]:
-        """As a trace's."""
-        return self._traced.flat(tensors)
+    traced: not for running one by one.  tensors: examples. What was compiled once is found again in torch's own cache
+    on disk. Raises CompilerMissingError with the compiler's own words; the operations are then not to be used any more.
+    """
+    started = time.perf_counter()
+    _multiply_first(traced.graph)
+    try:
+        with TRACING:
+            traced.run = torch._inductor.compile(traced.graph, list(tensors))
+    except Exception as error:
+        raise CompilerMissingError((str(error).strip() or repr(error)).splitlines()[0]) from error
+    return time.perf_counter() - started
 
 
 def _multiply_first(graph: fx.GraphModule) -> None:

@@ -14,9 +14,8 @@ from torch._ops import OpOverload
 
 from hamdist.physics.traced_graph import aten, in_place, root
 
-_ON_LISTS: dict[
-    tuple[OpOverload, bool], OpOverload
-] = {  # by the operation, and whether its second argument is a tensor
+# By the operation, and whether its second argument is a tensor.
+_ON_LISTS: dict[tuple[OpOverload, bool], OpOverload] = {
     (aten.mul_.Tensor, False): aten._foreach_mul_.Scalar,
     (aten.add_.Tensor, True): aten._foreach_add_.List,
     (aten.add_.Tensor, False): aten._foreach_add_.Scalar,

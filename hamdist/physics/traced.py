@@ -22,8 +22,9 @@ TRACING = threading.RLock()  # torch traces, and compiles, for one thread of a p
 
 
 class Traced:
-    """A function of trees of tensors, to trees of tensors; `graph` is the sequence of its operations.
+    """A function of trees of tensors, to trees of tensors.
 
+    graph: the sequence of its operations.  places: the tree of its results, with the place of each in `flat`'s.
     What the function writes in place it writes in the memory of its arguments, and returns them.
     """
 
@@ -45,6 +46,7 @@ class Traced:
         self._result = shapes[-1]
         simplify(self.graph.graph)
         self._kept = drop_written(self.graph.graph)
+        self.places: Any = tree_unflatten(range(len(self._kept)), self._result)
         if eager:
             gather_updates(self.graph.graph)
             speak(self.graph.graph)
@@ -55,11 +57,6 @@ class Traced:
         flat, given = tree_flatten(arguments)
         assert given == self._given, "as the examples were"
         return tree_unflatten(self.flat(flat), self._result)
-
-    @property
-    def places(self) -> Any:
-        """The tree of results, with the place of every leaf in what `flat` gives."""
-        return tree_unflatten(range(len(self._kept)), self._result)
 
     def flat(self, tensors: list[Tensor]) -> list[Tensor]:
         """The same, for the leaves of the trees."""

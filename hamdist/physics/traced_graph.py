@@ -68,8 +68,7 @@ def _each(graph: fx.Graph, change: Any) -> None:
 
 
 def _leave_out(graph: fx.Graph, node: fx.Node) -> None:
-    same = node.op == "call_function" and _same(node)
-    if same is not None and same is not False:
+    if node.op == "call_function" and (same := _same(node)) is not None:
         node.replace_all_uses_with(same)
 
 

@@ -79,14 +79,14 @@ class TracedLayer(Layer):
 
         With a name that no other has where they use numbers that are not arguments.
         """
-        parameters, buffers = self.pure.parameters(), self.pure.buffers()
-        if output is None:
+        what = "values" if output is None else "inverse"
+        if what not in self._traces:
+            parameters, buffers = self.pure.parameters(), self.pure.buffers()
             state = self.initial_state(parameters, buffers, inputs)
-            traced = self._trace("values", parameters, buffers, inputs, state)
-        else:
-            traced = self._trace("inverse", parameters, buffers, (output,))
-        own = any(node.op == "get_attr" for node in traced.graph.graph.nodes)
-        return traced.graph.code + (f"# {next(_NUMBERS)}" if own else "")
+            self._trace(what, parameters, buffers, *((inputs, state) if output is None else ((output,),)))
+        graph = self._traces[what].graph
+        own = any(node.op == "get_attr" for node in graph.graph.nodes)
+        return graph.code + (f"# {next(_NUMBERS)}" if own else "")
 
     def _run(self, what: Any, parameters: Tensors, buffers: Tensors, *rest: Any) -> list[Tensor]:
         """The leaves of what the trace gives, the arguments taken apart as torch does."""

@@ -8,6 +8,7 @@ plan.py       what a regular tick consists of, and where everything comes from
 origins.py    where a unit's signals and costates come from
 flow.py       what a part holds from tick to tick, and what goes into and out of its ticks
 tick.py       one tick of all units, as a pure function
+times.py      of which samples a node speaks at a tick
 passage.py    the samples that passed, and who learnt from them
 stashes.py    the points that stashed costates will meet
 handover.py   what cells and channels hold, as a flow of tensors, and back

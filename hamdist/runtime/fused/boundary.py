@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from hamdist.network.arrival import arrivals, sink
 from hamdist.network.graph import SOURCE
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.fused.carries import there
 from hamdist.runtime.fused.flow import Back
 from hamdist.runtime.fused.passage import Passage
+from hamdist.runtime.fused.times import Times
 from hamdist.runtime.outline import Outline
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
 
@@ -26,18 +26,22 @@ class Boundary:
     """
 
     def __init__(
-        self, outline: Outline, into: Sequence[InWay], out_of: Sequence[OutWay], batch: int, kept: int
+        self,
+        outline: Outline,
+        times: Times,
+        into: Sequence[InWay],
+        out_of: Sequence[OutWay],
+        batch: int,
+        kept: int,
     ) -> None:
         graph = outline.graph
         self.inner = {way.edge.name: way for way in out_of if isinstance(way, Channel)}
         index = {edge.name: number for number, edge in enumerate(graph.edges)}
         self._in = [(index[way.edge.name], way) for way in into if way.edge.name not in self.inner]
         self._out = [(index[way.edge.name], way) for way in out_of if way.edge.name not in self.inner]
-        self._arrival, self._latency = arrivals(graph), graph.latency
-        self._sink = sink(graph, self._arrival)
-        self._batch = batch
+        self._times, self._batch = times, batch
         told = [way for _, way in self._in if not way.edge.feedback]
-        self._first = min(told, key=lambda way: self._arrival[way.edge.target])
+        self._first = max(told, key=lambda way: times.heard(way.edge.target, 0))
         self.passage = Passage(kept)
         self._sends = list(self._in_order(outline.islands))
 
@@ -89,14 +93,14 @@ class Boundary:
                 yield from (partial(self._return, i, way) for i, way in self._in if way.edge.target == node)
 
     def _say(self, index: int, way: OutWay, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
-        token = self.passage[tick - self._arrival[way.edge.source] - self._latency(way.edge.source)]
+        token = self.passage[self._times.said(way.edge.source, tick)]
         way.signals.append(Signal(token, aligned(tensors[leaving.signals[index]])))
 
     def _return(self, index: int, way: InWay, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
         if way.edge.source == SOURCE:
             way.costates.append(NO_COSTATE)
             return
-        token = self.passage[tick - 2 * self._sink + self._arrival[way.edge.target]]
+        token = self.passage[self._times.returned(way.edge.target, tick)]
         way.costates.append(self._costate(token, leaving.costates[index], tensors))
 
     def _costate(self, token: Token, back: Any, tensors: Sequence[Tensor]) -> Costate:

@@ -171,4 +171,4 @@ def _drawn(generator: torch.Generator, like: Tensor) -> Tensor:
 
 
 def _all_wanted(facts: Facts) -> Wanted:
-    return Wanted(True, tuple(a.is_floating_point() for a in facts.inputs))
+    return Wanted(True, tuple(heard.dtype.is_floating_point for heard in facts.hears))

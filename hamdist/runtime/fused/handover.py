@@ -6,7 +6,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from hamdist.network.arrival import arrivals, sink
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.physics.layers import Point as Place
 from hamdist.runtime.cell import Cell, CellPlan
@@ -16,6 +15,7 @@ from hamdist.runtime.fused.flow import At, Back, Flow
 from hamdist.runtime.fused.passage import Passage
 from hamdist.runtime.fused.plan import FusedPlan
 from hamdist.runtime.fused.stashes import Stashes
+from hamdist.runtime.fused.times import Times
 from hamdist.runtime.fused.units import Unit
 from hamdist.runtime.loss_cell import LossCell
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal
@@ -29,16 +29,16 @@ class Handover:
     def __init__(
         self,
         plan: FusedPlan,
+        times: Times,
         cells: Mapping[str, Cell],
         losses: Mapping[str, LossCell],
         channels: Mapping[str, Channel],
         chunk: int,
     ) -> None:
+        self._times = times
         self._plan, self._cells, self._losses, self._channels = plan, cells, losses, channels
         self._chunk = chunk
         self._device = next(iter(cells.values())).plan.facts.says.device
-        self._arrival = arrivals(plan.graph)
-        self._sink = sink(plan.graph, self._arrival)
         self.stashes: dict[int, Stashes] = {}
 
     # In
@@ -49,7 +49,7 @@ class Handover:
         self.stashes = {unit.number: self._stashes(unit, tick) for unit in plan.units if plan.stashes(unit)}
         return Flow(
             carries=tuple(
-                self._joined(unit, [self._cell(p.name).carry for p in unit.plans]) for unit in plan.units
+                self._joined(unit, [self._cells[p.name].carry for p in unit.plans]) for unit in plan.units
             ),
             rates=tuple(self._rates(unit) for unit in plan.units),
             said=tuple(self._said(unit) for unit in plan.units),
@@ -58,16 +58,13 @@ class Handover:
             scores=tuple(self._losses[judge.node].prequential.sums(self._device) for judge in plan.judges),
         )
 
-    def _cell(self, name: str) -> Cell:
-        return self._cells[name]
-
     def _joined(self, unit: Unit, trees: Sequence[Tree]) -> Tree:
         return together(trees) if unit.stacks else trees[0]
 
     def _rates(self, unit: Unit) -> dict[str, Tensor]:
         spreads = [plan.dynamics.rate.spread for plan in unit.plans]
         known = [spread for spread in spreads if spread is not None]
-        parameters = self._cell(unit.plans[0].name).carry.parameters
+        parameters = self._cells[unit.plans[0].name].carry.parameters
         return {
             name: along(torch.stack([spread[name] for spread in known]), parameters[name].unsqueeze(0))
             for name in (known[0] if known else ())
@@ -84,7 +81,7 @@ class Handover:
         for edge in plan.out_of:
             if edge.name in self._channels and edge.ticks >= ago:
                 return there(self._channels[edge.name].signals[edge.ticks - ago].value)
-        return torch.zeros_like(plan.facts.output)
+        return plan.facts.says.zeros()
 
     def _returned(self, unit: Unit) -> tuple[Back, ...]:
         slots = [slot for slot, wanted in enumerate(unit.wanted.inputs) if wanted]
@@ -108,7 +105,7 @@ class Handover:
         costate = NO_COSTATE
         if edge.name in self._channels and edge.source != SOURCE and edge.ticks >= ago:
             costate = self._channels[edge.name].costates[edge.ticks - ago]
-        quiet = torch.zeros_like(plan.facts.inputs[slot])
+        quiet = plan.facts.hears[slot].zeros()
         return (
             quiet if costate.value is None else costate.value,
             quiet if costate.output is None else costate.output,
@@ -122,12 +119,12 @@ class Handover:
         )
 
     def _stashes(self, unit: Unit, tick: int) -> Stashes:
-        example = self._cell(unit.plans[0].name)
+        example = self._cells[unit.plans[0].name]
         lone = (*example.plan.facts.inputs, *example.carry.state)
         like = tuple(t.expand(len(unit.plans), *t.shape) for t in lone) if unit.stacks else lone
         stashes = Stashes([plan.depth for plan in unit.plans], self._chunk, like, unit.stacks)
         for member, plan in enumerate(unit.plans):
-            for ago, point in enumerate(self._cell(plan.name).memory.points()[: plan.depth], start=1):
+            for ago, point in enumerate(self._cells[plan.name].memory.points()[: plan.depth], start=1):
                 assert point is not None, "regular ticks were evaluated"
                 stashes.put_one(member, tick - ago, (*point.inputs, *point.state))
         return stashes
@@ -141,11 +138,10 @@ class Handover:
             carries = apart(flow.carries[number], count) if unit.stacks else [flow.carries[number]]
             points = apart(latest[number], count) if unit.stacks else [latest[number]]
             for member, plan in enumerate(unit.plans):
-                cell = self._cell(plan.name)
+                cell = self._cells[plan.name]
                 cell.carry = carries[member]
-                arrival = self._arrival[plan.name]
-                shown = passage[tick - 1 - arrival]
-                held = passage[tick - 1 + plan.layer.latency - 2 * self._sink + arrival]
+                shown = passage[self._times.heard(plan.name, tick - 1)]
+                held = passage[self._times.returned(plan.name, tick - 1 + plan.layer.latency)]
                 remembered = self._points(unit, member, points[member], tick)
                 cell.resume(Place(*points[member]), remembered, shown, held)
         for channel in self._channels.values():
@@ -163,10 +159,9 @@ class Handover:
 
     def _refill(self, channel: Channel, flow: Flow, tick: int, passage: Passage) -> None:
         edge = channel.edge
-        latency = self._plan.graph.latency(edge.source)
         signals, costates = [], []
         for ago in range(edge.ticks, 0, -1):
-            said = passage[tick - ago - self._arrival[edge.source] - latency]
+            said = passage[self._times.said(edge.source, tick - ago)]
             signals.append(Signal(said, self._value_of(edge, flow, ago)))
             costates.append(self._costate_of(edge, flow, ago, tick, passage))
         channel.signals.clear()
@@ -180,7 +175,7 @@ class Handover:
 
     def _costate_of(self, edge: Edge, flow: Flow, ago: int, tick: int, passage: Passage) -> Costate:
         """What came back along an edge."""
-        token = passage[tick - ago - 2 * self._sink + self._arrival[edge.target]]
+        token = passage[self._times.returned(edge.target, tick - ago)]
         node = [judge.number for judge in self._plan.judges if judge.node == edge.target]
         if node:
             back, slot = flow.judged[node[0]][ago - 1], 0

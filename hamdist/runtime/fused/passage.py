@@ -1,7 +1,6 @@
 """The samples that passed through a part: their tokens by the tick at which they entered the network.
 
-In a balanced network a node hears at tick t the token that entered at t − A, and its costate is of t − 2A(sink) + A.
-So one record of what entered tells every token there is, and who has learnt from what.
+Since times.py knows who speaks of what, one record tells every token there is, and who has learnt from what.
 """
 
 from collections import deque

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from hamdist.errors import DivergenceError, RunError, StreamError
-from hamdist.network.arrival import arrivals, sink
 from hamdist.network.graph import SOURCE
 from hamdist.physics.traced import Traced
 from hamdist.runtime.cell import Cell
@@ -26,6 +25,7 @@ from hamdist.runtime.fused.handover import Handover
 from hamdist.runtime.fused.plan import FusedPlan
 from hamdist.runtime.fused.tick import fused_chunk
 from hamdist.runtime.fused.ticks import Ticks
+from hamdist.runtime.fused.times import Times
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
 from hamdist.runtime.timeline import Timeline
@@ -53,19 +53,16 @@ class Region:
         self._ticks = Ticks(outline.execution.compiled, chunk)
         self._cells, self._losses = cells, losses
         self._device = next(iter(cells.values())).plan.facts.says.device
-        self._plan = FusedPlan(
-            outline,
-            {name: cell.plan for name, cell in cells.items()},
-            losses,
-        )
-        self._arrival = arrivals(outline.graph)
-        self._sink = sink(outline.graph, self._arrival)
+        self._plan = FusedPlan(outline, {name: cell.plan for name, cell in cells.items()}, losses)
+        self._times = Times(outline.graph)
         feedback = [edge.ticks for edge in outline.graph.edges if edge.feedback]
-        self._needed = 2 * self._sink + max([0, *feedback]) + max([1, *outline.graph.latencies.values()]) + 1
+        self._needed = (
+            2 * self._times.sink + max([0, *feedback]) + max([1, *outline.graph.latencies.values()]) + 1
+        )
         kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
         batch = next(iter(cells.values())).plan.facts.says.shape[0]
-        self._boundary = Boundary(outline, into, out_of, batch, kept)
-        self._handover = Handover(self._plan, cells, losses, self._boundary.inner, chunk)
+        self._boundary = Boundary(outline, self._times, into, out_of, batch, kept)
+        self._handover = Handover(self._plan, self._times, cells, losses, self._boundary.inner, chunk)
         self._steady = 0  # regular ticks in a row until now
         self._flow: list[Tensor] | None = None  # the leaves of it, while it is here
         self._next = 0  # the tick after those done here
@@ -133,7 +130,7 @@ class Region:
 
     def _token(self, tick: int) -> Token:
         """Of the samples that the losses judge at a tick."""
-        return self._boundary.passage[tick - self._sink]
+        return self._boundary.passage[self._times.judged(tick)]
 
     def _at(self, unit: int, met: tuple[Tensor, ...]) -> At:
         slots = self._plan.units[unit].slots
@@ -211,8 +208,8 @@ class Region:
     def _count(self, until: int) -> None:
         """Brings the ledgers up to date: what drove every layer before the tick `until`."""
         for name, cell in self._cells.items():
-            offset = self._arrival[name] - 2 * self._sink
-            self._boundary.passage.drove(cell.ledger, self._counted + offset, until - 1 + offset)
+            first, last = (self._times.returned(name, tick) for tick in (self._counted, until - 1))
+            self._boundary.passage.drove(cell.ledger, first, last)
         self._counted = until
 
     def _check(self) -> None:

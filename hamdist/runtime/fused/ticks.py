@@ -6,19 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from hamdist.physics.compiled import Compiled, CompilerMissingError
+from hamdist.physics.compiled import CompilerMissingError, to_machine_code
 from hamdist.physics.traced import Traced
 
 HOT = 32  # single ticks after which they are compiled beside whole chunks
 Make = Callable[[bool], Traced]
-
-
-class Ticked:
-    """Operations ready to run.  places: the tree of their results, with the place of each in what `flat` gives."""
-
-    def __init__(self, traced: Traced, compiled: Compiled | None) -> None:
-        self.places: Any = traced.places
-        self.flat: Callable[[list[Tensor]], list[Tensor]] = (compiled or traced).flat
 
 
 class Ticks:
@@ -32,9 +24,9 @@ class Ticks:
         self._why = ""  # nothing is compiled, though it was asked for
         self._seconds = 0.0
         self._seen: dict[tuple[bool, ...], int] = {}
-        self._ready: dict[tuple[bool, ...], Ticked] = {}
+        self._ready: dict[tuple[bool, ...], Traced] = {}
 
-    def of(self, pattern: tuple[bool, ...], make: Make, tensors: list[Tensor]) -> Ticked:
+    def of(self, pattern: tuple[bool, ...], make: Make, tensors: list[Tensor]) -> Traced:
         """make: traces them, to run one by one or not.  tensors: what they will run on."""
         seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
         hot = self._compiles and seen == HOT and len(pattern) < self._chunk
@@ -51,14 +43,13 @@ class Ticks:
             told |= {"compile_seconds": round(self._seconds, 3)}
         return told | ({"not_compiled": self._why} if self._why else {})
 
-    def _made(self, make: Make, tensors: list[Tensor], whole: bool) -> Ticked:
+    def _made(self, make: Make, tensors: list[Tensor], whole: bool) -> Traced:
         if self._compiles and whole:
             traced = make(False)
             try:
-                compiled = Compiled(traced, tensors)
-                self._seconds += compiled.seconds
-                return Ticked(traced, compiled)
+                self._seconds += to_machine_code(traced, tensors)
+                return traced
             except CompilerMissingError as error:
                 self._compiles, self._why = False, str(error)
                 warnings.warn(f"ticks run uncompiled: {error}", stacklevel=2)
-        return Ticked(make(True), None)
+        return make(True)
