@@ -64,7 +64,7 @@ def test_the_hold_out_is_the_tail(npy):
 
 
 def test_an_npy_file_is_mapped_and_not_loaded(npy):
-    assert isinstance(open_array("inputs", npy[0], "x"), np.memmap)
+    assert isinstance(open_array("inputs", npy[0], "x").base, np.memmap)
     stream = Arrays(*npy, batch_size=2, shuffle=False, dtype=F64)
     file = np.load(npy[0], mmap_mode="r+")
     batches = iter(stream)

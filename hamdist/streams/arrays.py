@@ -85,7 +85,7 @@ def open_array(setting: str, path: Path, key: str) -> np.ndarray:
     if array.dtype.kind not in "biufc" or array.ndim == 0:
         shape = f"shape {array.shape} and dtype {array.dtype}"
         raise StreamError(Problem(setting, f"{path} has {shape}; expected rows of numbers, [N, ...]"))
-    return array
+    return array.view(np.ndarray)  # still mapped
 
 
 def _from_npz(setting: str, path: Path, key: str) -> np.ndarray:

@@ -38,14 +38,18 @@ class RowOrder:
 
     def batches(self) -> Iterator[np.ndarray]:
         """The row numbers batch by batch, [R] int64."""
-        permutation = lru_cache(maxsize=1)(self.permutation)
+        permutation = lru_cache(maxsize=1)(self.permutation if self.shuffle else self._in_turn)
         for first in range(0, self.presented, self.batch_size):
-            numbers = np.arange(first, min(first + self.batch_size, self.presented))
-            epochs, places = np.divmod(numbers, self.rows)
-            if self.shuffle:
-                met = range(epochs[0], epochs[-1] + 1)
-                places = np.concatenate([permutation(epoch)[places[epochs == epoch]] for epoch in met])
-            yield places
+            epoch, place = divmod(first, self.rows)
+            left = min(self.batch_size, self.presented - first)
+            rows = permutation(epoch)[place : place + left]
+            while len(rows) < left:
+                epoch += 1
+                rows = np.concatenate([rows, permutation(epoch)[: left - len(rows)]])
+            yield rows
+
+    def _in_turn(self, _: int) -> np.ndarray:
+        return np.arange(self.rows)
 
 
 def in_turn(start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
