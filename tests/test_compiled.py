@@ -69,7 +69,7 @@ def test_what_is_not_compiled_is_traced_once():
 
 @pytest.mark.parametrize("message", ["no C++ compiler\nand more", ""])
 def test_where_nothing_compiles_a_run_says_so_once_and_goes_on(monkeypatch, message):
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError(message)
 
     monkeypatch.setattr(torch._inductor, "compile", broken)

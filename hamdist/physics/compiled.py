@@ -1,6 +1,7 @@
 """Traced operations as machine code, by torch's compiler, where there is one: the same numbers within rounding."""
 
 import time
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -23,10 +24,15 @@ def to_machine_code(traced: Traced, tensors: list[Tensor]) -> float:
     _multiply_first(traced.graph)
     try:
         with TRACING:
-            traced.run = torch._inductor.compile(traced.graph, list(tensors))
+            traced.run = torch._inductor.compile(traced.graph, list(tensors), options=_options(tensors))
     except Exception as error:
         raise CompilerMissingError((str(error).strip() or repr(error)).splitlines()[0]) from error
     return time.perf_counter() - started
+
+
+def _options(tensors: list[Tensor]) -> dict[str, Any]:
+    """On a CPU what calls the kernels is machine code too: for small layers, Python would take longer than they do."""
+    return {"cpp_wrapper": all(tensor.is_cpu for tensor in tensors)}
 
 
 def _multiply_first(graph: fx.GraphModule) -> None:
