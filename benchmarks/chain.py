@@ -52,6 +52,7 @@ class Chain:
             "name": "chain",
             "stream": {
                 "source": "arrays",
+                "shuffle": False,
                 "inputs": str(samples / "inputs.npy"),
                 "targets": str(samples / "targets.npy"),
                 "batch_size": self.batch,

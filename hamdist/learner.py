@@ -1,6 +1,6 @@
 """Learning one batch at a time, in Python, in this process."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -141,11 +141,18 @@ class Learner:
         Where `chunk` is more than 1, so many ticks run in one go.
         """
         predictions: list[Prediction] = []
-        coming = (self._batch(*pair, f"a batch after sample {self.samples}") for pair in batches)
+        coming = self._checked(batches)
         while (first := next(coming, None)) is not None:
             runtime = self._started_with(*first)
             predictions += runtime.present_all(chain([first], islice(coming, self.execution.chunk - 1)))
         return predictions
+
+    def _checked(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Tensor, Tensor]]:
+        sample = self.samples
+        for x, target in batches:
+            batch = self._batch(x, target, f"the batch at sample {sample}")
+            sample += len(batch[0])
+            yield batch[0].clone(), batch[1].clone()  # whoever made them may use the memory again
 
     def drain(self) -> list[Prediction]:
         """Goes on until every batch has driven every layer; returns the predictions that were still under way."""

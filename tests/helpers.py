@@ -18,7 +18,6 @@ from hamdist.runtime.cell import Cell
 from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.program import program
-from hamdist.runtime.token import Signal
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -158,15 +157,16 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 
 def watch(runtime: InlineRuntime, observe: Callable[[int], None]) -> None:
-    """Calls `observe` with the number of every tick, right after it."""
-    tick = runtime._tick
+    """Calls `observe` with the number of every tick, right after it; batches are to be presented one by one."""
+    advance = runtime._part.advance
 
-    def watched(inputs: Signal, targets: Signal) -> Any:
-        predictions = tick(inputs, targets)
+    def watched(ticks: int = 1) -> Any:
+        assert ticks == 1
+        predictions = advance()
         observe(runtime.tick - 1)
         return predictions
 
-    runtime._tick = watched
+    runtime._part.advance = watched
 
 
 def same_bits(ours: InlineRuntime, theirs: InlineRuntime) -> bool:

@@ -1,12 +1,16 @@
 """Several frames in a message: nothing that a frame says is lost, in any company."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from link_kinds import KINDS, PATIENCE, ends, forms, joined, same
 from torch import Tensor
 
 from hamdist.runtime.aligned import BYTES
 from hamdist.runtime.links.bundled import Bundled, bundled_forms
-from hamdist.runtime.links.contract import Form, Frame, Link
+from hamdist.runtime.links.contract import Form, Frame, Frames, Link
+from hamdist.runtime.stretch import Stretch
 from hamdist.runtime.token import INVALID, Token
 
 COUNT = 3
@@ -56,6 +60,59 @@ def test_frames_arrive_as_they_were_each_way():
             for frame in sent:
                 check(b.receive(), frame, frame.final)
                 assert a.receive() == Frame(frame.tick, frame.token, ())
+
+
+def stretch(told: list[Frame]) -> Frames:
+    """Several frames that are alike, as one piece."""
+    places = zip(*(frame.tensors for frame in told), strict=True)
+    tensors = tuple(None if values[0] is None else torch.stack(values) for values in places)
+    return Frames(told[0].tick, Stretch(tuple(frame.token for frame in told), tensors), told[-1].final)
+
+
+def alike(count: int) -> list[Frame]:
+    return [Frame(tick, Token(tick, 4 * tick, 4), (values(tick)[0], None)) for tick in range(count)]
+
+
+@pytest.mark.parametrize("gathers", [1, COUNT])
+@pytest.mark.parametrize("whole", [True, False])
+def test_frames_sent_together_arrive_so_or_one_by_one(gathers, whole):
+    """In messages of one length, and of any: sent alone or not, received alone or not."""
+    at = ends(bundled_forms(FORWARD, COUNT), bundled_forms((), COUNT), capacity=32)
+    at = [replace(end, partial=gathers == 1) for end in at]
+    sent, got = alike(24), []
+    with joined(KINDS["zeromq-ipc"], at, PATIENCE) as pair:
+        a, b = Bundled(pair.a, gathers, FORWARD), Bundled(pair.b, COUNT, ())
+        for start, stop in (
+            (0, 3),
+            (3, 4),
+            (4, 5),
+            (5, 7),
+            (7, 9),
+            (9, 12),
+            (12, 13),
+            (13, 14),
+            (14, 15),
+            (15, 18),
+        ):
+            if stop - start == 1:
+                a.send(sent[start])
+            else:
+                a.send_all(stretch(sent[start:stop]))
+        while len(got) < 18:
+            got += [each.frame() for each in b.receive_all().single()] if whole else [b.receive()]
+    for frame, expected in zip(got, sent, strict=False):
+        check(frame, expected, -1)
+
+
+def test_pieces_stay_pieces():
+    at = ends(bundled_forms(FORWARD, COUNT), bundled_forms((), COUNT), capacity=8)
+    with joined(KINDS["in-process"], at, PATIENCE) as pair:
+        a, b = bundles(pair.a, pair.b)
+        a.send_all(stretch(alike(COUNT)))
+        got = b.receive_all()
+        assert (got.tick, got.stretch.ticks, got.final) == (0, COUNT, -1)
+        assert got.stretch.tensors[1] is None
+        assert torch.equal(got.stretch.tensors[0], torch.stack([values(k)[0] for k in range(COUNT)]))
 
 
 def test_a_message_goes_when_it_is_whole():

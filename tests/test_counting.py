@@ -27,7 +27,7 @@ from torch import nn
 from hamdist.physics.rates import Adam
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.ledger import Ledger
-from hamdist.runtime.token import INVALID, Signal, Token
+from hamdist.runtime.token import Token
 
 PLACES = {
     "local": {},
@@ -390,7 +390,7 @@ def test_through_delays_hold_out_samples_are_a_pause():
             list(runtime.present(*batch))
     for held_out in aside:
         list(runs[0].present(*held_out, learn=False))
-        runs[1]._tick(Signal(INVALID), Signal(INVALID))
+        list(runs[1]._wait(1))
     for runtime in runs:
         run_through(runtime, batches[5:])
         assert runtime.seen_once()

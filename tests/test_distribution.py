@@ -250,12 +250,25 @@ def test_a_stream_may_end_anywhere_in_a_chunk(count):
     assert differences(network_of(BUILDERS), place, TWO, "threads", batches(count + 1), chunks) == []
 
 
+@pytest.mark.parametrize("hold", [1, 3, 40])
+def test_batches_cross_in_messages_of_any_length(hold):
+    """The stream says at most 32 ticks in one message here, and holds end anywhere in a chunk, or in a message.
+
+    Neither a tick's signals, of 180 bytes, nor its stashed inputs begin at aligned addresses in those of a chunk.
+    """
+    place = {"delays": dict.fromkeys(("a->b", "b->c", "c->head"), 4), "hold": hold}
+    chunks = Execution(stacked=True, chunk=4)
+    count = 240 // hold
+    driven_often = [] if hold == 1 else [*BUILDERS]
+    assert differences(network_of(BUILDERS), place, TWO, "zeromq", batches(count), chunks) == driven_often
+
+
 def test_silence_keeps_holds_and_messages_whole():
     worker = StreamWorker("the stream", lambda: (iter([]), lambda: None))
     worker._feed, worker._layout = Feed(2, hold=3), SimpleNamespace(chunk=4)
     for presented in range(5):
         for _ in range(presented):
-            list(worker._feed.present(torch.zeros(2, 1), torch.zeros(2)))
+            list(worker._feed.present([(torch.zeros(2, 1), torch.zeros(2))]))
         before = worker._feed.tick
         list(worker._silent())
         assert worker._feed.tick - before >= 3

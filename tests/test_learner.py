@@ -534,7 +534,7 @@ def test_steps_are_as_many_times_step(settings):
 def test_a_bad_batch_among_several_is_refused_and_those_before_it_are_learnt():
     batches = samples(4, (6,))
     learner = Learner(tanh_net(), **DOUBLE, chunk=4)
-    with pytest.raises(StreamError, match="a batch after sample 8"):
+    with pytest.raises(StreamError, match="the batch at sample 8"):
         learner.steps([*batches[:2], (torch.zeros(4, 7), batches[2][1]), batches[3]])
     assert learner.samples == 8
     learner.steps(batches[2:])

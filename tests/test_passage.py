@@ -24,20 +24,20 @@ def tokens(count: int, hold: int = 1, gap: int | None = None) -> list[Token]:
 def test_a_passage_knows_every_token_that_it_keeps():
     passage, told = Passage(kept=10), tokens(40)
     for token in told:
-        passage.add(token)
-        passage.add(token)  # told twice
+        passage.add([token])
+        passage.add([token])  # told twice
         assert passage.latest == token.tick
         oldest = max(0, token.tick - 9)
         assert [passage[tick] for tick in range(oldest, token.tick + 1)] == told[oldest : token.tick + 1]
-    assert len(passage._entered) == 10
+    assert len(passage._tokens) == 10
 
 
 def test_a_passage_begins_anew_anywhere():
     passage = Passage(kept=5)
     for token in tokens(4):
-        passage.add(token)
+        passage.add([token])
     passage.restart()
-    passage.add(tokens(20)[17])
+    passage.add([tokens(20)[17]])
     assert (passage.latest, passage[17].tick) == (17, 17)
 
 
@@ -46,7 +46,7 @@ def test_many_tokens_at_once_count_like_one_by_one(hold, gap):
     told = tokens(30, hold, gap)
     passage, ours, theirs = Passage(kept=30), Ledger(), Ledger()
     for token in told:
-        passage.add(token)
+        passage.add([token])
     chance, first = random.Random(0), 0
     while first < 30:
         last = min(29, first + chance.randrange(8))

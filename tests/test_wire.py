@@ -46,6 +46,25 @@ def test_large_tensors_are_not_copied_and_small_ones_go_with_the_header() -> Non
     assert same(decode([first, *apart], B, 1).tensors[2], torch.ones_like(large))
 
 
+def test_an_end_may_take_tensors_of_fewer_rows() -> None:
+    whole = forms(torch.zeros(4, 3))
+    sender, receiver = (replace(end, partial=True) for end in ends(whole))
+    for rows in (0, 1, 4):
+        (got,) = decode(encode(frame(0, torch.ones(rows, 3)), sender, 1), receiver, 1).tensors
+        assert same(got, torch.ones(rows, 3))
+    for odd in (
+        torch.ones(5, 3),
+        torch.ones(4, 2),
+        torch.ones(3),
+        torch.ones(4, 3, 1),
+        torch.ones(4, 3).double(),
+    ):
+        with pytest.raises(RefusedError, match=r"is torch.float.* and torch.float32 \[4, 3\] is expected"):
+            decode(encode(frame(0, odd), sender, 1), receiver, 1)
+    with pytest.raises(RefusedError):
+        decode(encode(frame(0, torch.ones(3, 3)), sender, 1), replace(receiver, partial=False), 1)
+
+
 def test_a_dtype_without_a_code_cannot_travel() -> None:
     with pytest.raises(LinkError, match=r"a->b.*float8_e4m3fn cannot travel"):
         encode(frame(0, torch.zeros(2).to(torch.float8_e4m3fn)), A, 1)

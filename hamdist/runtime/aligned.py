@@ -10,6 +10,12 @@ from torch import Tensor
 BYTES = 64
 
 
+def settled(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy where it begins at an address that is not aligned in the memory of another."""
+    offset = tensor.storage_offset() * tensor.element_size()
+    return tensor.clone(memory_format=torch.contiguous_format) if offset % BYTES else tensor.contiguous()
+
+
 def aligned(tensor: Tensor) -> Tensor:
     """The tensor itself, or a copy in plain order at an aligned address."""
     if (

@@ -1,12 +1,13 @@
 """An edge in an executor: first in, first out, with d initial tokens in each direction. A delay is nothing else."""
 
-from collections import deque
-from typing import Protocol, SupportsIndex, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal
+from hamdist.runtime.stretch import Queue, Stretch
+from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal, Token
 
 Given = TypeVar("Given", contravariant=True)
 Taken = TypeVar("Taken", covariant=True)
@@ -17,13 +18,23 @@ class Gives(Protocol[Given]):
 
     def append(self, item: Given, /) -> None: ...
 
+    def add(self, stretch: Stretch, /) -> None:
+        """Several at once."""
+
 
 class Takes(Protocol[Taken]):
-    """The end of a queue where items come out; [k] is the one that k more will come before."""
+    """The end of a queue where items come out, one by one or several at once; all of these await them."""
 
     def popleft(self) -> Taken: ...
 
-    def __getitem__(self, ahead: SupportsIndex, /) -> Taken: ...
+    def tokens(self, ticks: int, /) -> Sequence[Token]:
+        """Of the next so many ticks, which stay."""
+
+    def ahead(self, ticks: int, /) -> Stretch:
+        """The next so many ticks, which stay; they must be alike."""
+
+    def skip(self, ticks: int, /) -> None:
+        """Takes the next so many ticks, unseen."""
 
 
 class InWay(Protocol):
@@ -61,13 +72,12 @@ class Channel:
 
     def __init__(self, edge: Edge, initial: Tensor | None = None) -> None:
         self.edge = edge
-        self.signals: deque[Signal] = initial_signals(edge, initial)
-        self.costates: deque[Costate] = (
-            deque(maxlen=0) if edge.source == SOURCE else deque([NO_COSTATE] * edge.ticks)
-        )
+        self.signals = Queue(Signal, initial_signals(edge, initial))
+        silent = edge.source == SOURCE
+        self.costates = Queue(Costate, [NO_COSTATE] * edge.ticks, most=0 if silent else None)
 
 
-def initial_signals(edge: Edge, initial: Tensor | None) -> deque[Signal]:
+def initial_signals(edge: Edge, initial: Tensor | None) -> list[Signal]:
     """The d tokens that an edge begins with."""
     first = Signal(INVALID) if initial is None else Signal(ZEROS, initial)
-    return deque([first] * edge.ticks)
+    return [first] * edge.ticks

@@ -1,23 +1,22 @@
 """An edge to another actor, seen from one side, as a way like any other: what goes out is sent, what comes in awaited.
 
-Each queue carries exactly one frame a tick, and begins with the tokens of its delay on the receiving side, so that the
-k-th frame received is that of the sender's tick k.
+Each queue carries exactly one frame a tick, alone or with those of other ticks, and begins with the tokens of its delay
+on the receiving side, so that the k-th frame received is that of the sender's tick k.
 """
 
-import operator
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Generic, SupportsIndex, TypeVar
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from hamdist.network.graph import Edge
 from hamdist.runtime.channel import initial_signals
-from hamdist.runtime.links.contract import Frame, Link, RefusedError
+from hamdist.runtime.links.contract import Frame, Frames, Link, RefusedError
+from hamdist.runtime.stretch import Queue, Stretch
 from hamdist.runtime.timeline import SILENT, Timeline
-from hamdist.runtime.token import NO_COSTATE, Costate, Signal
+from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
 
 Item = TypeVar("Item", bound=Signal | Costate)
 
@@ -33,91 +32,100 @@ class Journey:
 
 
 class Outbox(Generic[Item]):
-    """Sends one item a tick."""
+    """Sends one item a tick, or those of several ticks.  places: how many tensors of an item go."""
 
-    def __init__(
-        self,
-        link: Link,
-        journey: Journey,
-        tensors_of: Callable[[Item], tuple[Tensor | None, ...]],
-        name: str,
-    ) -> None:
-        self._link, self._journey, self._tensors_of = link, journey, tensors_of
+    def __init__(self, link: Link, journey: Journey, places: int, name: str) -> None:
+        self._link, self._journey, self._places = link, journey, places
         self._sending = journey.timeline.span("send", name)
         self._tick = 0
 
     def append(self, item: Item, /) -> None:
+        self.add(Stretch(item[:1], item[1:]))
+
+    def add(self, stretch: Stretch, /) -> None:
+        tensors = stretch.tensors[: self._places]
         started = perf_counter()
         with self._sending:
-            self._link.send(Frame(self._tick, item.token, self._tensors_of(item), self._journey.final))
-        self._tick += 1
+            if stretch.ticks == 1:
+                self._link.send(Frame(self._tick, stretch.tokens[0], tensors, self._journey.final))
+            else:
+                told = Stretch(stretch.tokens, tensors)
+                self._link.send_all(Frames(self._tick, told, self._journey.final))
+        self._tick += stretch.ticks
         self._journey.send_seconds += perf_counter() - started
 
 
 class Inbox(Generic[Item]):
-    """Awaits one item a tick, after the initial ones."""
+    """Awaits one item a tick, after the initial ones.  kind: of an item.  places: how many tensors of an item come."""
 
     def __init__(
-        self, link: Link, journey: Journey, initial: deque[Item], item_of: Callable[[Frame], Item], name: str
+        self, link: Link, journey: Journey, kind: type[Item], initial: Iterable[Item], places: int, name: str
     ) -> None:
         self._link, self._journey, self._name = link, journey, name
         self._waiting = journey.timeline.span("wait", name)
-        self._come = initial
-        self._item_of = item_of
+        self._absent = (None,) * (len(kind._fields) - 1 - places)
+        self._come = Queue(kind, initial)
+        self._here = len(self._come)  # ticks
         self._tick = 0
 
     def popleft(self) -> Item:
-        return self._come.popleft() if self._come else self._awaited()
+        self._await(1)
+        self._here -= 1
+        return self._come.popleft()
 
-    def __getitem__(self, ahead: SupportsIndex, /) -> Item:
-        while len(self._come) <= operator.index(ahead):
-            self._come.append(self._awaited())
-        return self._come[ahead]
+    def tokens(self, ticks: int, /) -> Sequence[Token]:
+        self._await(ticks)
+        return self._come.tokens(ticks)
 
-    def _awaited(self) -> Item:
-        started = perf_counter()
-        with self._waiting:
-            frame = self._link.receive()
-        self._journey.wait_seconds += perf_counter() - started
-        if frame.tick != self._tick:
+    def ahead(self, ticks: int, /) -> Stretch:
+        self._await(ticks)
+        return self._come.ahead(ticks)
+
+    def skip(self, ticks: int, /) -> None:
+        self._await(ticks)
+        self._here -= ticks
+        self._come.skip(ticks)
+
+    def _await(self, ticks: int) -> None:
+        while self._here < ticks:
+            started = perf_counter()
+            with self._waiting:
+                frames = self._link.receive_all()
+            self._journey.wait_seconds += perf_counter() - started
+            self._take(frames)
+
+    def _take(self, frames: Frames) -> None:
+        if frames.tick != self._tick:
             raise RefusedError(
-                f"edge {self._name}: a frame of tick {frame.tick} came where that of {self._tick} was due"
+                f"edge {self._name}: a frame of tick {frames.tick} came where that of {self._tick} was due"
             )
-        self._tick += 1
-        self._journey.final = max(self._journey.final, frame.final)
-        return self._item_of(frame)
+        stretch = frames.stretch
+        self._tick += stretch.ticks
+        self._here += stretch.ticks
+        self._journey.final = max(self._journey.final, frames.final)
+        self._come.add(Stretch(stretch.tokens, stretch.tensors + self._absent))
 
 
 class ToTarget:
-    """The edge's source is here.  early: costates counted as heard from the start, beyond the delay: how many ticks
-    more a source may run ahead of those that hear it."""
+    """The edge's source is here.  places: how many tensors a costate carries, none on edges that only acknowledge.
 
-    def __init__(self, edge: Edge, link: Link, journey: Journey, early: int = 0) -> None:
+    early: costates counted as heard from the start, beyond the delay: how many ticks more a source may run ahead of
+    those that hear it.
+    """
+
+    def __init__(self, edge: Edge, link: Link, journey: Journey, places: int, early: int = 0) -> None:
         self.edge = edge
-        self.signals: Outbox[Signal] = Outbox(link, journey, lambda signal: (signal.value,), edge.name)
-        heard = deque([NO_COSTATE] * (edge.ticks + early))
-        self.costates: Inbox[Costate] = Inbox(link, journey, heard, _costate, edge.name)
+        self.signals: Outbox[Signal] = Outbox(link, journey, 1, edge.name)
+        heard = [NO_COSTATE] * (edge.ticks + early)
+        self.costates = Inbox(link, journey, Costate, heard, places, edge.name)
 
 
 class FromSource:
-    """The edge's target is here.  places: how many tensors a costate carries, none on edges that only acknowledge.
-
-    initial: as of a channel.
-    """
+    """The edge's target is here.  places: as of ToTarget.  initial: as of a channel."""
 
     def __init__(
         self, edge: Edge, link: Link, journey: Journey, places: int, initial: Tensor | None = None
     ) -> None:
         self.edge = edge
-        self.signals: Inbox[Signal] = Inbox(link, journey, initial_signals(edge, initial), _signal, edge.name)
-        self.costates: Outbox[Costate] = Outbox(
-            link, journey, lambda costate: (costate.value, costate.output)[:places], edge.name
-        )
-
-
-def _signal(frame: Frame) -> Signal:
-    return Signal(frame.token, *frame.tensors)
-
-
-def _costate(frame: Frame) -> Costate:
-    return Costate(frame.token, *frame.tensors)
+        self.signals = Inbox(link, journey, Signal, initial_signals(edge, initial), 1, edge.name)
+        self.costates: Outbox[Costate] = Outbox(link, journey, places, edge.name)

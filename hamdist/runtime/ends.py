@@ -13,6 +13,8 @@ from hamdist.runtime.outline import Outline
 
 WINDOW_TICKS = 16
 WINDOW_BYTES = 64 * 2**20
+CHUNKS_TOLD = 8  # by the stream in one message, where they are small
+TOLD_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,18 @@ class Layout:
     @property
     def window(self) -> int:
         """How many ticks the stream may run ahead of those that hear it, beyond the delay."""
-        size = sum(form.size for form in (self.inputs, self.targets))
-        return max(2 * self.chunk, min(WINDOW_TICKS, WINDOW_BYTES // max(size, 1)))
+        return max(3 * self.stream_ticks, min(WINDOW_TICKS, WINDOW_BYTES // self._tick_bytes))
+
+    @property
+    def stream_ticks(self) -> int:
+        """How many ticks the stream may say in one message, and hears of that they were heard."""
+        if self.chunk == 1:
+            return 1
+        return self.chunk * max(1, min(CHUNKS_TOLD, TOLD_BYTES // (self._tick_bytes * self.chunk)))
+
+    @property
+    def _tick_bytes(self) -> int:
+        return max(1, sum(form.size for form in (self.inputs, self.targets)))
 
     @cached_property
     def chunk(self) -> int:
@@ -54,12 +66,11 @@ class Layout:
         if self.chunk == 1:
             return dict(links)
         edges = dict(self.crossing())
-        return {
-            index: Bundled(
-                link, self.chunk, self._sends(edges[index], actor == self.hosts[edges[index].source])
-            )
-            for index, link in links.items()
-        }
+        bundled: dict[int, Link] = {}
+        for index, link in links.items():
+            edge, forward = edges[index], actor == self.hosts[edges[index].source]
+            bundled[index] = Bundled(link, self._gathers(edge, forward), self._sends(edge, forward))
+        return bundled
 
     def signal(self, edge: Edge) -> Form:
         """What the edge carries forward."""
@@ -92,12 +103,20 @@ class Layout:
         """What a frame carries, forward or back."""
         return (self.signal(edge),) if forward else self.costate(edge)
 
+    def _gathers(self, edge: Edge, forward: bool) -> int:
+        """How many frames make a message; 1: as many as are sent together, up to `stream_ticks`."""
+        if edge.source != SOURCE or self.stream_ticks == self.chunk:
+            return self.chunk
+        return 1 if forward else self.stream_ticks
+
     def _end(self, index: int, edge: Edge, forward: bool) -> End:
-        sends, receives = self._sends(edge, forward), self._sends(edge, not forward)
+        sends, receives, partial = self._sends(edge, forward), self._sends(edge, not forward), False
         capacity = 2 * edge.ticks + 1 + (self.window if edge.source == SOURCE else 0)
         if self.chunk > 1:
-            sends, receives = bundled_forms(sends, self.chunk), bundled_forms(receives, self.chunk)
-            capacity = capacity // self.chunk + 2
+            partial = edge.source == SOURCE and self.stream_ticks > self.chunk
+            most = self.stream_ticks if partial else self.chunk
+            sends, receives = bundled_forms(sends, most), bundled_forms(receives, most)
+            capacity = capacity if partial else capacity // self.chunk + 2
         here, there = self.hosts[edge.source], self.hosts[edge.target]
         here, there = (here, there) if forward else (there, here)
         return End(
@@ -109,6 +128,7 @@ class Layout:
             capacity=capacity,
             sends=sends,
             receives=receives,
+            partial=partial,
             device=self.devices[here],
         )
 

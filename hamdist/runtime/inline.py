@@ -12,12 +12,12 @@ from hamdist.physics.layers import Context
 from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel
 from hamdist.runtime.divergence import check_finite, extents
-from hamdist.runtime.feed import Feed
+from hamdist.runtime.feed import Feed, Said
 from hamdist.runtime.loss_cell import LossCell, Prediction
+from hamdist.runtime.memory import keep_freed_memory
 from hamdist.runtime.part import Part, initial_value
 from hamdist.runtime.program import Program
 from hamdist.runtime.timeline import SILENT, Timeline
-from hamdist.runtime.token import Signal
 
 
 class InlineRuntime:
@@ -27,9 +27,17 @@ class InlineRuntime:
         self.program = program
         self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
         between = [channel for channel in self._channels if channel.edge.source != SOURCE]
-        chunk = program.outline.execution.chunk
+        execution = program.outline.execution
+        if execution.stacked:
+            keep_freed_memory()
         self._part = Part(
-            program.outline, program.cells, self._channels, between, program.targets, chunk, timeline
+            program.outline,
+            program.cells,
+            self._channels,
+            between,
+            program.targets,
+            execution.chunk,
+            timeline,
         )
         self._feed = Feed(len(program.targets), program.locality.hold)
         self._source = [channel for channel in self._channels if channel.edge.source == SOURCE]
@@ -74,33 +82,32 @@ class InlineRuntime:
 
         inputs [R, …], targets [R, …], R at most `batch`: a shorter batch is padded with its last row.
         """
-        for said in self._feed.present(inputs, targets, learn):
-            yield from self._tick(*said)
+        for said in self._feed.present([(inputs, targets)], learn):
+            self._hear(said)
+            for _ in range(said.inputs.ticks):
+                yield from self._part.advance()
 
     def present_all(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Prediction]:
-        """Presents several batches, so that their ticks may run in one go; also those before one that cannot be had."""
-        ticks = 0
-        try:
-            for batch in batches:
-                for said in self._feed.present(*batch):
-                    self._hear(*said)
-                    ticks += 1
-        finally:
-            predictions = self._part.advance(ticks)
+        """Presents several batches, so that their ticks may run in one go; also those before one that cannot be had.
+
+        What they hold must stay until all of them are there.
+        """
+        predictions: list[Prediction] = []
+        for said in self._feed.present(batches):
+            self._hear(said)
+            predictions += self._part.advance(said.inputs.ticks)
         return predictions
 
     def drain(self) -> Iterator[Prediction]:
         """Goes on without new samples until the costate of every sample has reached every layer."""
-        for said in self._feed.silence(self.program.drain):
-            yield from self._tick(*said)
+        yield from self._wait(self.program.drain)
         check_finite(self.tick, extents(self.cells))
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Prediction]:
         """Sends hold-out batches through, in evaluation mode; nothing learns from them."""
         for inputs, targets in batches:
             yield from self.present(inputs, targets, learn=False)
-        for said in self._feed.silence(self.program.outline.flush):
-            yield from self._tick(*said)
+        yield from self._wait(self.program.outline.flush)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """What the layer of the first loss says of inputs [R, …] with today's weights; nothing moves.
@@ -126,14 +133,16 @@ class InlineRuntime:
         """Whether every sample that entered drove every layer exactly once."""
         return all(cell.ledger.seen_once(self.samples) for cell in self.cells.values())
 
-    def _tick(self, inputs: Signal, targets: Signal) -> list[Prediction]:
-        self._hear(inputs, targets)
-        return self._part.advance()
+    def _wait(self, ticks: int) -> Iterator[Prediction]:
+        """So many ticks of silence."""
+        for said in self._feed.silence(ticks):
+            self._hear(said)
+            yield from self._part.advance()
 
-    def _hear(self, inputs: Signal, targets: Signal) -> None:
+    def _hear(self, said: Said) -> None:
         """The source speaks."""
         for channel in self._source:
-            channel.signals.append(targets if channel.edge.target in self.losses else inputs)
+            channel.signals.add(said.targets if channel.edge.target in self.losses else said.inputs)
 
     def _initial(self, edge: Edge) -> Tensor | None:
         plan = self.program.cells.get(edge.target)

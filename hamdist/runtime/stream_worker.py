@@ -5,11 +5,11 @@ tick. A stream that raises ends early: what had entered is learnt all the same.
 """
 
 import math
-import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from torch import Tensor
@@ -28,7 +28,7 @@ Pair = tuple[Tensor, Tensor | None]
 Pairs = Iterator[Pair]
 Item = TypeVar("Item")
 GLANCE_SECONDS = 0.1  # between two looks at whether the end was asked for
-AHEAD = 2  # batches read before they are needed
+AHEAD = 2  # messages' batches read before they are needed
 
 
 class StreamWorker:
@@ -59,16 +59,17 @@ class StreamWorker:
         self._ended = False  # nothing more enters to be learnt
         self._entered_ticks = 0  # until then
         self._learnt_ticks = 0  # drain included
-        self._first: Pair | None = None
+        self._first: list[Pair] = []
 
     def first_batch(self) -> Pair:
         """Opens the stream; the batch is presented later, like all others. Raises UserError."""
         batches, self._holdout = self._open_batches()
         self._batches = Ahead(batches, AHEAD)
-        self._first = first = self._batches.get(self._asked)
-        if first is None:
+        first = self._batches.take(self._asked, 1)
+        if not first:
             raise StreamError("the run was ended before the first sample came")
-        return first
+        self._first = first
+        return first[0]
 
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """As a worker's; the stream calls its neighbours, so nobody looks for it."""
@@ -81,11 +82,12 @@ class StreamWorker:
         layout = self._layout
         links = layout.bundled(layout.stream, self._wiring.connect(addresses))
         self._ways = [
-            ToTarget(edge, links[index], self._journey, layout.window)
+            ToTarget(edge, links[index], self._journey, 0, layout.window)
             for index, edge in layout.crossing()
             if edge.source == SOURCE
         ]
         self._feed = Feed(layout.inputs.shape[0], layout.outline.locality.hold)
+        self._batches.count = AHEAD * math.ceil(layout.stream_ticks / self._feed.hold)
 
     def run(self) -> StreamOutcome:
         """From the first batch to the final tick; whatever goes wrong is in the outcome."""
@@ -106,8 +108,8 @@ class StreamWorker:
         """Every batch, then the drain; what the stream raised, if it did."""
         failure = None
         try:
-            for batch in self._unasked():
-                self._say(self._silent() if batch is None else self._presented(batch))
+            for batches in self._unasked():
+                self._say(self._presented(batches) if batches else self._silent())
         except LinkError:
             raise
         except UserError as error:
@@ -120,31 +122,37 @@ class StreamWorker:
         self._learnt_ticks = self._feed.tick
         return failure
 
-    def _presented(self, batch: Pair) -> Iterator[Said]:
-        inputs, targets = batch
-        assert targets is not None, "checked with the first batch, and by the stream since"
-        return self._feed.present(inputs, targets)
+    def _presented(self, batches: Sequence[Pair], learn: bool = True) -> Iterator[Said]:
+        return self._feed.present(((x, _checked(targets)) for x, targets in batches), learn)
 
-    def _unasked(self) -> Iterator[Pair | None]:
-        """The batches, the first one again, until the user asks for the end; None where the stream has been idle."""
+    def _unasked(self) -> Iterator[Sequence[Pair]]:
+        """The batches, the first one again, until the user asks for the end; none where the stream has been idle.
+
+        As many at a time as are there, and go in one message.
+        """
         yield self._first
         while not self._asked.is_set():
             try:
                 with self._reading:
-                    batch = self._batches.get(self._asked, self._idle_seconds)
+                    batches = self._batches.take(self._asked, self._room, self._idle_seconds)
             except TimeoutError:
-                yield None
+                yield ()
                 continue
-            if batch is None:
+            if not batches:
                 return
-            yield batch
+            yield batches
+
+    @property
+    def _room(self) -> int:
+        """How many batches go into one message, until a chunk is whole."""
+        layout = self._layout
+        return max(1, (layout.stream_ticks - self._feed.tick % layout.chunk) // self._feed.hold)
 
     def _test(self) -> None:
         holdout = self._holdout()
         if holdout is not None:
-            for inputs, targets in holdout:
-                assert targets is not None, "as those to learn from"
-                self._say(self._feed.present(inputs, targets, learn=False))
+            for batch in holdout:
+                self._say(self._presented([batch], learn=False))
             self._say(self._feed.silence(self._layout.outline.flush))
 
     def _close(self) -> None:
@@ -162,13 +170,14 @@ class StreamWorker:
         """So many ticks or a few more, so that no message waits for company after them."""
         return ticks + -(self._feed.tick + ticks) % self._layout.chunk
 
-    def _say(self, ticks: Iterator[Said]) -> None:
+    def _say(self, all_said: Iterator[Said]) -> None:
         losses = self._layout.outline.losses
-        for said in ticks:
-            self._timeline.begin(self._feed.tick - 1)
+        for said in (piece for whole in all_said for piece in whole.pieces(self._layout.stream_ticks)):
+            ticks = said.inputs.ticks
+            self._timeline.begin(self._feed.tick - ticks)
             for way in self._ways:
-                way.costates.popleft()
-                way.signals.append(said.targets if way.edge.target in losses else said.inputs)
+                way.costates.skip(ticks)
+                way.signals.add(said.targets if way.edge.target in losses else said.inputs)
 
     def _outcome(self, error: Exception | None = None, details: str = "") -> StreamOutcome:
         return StreamOutcome(
@@ -199,35 +208,55 @@ class StreamWorker:
             self._wiring.close()
 
 
+def _checked(targets: Tensor | None) -> Tensor:
+    assert targets is not None, "checked with the first batch, and by the stream since"
+    return targets
+
+
 class Ahead(Generic[Item]):
-    """Reads an iterator in a thread of its own, `count` items ahead, so that nobody who waits for it is deaf."""
+    """Reads an iterator in a thread of its own, so that nobody who waits for it is deaf.
+
+    count: items that it is ahead. It goes on when half of them are taken, and hands over what there is: between two
+    threads that take turns at every item, Python spends more than most items are worth.
+    """
 
     def __init__(self, items: Iterator[Item], count: int) -> None:
-        self._read: queue.Queue[tuple[Item | None, Exception | None]] = queue.Queue(count)
+        self.count = count
+        self._read: deque[Item] = deque()
+        self._ended = False
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
         threading.Thread(target=self._pull, args=(items,), daemon=True, name="hamdist-stream").start()
 
     def _pull(self, items: Iterator[Item]) -> None:
+        error = None
         try:
             for item in items:
-                self._read.put((item, None))
-            self._read.put((None, None))
-        except Exception as error:
-            self._read.put((None, error))
+                with self._changed:
+                    self._read.append(item)
+                    self._changed.notify()
+                    if len(self._read) >= self.count:
+                        self._changed.wait_for(lambda: len(self._read) <= self.count // 2)
+        except Exception as raised:
+            error = raised
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify()
 
-    def get(self, asked: threading.Event, seconds: float = math.inf) -> Item | None:
-        """The next item; None at the end of the iterator, or once `asked` is set.
+    def take(self, asked: threading.Event, most: int, seconds: float = math.inf) -> list[Item]:
+        """The next items, as many as are there and at most so many; none at the end, or once `asked` is set.
 
         Raises what the iterator raised, and TimeoutError where nothing came for so many seconds.
         """
         deadline = time.monotonic() + seconds
-        while not asked.is_set():
-            try:
-                item, error = self._read.get(timeout=GLANCE_SECONDS)
-            except queue.Empty:
-                if time.monotonic() > deadline:
-                    raise TimeoutError from None
-                continue
-            if error is not None:
-                raise error
-            return item
-        return None
+        with self._changed:
+            while not (self._read or self._ended or asked.is_set()):
+                if not self._changed.wait(GLANCE_SECONDS) and time.monotonic() > deadline:
+                    raise TimeoutError
+            if asked.is_set():
+                return []
+            taken = [self._read.popleft() for _ in range(min(most, len(self._read)))]
+            self._changed.notify()
+            if not taken and self._error is not None:
+                raise self._error
+            return taken

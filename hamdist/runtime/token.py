@@ -1,13 +1,11 @@
 """What travels along an edge: a token that says of which samples it speaks, and with it a signal or a costate."""
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """tick: at which the samples entered.  first, rows: their numbers, first … first + rows − 1 (rows 0: none).
 
     repeat: which tick of its hold this is, from 0.  valid: an invalid token moves nothing.  learn: False for
@@ -55,4 +53,4 @@ def meeting(tokens: list[Token]) -> Token:
             return INVALID
         if token.first < first.first:
             first = token
-    return first if all(token.learn for token in tokens) else replace(first, learn=False)
+    return first if all(token.learn for token in tokens) else first._replace(learn=False)

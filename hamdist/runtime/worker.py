@@ -102,7 +102,8 @@ class Worker:
                 places = len(self._layout_of.costate(edge))
                 into.append(FromSource(edge, links[index], self._journey, places, initial))
             elif hosts[edge.source] == me:
-                out_of.append(ToTarget(edge, links[index], self._journey))
+                places = len(self._layout_of.costate(edge))
+                out_of.append(ToTarget(edge, links[index], self._journey, places))
         return into, out_of
 
     # The loop

@@ -10,13 +10,14 @@ from hamdist.network.graph import SOURCE
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.fused.carries import there
-from hamdist.runtime.fused.flow import Back
+from hamdist.runtime.fused.flow import Back, Entering
 from hamdist.runtime.fused.passage import Passage
 from hamdist.runtime.fused.times import Times
 from hamdist.runtime.outline import Outline
-from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
+from hamdist.runtime.stretch import Stretch
+from hamdist.runtime.token import NO_COSTATE, Token
 
-Send = Callable[[int, Any, Sequence[Tensor]], None]
+Send = Callable[[int, int, Any, Sequence[Tensor]], None]
 
 
 class Boundary:
@@ -45,44 +46,41 @@ class Boundary:
         self.passage = Passage(kept)
         self._sends = list(self._in_order(outline.islands))
 
-    def regular(self, ahead: int) -> bool:
-        """Whether every token that comes in, so many ticks ahead, learns and is of a full batch; awaits them."""
-        return all(way.edge.feedback or self._full(way.signals[ahead].token) for _, way in self._in) and all(
-            way.edge.feedback or _learns(way.costates[ahead].token) for _, way in self._out
-        )
+    def regular(self, ticks: int) -> bool:
+        """Whether every token that comes in, in the next so many ticks, learns and is of a full batch; awaits them."""
+        return all(
+            way.edge.feedback or all(map(self._full, way.signals.tokens(ticks))) for _, way in self._in
+        ) and all(way.edge.feedback or all(map(_learns, way.costates.tokens(ticks))) for _, way in self._out)
 
     def fresh(self) -> bool:
         """Whether the token of the latest samples that come in is so; the others follow them."""
-        return self._full(self._first.signals[0].token)
+        return self._full(self._first.signals.tokens(1)[0])
 
-    def enter(self, ahead: int) -> None:
-        """Notes the samples that come in, so many ticks ahead."""
-        self.passage.add(self._first.signals[ahead].token)
+    def enter(self, ticks: int) -> None:
+        """Notes the samples that come in, in the next so many ticks."""
+        self.passage.add(self._first.signals.tokens(ticks))
 
-    def look(self, ahead: int) -> tuple[dict[int, Tensor], dict[int, Back]]:
-        """The signals and costates of one tick, so many ticks ahead, by edge."""
-        signals, costates = {}, {}
-        for index, way in self._in:
-            signals[index] = there(way.signals[ahead].value)
+    def look(self, ticks: int) -> Entering:
+        """The signals and costates of the next so many ticks."""
+        signals = {index: there(way.signals.ahead(ticks).tensors[0]) for index, way in self._in}
+        costates = {}
         for index, out in self._out:
-            costate = out.costates[ahead]
-            if costate.value is not None:
-                costates[index] = Back(
-                    {0: costate.value}, () if costate.output is None else (costate.output,)
-                )
-        return signals, costates
+            value, used = out.costates.ahead(ticks).tensors
+            if value is not None:
+                costates[index] = Back({0: value}, () if used is None else (used,))
+        return Entering(signals, costates)
 
-    def take(self) -> None:
-        """One tick's are met."""
+    def take(self, ticks: int) -> None:
+        """So many ticks' are met."""
         for _, way in self._in:
-            way.signals.popleft()
+            way.signals.skip(ticks)
         for _, out in self._out:
-            out.costates.popleft()
+            out.costates.skip(ticks)
 
-    def give(self, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
-        """Sends what goes out in a tick, in the order of a tick.  leaving: as a Leaving, of places in `tensors`."""
+    def give(self, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
+        """Sends what goes out in so many ticks, in the order of a tick.  leaving: of places in `tensors`."""
         for send in self._sends:
-            send(tick, leaving, tensors)
+            send(tick, ticks, leaving, tensors)
 
     def _in_order(self, islands: Sequence[Sequence[str]]) -> Iterator[Send]:
         """Signals as their sources are evaluated, costates as their targets react."""
@@ -92,20 +90,23 @@ class Boundary:
             for node in reversed(island):
                 yield from (partial(self._return, i, way) for i, way in self._in if way.edge.target == node)
 
-    def _say(self, index: int, way: OutWay, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
-        token = self.passage[self._times.said(way.edge.source, tick)]
-        way.signals.append(Signal(token, aligned(tensors[leaving.signals[index]])))
+    def _say(
+        self, index: int, way: OutWay, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
+    ) -> None:
+        tokens = self.passage.told(self._times.said(way.edge.source, tick), ticks)
+        way.signals.add(Stretch(tokens, (aligned(tensors[leaving.signals[index]]),)))
 
-    def _return(self, index: int, way: InWay, tick: int, leaving: Any, tensors: Sequence[Tensor]) -> None:
+    def _return(
+        self, index: int, way: InWay, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
+    ) -> None:
         if way.edge.source == SOURCE:
-            way.costates.append(NO_COSTATE)
+            way.costates.add(Stretch((NO_COSTATE.token,) * ticks, NO_COSTATE[1:]))
             return
-        token = self.passage[self._times.returned(way.edge.target, tick)]
-        way.costates.append(self._costate(token, leaving.costates[index], tensors))
-
-    def _costate(self, token: Token, back: Any, tensors: Sequence[Tensor]) -> Costate:
+        tokens = self.passage.told(self._times.returned(way.edge.target, tick), ticks)
+        back = leaving.costates[index]
         value = aligned(tensors[back.costates[0]]) if back.costates else None
-        return Costate(token, value, aligned(tensors[back.used[0]]) if back.used else None)
+        used = aligned(tensors[back.used[0]]) if back.used else None
+        way.costates.add(Stretch(tokens, (value, used)))
 
     def _full(self, token: Token) -> bool:
         return _learns(token) and token.rows == self._batch

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from hamdist.physics.layers import Tensors
 from hamdist.physics.tick import Carry
+from hamdist.runtime.aligned import settled
 
 
 class At(NamedTuple):
@@ -38,7 +40,7 @@ class Flow(NamedTuple):
 
 
 class Entering(NamedTuple):
-    """What comes from outside in a tick, by edge."""
+    """What comes from outside in some ticks, by edge: tensors of all of them [ticks, …], or of the only one."""
 
     signals: Mapping[int, Tensor]
     costates: Mapping[int, Back]
@@ -47,6 +49,10 @@ class Entering(NamedTuple):
         """All tensors, in the order in which torch takes the tree apart."""
         backs = (t for back in self.costates.values() for t in (*back.costates.values(), *back.used))
         return [*self.signals.values(), *backs]
+
+    def at(self, tick: int) -> "Entering":
+        """That of one of several ticks."""
+        return tree_map(lambda tensor: settled(tensor[tick]), self)
 
 
 class Verdict(NamedTuple):
@@ -57,20 +63,20 @@ class Verdict(NamedTuple):
 
 
 class Leaving(NamedTuple):
-    """What goes out in a tick, by edge."""
+    """What goes out in some ticks, by edge: tensors of all of them [ticks, …], or of the only one."""
 
     signals: Mapping[int, Tensor]
     costates: Mapping[int, Back]
 
 
 class Chunk(NamedTuple):
-    """What came of several ticks.  left: in each.  met: what units with a stash were evaluated at, [ticks, …].
+    """What came of several ticks.  left: in all of them.  met: what units with a stash were evaluated at, [ticks, …].
 
     latest: what all units were evaluated at in the last.  verdicts: of the losses, in their order.
     """
 
     flow: Flow
-    left: list[Leaving]
+    left: Leaving
     met: dict[int, At]
     latest: dict[int, At]
     verdicts: tuple[Verdict, ...]

@@ -80,7 +80,7 @@ class Handover:
     def _said_by(self, plan: CellPlan, ago: int) -> Tensor:
         for edge in plan.out_of:
             if edge.name in self._channels and edge.ticks >= ago:
-                return there(self._channels[edge.name].signals[edge.ticks - ago].value)
+                return there([*self._channels[edge.name].signals][edge.ticks - ago].value)
         return plan.facts.says.zeros()
 
     def _returned(self, unit: Unit) -> tuple[Back, ...]:
@@ -104,7 +104,7 @@ class Handover:
         edge = plan.into[slot]
         costate = NO_COSTATE
         if edge.name in self._channels and edge.source != SOURCE and edge.ticks >= ago:
-            costate = self._channels[edge.name].costates[edge.ticks - ago]
+            costate = [*self._channels[edge.name].costates][edge.ticks - ago]
         quiet = plan.facts.hears[slot].zeros()
         return (
             quiet if costate.value is None else costate.value,
@@ -113,7 +113,7 @@ class Handover:
 
     def _judged(self, number: int) -> tuple[Back, ...]:
         edge = self._plan.graph.into(self._plan.judges[number].node)[0]
-        told = reversed(self._channels[edge.name].costates)
+        told = reversed([*self._channels[edge.name].costates])
         return tuple(
             Back({0: there(c.value)}, (there(c.output),) if self._plan.reversible else ()) for c in told
         )
@@ -164,10 +164,8 @@ class Handover:
             said = passage[self._times.said(edge.source, tick - ago)]
             signals.append(Signal(said, self._value_of(edge, flow, ago)))
             costates.append(self._costate_of(edge, flow, ago, tick, passage))
-        channel.signals.clear()
-        channel.signals.extend(signals)
-        channel.costates.clear()
-        channel.costates.extend(costates)
+        channel.signals.refill(signals)
+        channel.costates.refill(costates)
 
     def _value_of(self, edge: Edge, flow: Flow, ago: int) -> Tensor:
         unit, member = self._plan.place(edge.source)

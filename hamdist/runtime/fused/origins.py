@@ -7,7 +7,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from hamdist.runtime.aligned import BYTES
+from hamdist.runtime.aligned import settled
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,6 @@ def single(origin: Origin, lookup: Lookup, stacked: bool) -> Tensor:
     """The tensor of one member."""
     tensor = lookup(_first(origin))
     return settled(tensor[_member(origin)]) if stacked else tensor
-
-
-def settled(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy where it begins at an address that is not aligned in the memory of another."""
-    offset = tensor.storage_offset() * tensor.element_size()
-    return tensor.clone(memory_format=torch.contiguous_format) if offset % BYTES else tensor.contiguous()
 
 
 def _rows(run: Sequence[Origin], lookup: Lookup, stacked: bool) -> Tensor:

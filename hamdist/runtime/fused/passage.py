@@ -3,19 +3,10 @@
 Since times.py knows who speaks of what, one record tells every token there is, and who has learnt from what.
 """
 
-from collections import deque
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from hamdist.runtime.ledger import Ledger
 from hamdist.runtime.token import Token
-
-
-class _Entered(NamedTuple):
-    """A token, and of all tokens up to it: their rows, and how many do not go on where the one before ended."""
-
-    token: Token
-    rows: int
-    breaks: int
 
 
 class Passage:
@@ -23,46 +14,60 @@ class Passage:
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
-        self._entered: deque[_Entered] = deque()
         self._first = 0  # the tick of the oldest
+        self._tokens: list[Token] = []
+        self._rows: list[int] = []  # of each and all before it
+        self._breaks: list[int] = []  # those among these that do not go on where the one before ended
 
     @property
     def latest(self) -> int:
         """The tick of the latest token."""
-        return self._first + len(self._entered) - 1
+        return self._first + len(self._tokens) - 1
 
     def restart(self) -> None:
         """Forgets all: the next token may be of any tick."""
-        self._entered.clear()
+        for each in (self._tokens, self._rows, self._breaks):
+            each.clear()
 
-    def add(self, token: Token) -> None:
-        """The token of the next tick; one that was told before is passed over."""
-        if not self._entered:
-            self._first = token.tick
-            self._entered.append(_Entered(token, token.rows, 0))
-            return
-        if token.tick <= self.latest:
-            return
-        before = self._entered[-1]
+    def add(self, tokens: Sequence[Token]) -> None:
+        """Those of the next ticks; what was told before is passed over."""
+        if not self._tokens:
+            self._first = tokens[0].tick
+        for token in tokens[max(0, self.latest + 1 - tokens[0].tick) :]:
+            self._append(token)
+        excess = len(self._tokens) - self._kept
+        if excess > 0:
+            self._first += excess
+            for each in (self._tokens, self._rows, self._breaks):
+                del each[:excess]
+
+    def _append(self, token: Token) -> None:
         assert token.tick == self.latest + 1, "tokens come in order"
-        follows = token.first == before.token.first + before.token.rows
-        self._entered.append(_Entered(token, before.rows + token.rows, before.breaks + (not follows)))
-        if len(self._entered) > self._kept:
-            self._entered.popleft()
-            self._first += 1
+        rows = breaks = 0
+        if self._tokens:
+            before = self._tokens[-1]
+            rows = self._rows[-1]
+            breaks = self._breaks[-1] + (token.first != before.first + before.rows)
+        self._tokens.append(token)
+        self._rows.append(rows + token.rows)
+        self._breaks.append(breaks)
 
     def __getitem__(self, tick: int) -> Token:
-        return self._entered[tick - self._first].token
+        return self._tokens[tick - self._first]
+
+    def told(self, tick: int, ticks: int) -> tuple[Token, ...]:
+        """Those of so many ticks, from `tick` on."""
+        return tuple(self._tokens[tick - self._first : tick - self._first + ticks])
 
     def drove(self, ledger: Ledger, first: int, last: int) -> None:
         """All tokens that entered from tick `first` to `last` drove a layer."""
         if last < first:
             return
-        start, end = self._entered[first - self._first], self._entered[last - self._first]
+        start, end = first - self._first, last - self._first
         ledger.drove_in_a_row(
             drives=last - first + 1,
-            samples=end.rows - start.rows + start.token.rows,
-            first=start.token,
-            last=end.token,
-            in_order=end.breaks == start.breaks,
+            samples=self._rows[end] - self._rows[start] + self._tokens[start].rows,
+            first=self._tokens[start],
+            last=self._tokens[end],
+            in_order=self._breaks[end] == self._breaks[start],
         )

@@ -84,19 +84,15 @@ class Region:
         """
         if self._steady < self._needed:
             return 0
-        if (
-            most >= self.chunk > 1
-            and tick % self.chunk == 0
-            and all(self._boundary.regular(k) for k in range(self.chunk))
-        ):
+        if most >= self.chunk > 1 and tick % self.chunk == 0 and self._boundary.regular(self.chunk):
             return self.chunk
-        return int(self._boundary.regular(0))
+        return int(self._boundary.regular(1))
 
     def watch(self) -> None:
         """The next tick will be done elsewhere."""
         if self._boundary.fresh():
             self._steady += 1
-            self._boundary.enter(0)
+            self._boundary.enter(1)
         else:
             self._steady = 0
             self._boundary.passage.restart()
@@ -109,35 +105,30 @@ class Region:
         if self._flow is None:
             self._flow, self._shape = tree_flatten(self._handover.take(tick))
             self._counted = tick
-        for ahead in range(ticks):
-            self._boundary.enter(ahead)
-        entering = [Entering(*self._boundary.look(ahead)) for ahead in range(ticks)]
+        self._boundary.enter(ticks)
+        entering = self._boundary.look(ticks)
+        judged = self._boundary.passage.told(self._times.judged(tick), ticks)
+        scored = tuple(token.repeat == 0 for token in judged)
         stashed = {unit: self._at(unit, s.get(tick, ticks)) for unit, s in self._handover.stashes.items()}
-        scored = tuple(self._token(tick + k).repeat == 0 for k in range(ticks))
         self._share_scores()
-        tensors = [*self._flow, *(leaf for each in entering for leaf in each.leaves())]
+        tensors = [*self._flow, *entering.leaves()]
         tensors += [leaf for at in stashed.values() for leaf in (*at.inputs, *at.state)]
         ticked = self._ticks.of(scored, self._traced(scored, entering, stashed), tensors)
         try:
             with self._computing:
                 leaves = ticked.flat(tensors)
         except Exception as error:
-            raise self._explained(tick, entering, error) from error
-        for _ in range(ticks):
-            self._boundary.take()
+            raise self._explained(tick, entering, judged, error) from error
+        self._boundary.take(ticks)
         self._flow = leaves[: len(self._flow)]
-        return self._finish(tick, ticked.places, leaves, scored)
-
-    def _token(self, tick: int) -> Token:
-        """Of the samples that the losses judge at a tick."""
-        return self._boundary.passage[self._times.judged(tick)]
+        return self._finish(tick, ticked.places, leaves, judged)
 
     def _at(self, unit: int, met: tuple[Tensor, ...]) -> At:
         slots = self._plan.units[unit].slots
         return At(met[:slots], met[slots:])
 
     def _traced(
-        self, scored: tuple[bool, ...], entering: list[Entering], stashed: Mapping[int, At]
+        self, scored: tuple[bool, ...], entering: Entering, stashed: Mapping[int, At]
     ) -> Callable[[bool], Traced]:
         """Makes the operations of such ticks, to run one by one or not."""
 
@@ -148,12 +139,15 @@ class Region:
 
         return make
 
-    def _explained(self, tick: int, entering: list[Entering], error: Exception) -> RunError | StreamError:
+    def _explained(
+        self, tick: int, entering: Entering, judged: Sequence[Token], error: Exception
+    ) -> RunError | StreamError:
         """What made the operations of several ticks fail."""
-        for ahead, each in enumerate(entering):
+        for ahead, token in enumerate(judged):
+            each = entering if len(judged) == 1 else entering.at(ahead)
             for judge in self._plan.judges:
                 output = self._cells[judge.cell.spec.layer].plan.facts.output
-                refused = judge.cell.refused(output, each.signals[judge.target], self._token(tick + ahead))
+                refused = judge.cell.refused(output, each.signals[judge.target], token)
                 if refused is not None:
                     return refused
         return RunError(f"the layers failed at tick {tick}: {error}")
@@ -169,16 +163,15 @@ class Region:
         self._flow[len(self._flow) - len(sums) :] = sums
 
     def _finish(
-        self, tick: int, places: Chunk, leaves: list[Tensor], scored: tuple[bool, ...]
+        self, tick: int, places: Chunk, leaves: list[Tensor], judged: Sequence[Token]
     ) -> list[Prediction]:
         """Sends what goes out, stashes, judges, counts; the predictions of the first loss."""
-        ticks = len(scored)
-        for k, leaving in enumerate(places.left):
-            self._boundary.give(tick + k, leaving, leaves)
+        ticks = len(judged)
+        self._boundary.give(tick, ticks, places.left, leaves)
         for unit, at in places.met.items():
             met = tuple(leaves[place] for place in (*at.inputs, *at.state))
             self._handover.stashes[unit].put(tick, ticks, met)
-        predictions = self._judged(tick, places, leaves, scored)
+        predictions = self._judged(tick, places, leaves, judged)
         self._latest = places.latest, leaves
         self._next = tick + ticks
         if self._next - self._counted >= TICKS_BETWEEN_COUNTS:
@@ -188,20 +181,20 @@ class Region:
         return predictions
 
     def _judged(
-        self, tick: int, places: Chunk, leaves: list[Tensor], scored: tuple[bool, ...]
+        self, tick: int, places: Chunk, leaves: list[Tensor], judged: Sequence[Token]
     ) -> list[Prediction]:
+        """judged: the samples of each tick; their first tick counts."""
         predictions: list[Prediction] = []
         for judge, verdict in zip(self._plan.judges, places.verdicts, strict=True):
-            outputs, losses = leaves[verdict.output], leaves[verdict.loss]
-            self._unchecked.append((tick, losses))
-            tokens = [self._token(tick + k) for k, counts in enumerate(scored) if counts]
-            judge.cell.prequential.count(sum(token.rows for token in tokens))
+            outputs, losses = leaves[verdict.output].unbind(), leaves[verdict.loss].unbind()
+            self._unchecked.append((tick, leaves[verdict.loss]))
+            judge.cell.prequential.count(sum(token.rows for token in judged if token.repeat == 0))
             judge.cell.prediction, judge.cell.loss = None, losses[-1]
             if judge.first:
-                known = [k for k, counts in enumerate(scored) if counts]
                 predictions = [
-                    Prediction(outputs[k], token.first, token.rows, losses[k])
-                    for k, token in zip(known, tokens, strict=True)
+                    Prediction(output, token.first, token.rows, loss)
+                    for output, token, loss in zip(outputs, judged, losses, strict=True)
+                    if token.repeat == 0
                 ]
         return predictions
 

@@ -16,6 +16,7 @@ from hamdist.physics.hamiltonian import Pullback
 from hamdist.physics.layers import Context
 from hamdist.physics.layers import Point as Place
 from hamdist.physics.tick import Carry, advance_state, evaluate, react
+from hamdist.runtime.aligned import settled
 from hamdist.runtime.fused.fitness import with_rates
 from hamdist.runtime.fused.flow import At, Back, Chunk, Entering, Flow, Leaving, Verdict
 from hamdist.runtime.fused.origins import (
@@ -25,7 +26,6 @@ from hamdist.runtime.fused.origins import (
     Point,
     Returned,
     Said,
-    settled,
     side_by_side,
     single,
 )
@@ -37,7 +37,7 @@ def fused_chunk(
     plan: FusedPlan,
     scored: Sequence[bool],
     flow: Flow,
-    entering: Sequence[Entering],
+    entering: Entering,
     stashed: Mapping[int, At],
 ) -> Chunk:
     """Several ticks of a whole part; consumes the flow.
@@ -45,7 +45,8 @@ def fused_chunk(
     scored: in which of them the losses count.  stashed: the points that costates meet, [ticks, …], by unit.
     """
     ticks: list[_Tick] = []
-    for counts, each in zip(scored, entering, strict=True):
+    for number, counts in enumerate(scored):
+        each = entering if len(scored) == 1 else entering.at(number)
         tick = _Tick(plan, flow, each, stashed, [before.at for before in ticks])
         tick.run()
         flow = tick.flow(counts)
@@ -61,7 +62,14 @@ def fused_chunk(
         Verdict(*map(torch.stack, zip(*(tick.verdicts[judge.number] for tick in ticks), strict=True)))
         for judge in plan.judges
     )
-    return Chunk(flow, [tick.leaving() for tick in ticks], met, ticks[-1].at, verdicts)
+    return Chunk(flow, _left([tick.leaving() for tick in ticks]), met, ticks[-1].at, verdicts)
+
+
+def _left(each: Sequence[Leaving]) -> Leaving:
+    """What goes out in some ticks."""
+    if len(each) == 1:
+        return tree_map(settled, each[0])
+    return tree_map(lambda *tensors: torch.stack(tensors), *each)
 
 
 class _Tick:
@@ -167,7 +175,7 @@ class _Tick:
 
     def _point(self, number: int, ticks: int) -> At:
         if ticks < 0:
-            return tree_map(lambda tensor: tensor[len(self._earlier)], self._stashed[number])
+            return tree_map(lambda tensor: settled(tensor[len(self._earlier)]), self._stashed[number])
         return self._earlier[-ticks][number] if ticks else self.at[number]
 
     # Signals and costates
@@ -250,7 +258,7 @@ class _Tick:
         )
 
     def _member(self, tensor: Tensor, origin: Said | Returned) -> Tensor:
-        return settled(tensor[origin.member]) if self._stacked(origin) else tensor
+        return tensor[origin.member] if self._stacked(origin) else tensor
 
     def _back_of(self, origin: Returned) -> Back:
         """What one member returns along one edge."""

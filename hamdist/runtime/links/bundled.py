@@ -2,14 +2,15 @@
 
 from collections import deque
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hamdist.runtime.aligned import aligned
-from hamdist.runtime.links.contract import Form, Frame, Link
+from hamdist.runtime.links.contract import Form, Frame, Frames, Link
+from hamdist.runtime.stretch import Stretch
 from hamdist.runtime.token import Token
 
-_FIELDS = 8  # of a frame's row, before one for each tensor: whether it is there
+_FIELDS = 2 + len(Token._fields)  # of a frame's row, before one for each tensor: whether it is there
 _NOBODY = Token(valid=False)
 
 
@@ -20,25 +21,38 @@ def bundled_forms(forms: tuple[Form, ...], count: int) -> tuple[Form, ...]:
 
 
 class Bundled(Link):
-    """Frames over a link whose ends carry `bundled_forms`; a message goes as soon as it has `count` frames.
+    """Frames over a link whose ends carry `bundled_forms`.
 
-    sends: the forms of a frame's tensors.
+    sends: the forms of a frame's tensors.  gathers: how many frames make a message, which goes as soon as it has them;
+    1: those of a message are those that are sent together.
     """
 
-    def __init__(self, link: Link, count: int, sends: tuple[Form, ...]) -> None:
-        self._link, self._count, self._sends = link, count, sends
-        self._leaving: list[Frame] = []
-        self._come: deque[Frame] = deque()
+    def __init__(self, link: Link, gathers: int, sends: tuple[Form, ...]) -> None:
+        self._link, self._gathers, self._sends = link, gathers, sends
+        self._leaving: list[Frames] = []  # each of one tick
+        self._come: deque[Frames] = deque()
         self._messages = 0
 
     def send(self, frame: Frame) -> None:
-        self._leaving.append(frame)
-        if len(self._leaving) == self._count:
-            frames, self._leaving = self._leaving, []
-            self._link.send(Frame(self._messages, _NOBODY, self._packed(frames), frame.final))
-            self._messages += 1
+        self.send_all(Frames(frame.tick, Stretch((frame.token,), frame.tensors), frame.final))
+
+    def send_all(self, frames: Frames) -> None:
+        ticks = frames.stretch.ticks
+        if not self._leaving and ticks > 1 and self._gathers in (1, ticks):
+            tensors = zip(self._sends, frames.stretch.tensors, strict=True)
+            self._post(_rows(frames), [_told(form, tensor, ticks) for form, tensor in tensors], frames.final)
+            return
+        for each in frames.single():
+            self._leaving.append(each)
+            if len(self._leaving) == self._gathers:
+                self._post_all()
 
     def receive(self) -> Frame:
+        first = self.receive_all().single()
+        self._come.extendleft(reversed(first[1:]))
+        return first[0].frame()
+
+    def receive_all(self) -> Frames:
         if not self._come:
             self._come.extend(_unpacked(self._link.receive()))
         return self._come.popleft()
@@ -46,35 +60,63 @@ class Bundled(Link):
     def close(self) -> None:
         self._link.close()
 
-    def _packed(self, frames: list[Frame]) -> tuple[Tensor, ...]:
-        rows = torch.tensor([_row(frame) for frame in frames])
-        told = [[frame.tensors[place] for frame in frames] for place in range(len(self._sends))]
-        return (rows, *(_together(form, tensors) for form, tensors in zip(self._sends, told, strict=True)))
+    def _post_all(self) -> None:
+        frames, self._leaving = self._leaving, []
+        told = [[each.stretch.tensors[place] for each in frames] for place in range(len(self._sends))]
+        together = [_together(form, tensors) for form, tensors in zip(self._sends, told, strict=True)]
+        self._post([row for each in frames for row in _rows(each)], together, frames[-1].final)
+
+    def _post(self, rows: list[list[int]], tensors: list[Tensor], final: int) -> None:
+        said = torch.from_numpy(np.array(rows, dtype=np.int64))
+        self._link.send(Frame(self._messages, _NOBODY, (said, *tensors), final))
+        self._messages += 1
+
+
+def _rows(frames: Frames) -> list[list[int]]:
+    """All that frames say in numbers."""
+    tick, stretch, final = frames
+    marks = [tensor is not None for tensor in stretch.tensors]
+    return [[tick + k, final, *token, *marks] for k, token in enumerate(stretch.tokens)]
+
+
+def _told(form: Form, tensor: Tensor | None, ticks: int) -> Tensor:
+    """Where there is none, one that holds anything."""
+    return torch.zeros((ticks, *form.shape), dtype=form.dtype) if tensor is None else tensor
 
 
 def _together(form: Form, tensors: list[Tensor | None]) -> Tensor:
     """One tensor of all; where there was none, it holds anything."""
     example = next((tensor for tensor in tensors if tensor is not None), None)
     if example is None:
-        return torch.zeros((len(tensors), *form.shape), dtype=form.dtype)
+        return _told(form, None, len(tensors))
     return torch.stack([example if tensor is None else tensor for tensor in tensors])
 
 
-def _row(frame: Frame) -> list[int]:
-    """All that a frame says in numbers."""
-    token = frame.token
-    said = (token.tick, token.first, token.rows, token.repeat, int(token.valid), int(token.learn))
-    return [frame.tick, frame.final, *said, *(int(tensor is not None) for tensor in frame.tensors)]
-
-
-def _unpacked(message: Frame) -> list[Frame]:
+def _unpacked(message: Frame) -> list[Frames]:
+    """The frames, in one piece where all of them carry the same tensors, else one by one."""
     rows, *together = message.tensors
     assert rows is not None, "every message has rows"
-    frames = []
-    for index, (tick, final, born, first, count, repeat, valid, learn, *marks) in enumerate(rows.tolist()):
-        tensors = [
-            aligned(t[index]) if m and t is not None else None for m, t in zip(marks, together, strict=True)
-        ]
-        token = Token(born, first, count, repeat, bool(valid), bool(learn))
-        frames.append(Frame(tick, token, tuple(tensors), final))
-    return frames
+    told = rows.tolist()
+    marks = [row[_FIELDS:] for row in told]
+    tokens = tuple(_token(row) for row in told)
+    if len(told) == 1:
+        together = [None if tensor is None else tensor[0] for tensor in together]
+    stretch = Stretch(tokens, tuple(together))
+    if all(row[1] == told[0][1] for row in told) and marks.count(marks[0]) == len(marks):
+        return [Frames(told[0][0], _there(stretch, marks[0]), message.final)]
+    return [
+        Frames(row[0], _there(one, mark), row[1])
+        for row, one, mark in zip(told, stretch.single(), marks, strict=True)
+    ]
+
+
+def _there(stretch: Stretch, marks: list[int]) -> Stretch:
+    """With those tensors alone that are marked."""
+    return stretch._replace(
+        tensors=tuple(t if mark else None for t, mark in zip(stretch.tensors, marks, strict=True))
+    )
+
+
+def _token(row: list[int]) -> Token:
+    _, _, tick, first, rows, repeat, valid, learn, *_ = row
+    return Token(tick, first, rows, repeat, valid != 0, learn != 0)

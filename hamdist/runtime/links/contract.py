@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hamdist.errors import RunError
+from hamdist.runtime.stretch import Stretch
 from hamdist.runtime.token import Token
 
 
@@ -48,6 +49,14 @@ class Form(NamedTuple):
         """In bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def holds(self, other: "Form") -> bool:
+        """Whether the other is this one with as many rows, or fewer."""
+        return (self.dtype, self.shape[1:], len(self.shape)) == (
+            other.dtype,
+            other.shape[1:],
+            len(other.shape),
+        ) and other.shape[:1] <= self.shape[:1]
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -61,6 +70,22 @@ class Frame:
     token: Token
     tensors: tuple[Tensor | None, ...] = ()
     final: int = -1
+
+
+class Frames(NamedTuple):
+    """What one end of an edge says in successive ticks.  tick: the first of them.  final: as of a frame."""
+
+    tick: int
+    stretch: Stretch
+    final: int = -1
+
+    def single(self) -> "list[Frames]":
+        """Tick by tick."""
+        return [Frames(self.tick + k, one, self.final) for k, one in enumerate(self.stretch.single())]
+
+    def frame(self) -> Frame:
+        """That of the only tick."""
+        return Frame(self.tick, self.stretch.tokens[0], self.stretch.tensors, self.final)
 
 
 @dataclass(frozen=True)
@@ -83,6 +108,7 @@ class End:
     signals and hears costates; False at its target.  peer: the other actor's number.  peer_name: what errors call it.
     capacity: frames that may be under way in each direction, 2d + 1 or more.  sends, receives: the forms of the tensors
     of a frame that this end sends and gets, one per place in Frame.tensors; a place may also hold None in a frame.
+    partial: whether tensors may have fewer rows, along the first dimension, than the forms.
     device: where received tensors are wanted (sent ones may be on any device).
     """
 
@@ -94,6 +120,7 @@ class End:
     capacity: int
     sends: tuple[Form, ...] = ()
     receives: tuple[Form, ...] = ()
+    partial: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -114,6 +141,16 @@ class Link(ABC):
         Frames that arrived before the other end went away are still handed out. Raises PeerLostError, StalledError,
         ClosedError, RefusedError.
         """
+
+    def send_all(self, frames: Frames) -> None:
+        """As `send` of every one of them."""
+        for each in frames.single():
+            self.send(each.frame())
+
+    def receive_all(self) -> Frames:
+        """The next frame, with those that follow it if they came in one piece."""
+        frame = self.receive()
+        return Frames(frame.tick, Stretch((frame.token,), frame.tensors), frame.final)
 
     @abstractmethod
     def close(self) -> None:

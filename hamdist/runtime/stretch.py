@@ -1,0 +1,133 @@
+"""What an edge carries in successive ticks, in one piece; and a queue that takes and gives pieces of any length.
+
+A piece of several ticks has one tensor for all of them, so that what Python does for it does not grow with its length.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from hamdist.runtime.aligned import aligned
+from hamdist.runtime.token import Costate, Signal, Token
+
+Item = TypeVar("Item", bound=Signal | Costate)
+
+
+class Stretch(NamedTuple):
+    """tokens: one a tick.  tensors: those of a signal or a costate, each of all ticks [ticks, …], of a single tick as
+    it is; None where no tick has any."""
+
+    tokens: tuple[Token, ...]
+    tensors: tuple[Tensor | None, ...]
+
+    @property
+    def ticks(self) -> int:
+        return len(self.tokens)
+
+    def cut(self, ticks: int) -> "tuple[Stretch, Stretch]":
+        """The first so many ticks, and the others."""
+        pieces = [_cut(tensor, ticks, self.ticks) for tensor in self.tensors]
+        return (
+            Stretch(self.tokens[:ticks], tuple(first for first, _ in pieces)),
+            Stretch(self.tokens[ticks:], tuple(rest for _, rest in pieces)),
+        )
+
+    def single(self) -> "list[Stretch]":
+        """Tick by tick."""
+        if self.ticks == 1:
+            return [self]
+        absent = [None] * self.ticks
+        apart = [absent if t is None else map(aligned, t.unbind()) for t in self.tensors]
+        each = zip(*apart, strict=True) if apart else [()] * self.ticks
+        return [Stretch((token,), tensors) for token, tensors in zip(self.tokens, each, strict=True)]
+
+
+def joined(pieces: Sequence[Stretch]) -> Stretch:
+    """Several as one; they are alike: either all of them have a tensor, or none has."""
+    tokens = tuple(token for piece in pieces for token in piece.tokens)
+    single = [piece.ticks == 1 for piece in pieces]
+    places = zip(*(piece.tensors for piece in pieces), strict=True)
+    return Stretch(tokens, tuple(_joined(tensors, single) for tensors in places))
+
+
+class Queue(Generic[Item]):
+    """First in, first out. kind: of what is taken tick by tick.  most: entries that it keeps, None for all."""
+
+    def __init__(self, kind: type[Item], items: Iterable[Item] = (), most: int | None = None) -> None:
+        self._kind = kind
+        self._held: deque[Stretch] = deque(maxlen=most)
+        self.refill(items)
+
+    def __len__(self) -> int:
+        """In ticks."""
+        return sum(len(held.tokens) for held in self._held)
+
+    def __iter__(self) -> Iterator[Item]:
+        """All that it holds, tick by tick."""
+        return (self._item(tick) for held in self._held for tick in held.single())
+
+    def append(self, item: Item, /) -> None:
+        self._held.append(Stretch(item[:1], item[1:]))
+
+    def add(self, stretch: Stretch, /) -> None:
+        self._held.append(stretch)
+
+    def popleft(self) -> Item:
+        self._cut(1)
+        return self._item(self._held.popleft())
+
+    def tokens(self, ticks: int) -> Sequence[Token]:
+        """Those of the next so many ticks, which it holds."""
+        first = self._held[0].tokens
+        if len(first) == ticks:
+            return first
+        return [token for held in self._held for token in held.tokens][:ticks]
+
+    def ahead(self, ticks: int) -> Stretch:
+        """The next so many ticks, which it holds, and which are alike; they stay."""
+        self._cut(ticks)
+        if self._held[0].ticks < ticks:
+            pieces = [self._held.popleft()]
+            while (missing := ticks - sum(piece.ticks for piece in pieces)) > 0:
+                self._cut(missing)
+                pieces.append(self._held.popleft())
+            self._held.appendleft(joined(pieces))
+        return self._held[0]
+
+    def skip(self, ticks: int) -> None:
+        """Leaves out the next so many, which it holds."""
+        while ticks:
+            self._cut(ticks)
+            ticks -= self._held.popleft().ticks
+
+    def refill(self, items: Iterable[Item]) -> None:
+        """Holds these and nothing else."""
+        self._held.clear()
+        for item in items:
+            self.append(item)
+
+    def _cut(self, ticks: int) -> None:
+        """The first piece is no longer than so many ticks."""
+        if len(self._held[0].tokens) > ticks:
+            self._held.extendleft(reversed(self._held.popleft().cut(ticks)))
+
+    def _item(self, tick: Stretch) -> Item:
+        return self._kind(tick.tokens[0], *tick.tensors)
+
+
+def _cut(tensor: Tensor | None, at: int, ticks: int) -> tuple[Tensor | None, Tensor | None]:
+    if tensor is None:
+        return None, None
+    first = tensor[0] if at == 1 else tensor[:at]
+    return aligned(first), aligned(tensor[at] if ticks - at == 1 else tensor[at:])
+
+
+def _joined(tensors: Sequence[Tensor | None], single: Sequence[bool]) -> Tensor | None:
+    known = [tensor for tensor in tensors if tensor is not None]
+    assert len(known) in (0, len(tensors)), "ticks are joined that are alike"
+    if not known:
+        return None
+    return torch.cat([t.unsqueeze(0) if alone else t for t, alone in zip(known, single, strict=True)])
