@@ -27,7 +27,7 @@ from hamdist.record import OnProgress, Record
 from hamdist.report.profile import Profile
 from hamdist.report.wording import listed
 from hamdist.run_directory import RunDirectory
-from hamdist.runtime.devices import local_device
+from hamdist.runtime.devices import local_device, moved
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.program import Program, program
@@ -82,7 +82,8 @@ def prepare(config: RunConfig) -> Prepared:
 
 def on(device: torch.device, batch: Batch) -> Batch:
     """The batch on a device."""
-    return Batch(batch.inputs.to(device), None if batch.targets is None else batch.targets.to(device))
+    targets = None if batch.targets is None else moved(batch.targets, device)
+    return Batch(moved(batch.inputs, device), targets)
 
 
 class InlineRun:

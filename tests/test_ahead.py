@@ -1,6 +1,7 @@
 """A stream read ahead in another thread: nothing is lost, nothing comes twice, and not too much is read."""
 
 import threading
+from itertools import count
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_what_the_stream_raised_comes_after_its_items():
         ahead.take(NEVER, 1, SECONDS)
 
 
-def test_a_stream_that_is_silent_and_one_that_is_asked_to_end():
+def test_a_stream_that_is_silent():
     gate = threading.Event()
 
     def silent():
@@ -62,8 +63,20 @@ def test_a_stream_that_is_silent_and_one_that_is_asked_to_end():
     ahead = Ahead(silent(), 2)
     with pytest.raises(TimeoutError):
         ahead.take(NEVER, 1, 0.0)
-    asked = threading.Event()
-    asked.set()
-    assert ahead.take(asked, 1) == []
     gate.set()
     assert ahead.take(NEVER, 1, SECONDS) == [1]
+
+
+def test_what_was_read_when_the_end_is_asked_for_is_handed_over_and_no_more():
+    asked, read = threading.Event(), []
+    ahead = Ahead((read.append(k) or k for k in count()), 6)
+    with ahead._changed:
+        assert ahead._changed.wait_for(lambda: len(ahead._read) == 6, SECONDS)
+    asked.set()
+    taken = []
+    while items := ahead.take(asked, 4):
+        taken += items
+    assert taken == list(range(6))
+    assert len(read) <= 7  # one was in the making
+    silent = Ahead((NEVER.wait(SECONDS) for _ in range(1)), 2)
+    assert silent.take(asked, 1) == []

@@ -82,7 +82,7 @@ def test_ticks_that_are_not_alike_are_no_piece():
 
 
 def test_a_queue_that_keeps_nothing():
-    queue = Queue(Costate, most=0)
+    queue = Queue(Costate, keeps=False)
     queue.append(NO_COSTATE)
     queue.add(Stretch((INVALID,) * 4, (None, None)))
     assert len(queue) == 0
@@ -95,36 +95,65 @@ def batch(rows: int, start: float) -> tuple[Tensor, Tensor]:
     return start + torch.arange(3.0 * rows).reshape(rows, 3), torch.arange(rows)
 
 
-def test_batches_said_together_are_those_said_one_by_one():
-    sizes = (4, 4, 3)
-    together, alone = Feed(4, hold=2), Feed(4, hold=2)
-    (said,) = together.present([batch(rows, 100.0 * k) for k, rows in enumerate(sizes)])
-    singly = [s for k, rows in enumerate(sizes) for s in alone.present([batch(rows, 100.0 * k)])]
-    pieces = list(said.pieces(1))
-    expected = [piece for one in singly for piece in one.pieces(1)]
-    assert (together.tick, together.samples) == (alone.tick, alone.samples) == (6, 11)
-    for ours, theirs in zip(pieces, expected, strict=True):
-        assert all(
-            same(Signal(a.tokens[0], *a.tensors), Signal(b.tokens[0], *b.tensors))
-            for a, b in zip(ours, theirs, strict=True)
-        )
-    assert [piece.inputs.ticks for piece in said.pieces(4)] == [4, 2]
+def apart(said: list) -> list:
+    """Inputs and targets of every tick."""
+    pairs = [
+        (x, y) for each in said for x, y in zip(each.inputs.single(), each.targets.single(), strict=True)
+    ]
+    return [(Signal(x.tokens[0], *x.tensors), Signal(y.tokens[0], *y.tensors)) for x, y in pairs]
 
 
-def test_the_source_says_copies():
-    feed, (inputs, targets) = Feed(4, hold=1), batch(4, 0.0)
+@pytest.mark.parametrize("hold", [1, 2, 5])
+@pytest.mark.parametrize("most", [2, 4, 64])
+def test_batches_said_together_are_those_said_one_by_one(hold, most):
+    batches = [batch(rows, 100.0 * k) for k, rows in enumerate((4, 4, 3))]
+    together, alone = Feed(4, hold, most), Feed(4, hold)
+    said = list(together.present(batches))
+    singly = [each for pair in batches for each in alone.present([pair])]
+    assert (together.tick, together.samples) == (alone.tick, alone.samples) == (3 * hold, 11)
+    assert all(
+        same(a, b)
+        for ours, theirs in zip(apart(said), apart(singly), strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+    ends = [sum(each.inputs.ticks for each in said[: k + 1]) for k in range(len(said))]
+    assert ends == [*range(most, 3 * hold, most), 3 * hold]
+    assert all(each.inputs.ticks == 1 for each in singly)
+
+
+def test_the_feed_stands_where_it_has_spoken():
+    feed, ticks, samples = Feed(4, hold=3), [], []
+    for _ in feed.present([batch(4, 0.0), batch(2, 1.0)]):
+        ticks.append(feed.tick)
+        samples.append(feed.samples)
+    assert ticks == [1, 2, 3, 4, 5, 6]
+    assert samples == [0, 0, 4, 4, 4, 6]
+
+
+@pytest.mark.parametrize("most", [1, 8])
+def test_the_source_says_copies_in_plain_order(most):
+    generator = torch.Generator().manual_seed(0)
     for count in (1, 2):
-        (said,) = feed.present([(inputs, targets)] * count)
-        before = said.inputs.tensors[0].clone()
+        feed = Feed(4, 1, most)
+        inputs = torch.randn(4, 3, 5, 5, generator=generator).to(memory_format=torch.channels_last)
+        (*_, said) = list(feed.present([(inputs, torch.zeros(4))] * count))
+        (before,) = said.inputs.tensors
+        assert before.is_contiguous()
+        kept = before.clone()
         inputs.add_(1.0)
-        assert torch.equal(said.inputs.tensors[0], before)
+        assert torch.equal(before, kept)
+
+
+def test_ticks_of_a_hold_share_what_is_said():
+    said = list(Feed(4, hold=5).present([batch(4, 0.0)]))
+    assert len({each.inputs.tensors[0].data_ptr() for each in said}) == 1
 
 
 def test_batches_before_one_that_does_not_fit_are_said():
-    feed, said = Feed(4, hold=1), []
+    feed, said = Feed(4, 1, most=8), []
     with pytest.raises(StreamError, match="a batch of 5 rows came at sample 8, but the first had 4"):
         said.extend(feed.present([batch(4, 0.0), batch(4, 1.0), batch(5, 2.0)]))
-    feed = Feed(4, hold=1)
+    feed = Feed(4, 1, most=8)
     speaking = feed.present([batch(4, 0.0), batch(4, 1.0), batch(5, 2.0)])
     (first,) = islice(speaking, 1)
     assert first.inputs.ticks == 2

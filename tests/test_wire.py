@@ -49,10 +49,11 @@ def test_large_tensors_are_not_copied_and_small_ones_go_with_the_header() -> Non
 def test_an_end_may_take_tensors_of_fewer_rows() -> None:
     whole = forms(torch.zeros(4, 3))
     sender, receiver = (replace(end, partial=True) for end in ends(whole))
-    for rows in (0, 1, 4):
+    for rows in (1, 4):
         (got,) = decode(encode(frame(0, torch.ones(rows, 3)), sender, 1), receiver, 1).tensors
         assert same(got, torch.ones(rows, 3))
     for odd in (
+        torch.ones(0, 3),
         torch.ones(5, 3),
         torch.ones(4, 2),
         torch.ones(3),
@@ -63,6 +64,12 @@ def test_an_end_may_take_tensors_of_fewer_rows() -> None:
             decode(encode(frame(0, odd), sender, 1), receiver, 1)
     with pytest.raises(RefusedError):
         decode(encode(frame(0, torch.ones(3, 3)), sender, 1), replace(receiver, partial=False), 1)
+
+
+def test_tensors_of_one_message_have_as_many_rows() -> None:
+    sender, receiver = (replace(end, partial=True) for end in ends(forms(torch.zeros(4, 3), torch.zeros(4))))
+    with pytest.raises(RefusedError, match="different numbers of rows"):
+        decode(encode(frame(0, torch.ones(3, 3), torch.ones(2)), sender, 1), receiver, 1)
 
 
 def test_a_dtype_without_a_code_cannot_travel() -> None:

@@ -74,7 +74,7 @@ class Channel:
         self.edge = edge
         self.signals = Queue(Signal, initial_signals(edge, initial))
         silent = edge.source == SOURCE
-        self.costates = Queue(Costate, [NO_COSTATE] * edge.ticks, most=0 if silent else None)
+        self.costates = Queue(Costate, [NO_COSTATE] * edge.ticks, keeps=not silent)
 
 
 def initial_signals(edge: Edge, initial: Tensor | None) -> list[Signal]:

@@ -1,6 +1,7 @@
 """The device that a name in a config means on this machine."""
 
 import torch
+from torch import Tensor
 
 from hamdist.errors import ConfigError, Problem
 
@@ -16,3 +17,10 @@ def local_device(name: str) -> torch.device:
             Problem("placement.device", f"there is no {name}: this machine has {found} GPUs torch can use")
         )
     return device
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device; from host memory a GPU fetches it out of pinned memory, and nobody waits for that."""
+    if device.type == "cuda" and tensor.is_cpu:
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -42,17 +42,19 @@ class Layout:
     @property
     def window(self) -> int:
         """How many ticks the stream may run ahead of those that hear it, beyond the delay."""
-        return max(3 * self.stream_ticks, min(WINDOW_TICKS, WINDOW_BYTES // self._tick_bytes))
+        least = 3 * self.stream_ticks if self.stream_ticks > self.chunk else 2 * self.chunk
+        return max(least, min(WINDOW_TICKS, WINDOW_BYTES // self.tick_bytes))
 
     @property
     def stream_ticks(self) -> int:
         """How many ticks the stream may say in one message, and hears of that they were heard."""
         if self.chunk == 1:
             return 1
-        return self.chunk * max(1, min(CHUNKS_TOLD, TOLD_BYTES // (self._tick_bytes * self.chunk)))
+        return self.chunk * max(1, min(CHUNKS_TOLD, TOLD_BYTES // (self.tick_bytes * self.chunk)))
 
     @property
-    def _tick_bytes(self) -> int:
+    def tick_bytes(self) -> int:
+        """What the stream says in one tick, in bytes."""
         return max(1, sum(form.size for form in (self.inputs, self.targets)))
 
     @cached_property
@@ -62,7 +64,7 @@ class Layout:
         return max(1, min([self.outline.execution.chunk, *delays]))
 
     def bundled(self, actor: int, links: Mapping[int, Link]) -> dict[int, Link]:
-        """The links of an actor, by edge, as its ways use them: a frame a tick."""
+        """The links of an actor, by edge, as its ways use them."""
         if self.chunk == 1:
             return dict(links)
         edges = dict(self.crossing())

@@ -1,5 +1,6 @@
 """A stream as the source says it, tick by tick: holds, numbers, short batches filled up, silence."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,14 +19,6 @@ class Said(NamedTuple):
     inputs: Stretch
     targets: Stretch
 
-    def pieces(self, ticks: int) -> "Iterator[Said]":
-        """The same, of at most so many ticks at a time."""
-        inputs, targets = self
-        while inputs.ticks > ticks:
-            (first, inputs), (judged, targets) = inputs.cut(ticks), targets.cut(ticks)
-            yield Said(first, judged)
-        yield Said(inputs, targets)
-
 
 class Rows(NamedTuple):
     """A batch as it is presented, inputs [B, …] and targets [B, …], of which the first `known` rows are samples."""
@@ -38,17 +31,18 @@ class Rows(NamedTuple):
 class Feed:
     """tick: how many ticks were said.  samples: how many samples entered, hold-out not counted.
 
-    batch: the rows of a full batch, those of the first one.  hold: ticks for which a batch is presented.
+    batch: the rows of a full batch, those of the first one.  hold: ticks for which a batch is presented.  most: ticks
+    said in one piece, which ends where so many times any number were said.
     """
 
-    def __init__(self, batch: int, hold: int) -> None:
-        self.batch, self.hold = batch, hold
+    def __init__(self, batch: int, hold: int, most: int = 1) -> None:
+        self.batch, self.hold, self._most = batch, hold, most
         self.tick = 0
         self.samples = 0
 
     def present(self, batches: Iterable[tuple[Tensor, Tensor]], learn: bool = True) -> Iterator[Said]:
-        """Says copies of them, all at once: inputs [R, …] and targets [R, …], R at most `batch`, a shorter one filled
-        with its last row; says nothing where there are none.
+        """Says copies of them: inputs [R, …] and targets [R, …], R at most `batch`, a shorter one filled with its last
+        row. What they hold must stay until all is said, where several ticks are said in one piece.
 
         Where one cannot be had, or does not fit, those before it are said all the same. Raises StreamError.
         """
@@ -59,23 +53,24 @@ class Feed:
                 ready.append(self._rows(inputs, targets, sample))
                 sample += ready[-1].known
         finally:
-            if ready:
-                yield self._said(ready, learn)
+            yield from self._said(ready, learn)
 
-    def _said(self, ready: Sequence[Rows], learn: bool) -> Said:
-        tokens: list[Token] = []
-        tick, first = self.tick, self.samples
-        for rows in ready:
-            for repeat in range(self.hold):
-                tokens.append(Token(tick, first, rows.known, repeat, True, learn))
-                tick += 1
-            first += rows.known if learn else 0
-        self.tick, self.samples = tick, first
-        told = tuple(tokens)
-        return Said(
-            Stretch(told, (self._held([rows.inputs for rows in ready]),)),
-            Stretch(told, (self._held([rows.targets for rows in ready]),)),
-        )
+    def _said(self, ready: Sequence[Rows], learn: bool) -> Iterator[Said]:
+        ticks = deque((rows, repeat) for rows in ready for repeat in range(self.hold))
+        while ticks:
+            tokens, piece = [], []
+            for _ in range(min(len(ticks), self._most - self.tick % self._most)):
+                rows, repeat = ticks.popleft()
+                piece.append(rows)
+                tokens.append(Token(self.tick, self.samples, rows.known, repeat, True, learn))
+                self.tick += 1
+                if learn and repeat == self.hold - 1:
+                    self.samples += rows.known
+            told = tuple(tokens)
+            yield Said(
+                Stretch(told, (self._together([rows.inputs for rows in piece]),)),
+                Stretch(told, (self._together([rows.targets for rows in piece]),)),
+            )
 
     def silence(self, ticks: int) -> Iterator[Said]:
         """Ticks in which the source says nothing, one by one."""
@@ -83,23 +78,28 @@ class Feed:
             self.tick += 1
             yield SILENCE
 
-    def _held(self, tensors: Sequence[Tensor]) -> Tensor:
-        """A copy, of all ticks [ticks, …], each tensor as often as it is held; of a single tick as it is."""
-        each = [tensor for tensor in tensors for _ in range(self.hold)]
-        return torch.stack(each) if len(each) > 1 else aligned(each[0].clone())
+    def _together(self, each: list[Tensor]) -> Tensor:
+        """A copy, of several ticks [ticks, …]."""
+        return aligned(torch.stack(each) if len(each) > 1 else self._copy(each[0]))
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        """Of a tensor for ticks said one by one, which share the copy that was made at once."""
+        return tensor if self._most == 1 else tensor.clone()
 
     def _rows(self, inputs: Tensor, targets: Tensor, sample: int) -> Rows:
         """sample: the number of the first.  Raises StreamError where the rows do not fit."""
         known = inputs.shape[0]
         if targets.shape[0] != known:
             raise StreamError(f"{known} rows came with {len(targets)} targets at sample {sample}")
-        if known == self.batch:
-            return Rows(inputs, targets, known)
-        if not 0 < known < self.batch:
+        if not 0 < known <= self.batch:
             raise StreamError(
                 f"a batch of {known} rows came at sample {sample}, but the first had {self.batch}"
             )
-        return Rows(self._filled(inputs), self._filled(targets), known)
+        if known < self.batch:
+            return Rows(self._filled(inputs), self._filled(targets), known)
+        if self._most > 1:
+            return Rows(inputs, targets, known)
+        return Rows(aligned(inputs.clone()), aligned(targets.clone()), known)
 
     def _filled(self, rows: Tensor) -> Tensor:
         return torch.cat([rows, rows[-1:].expand(self.batch - len(rows), *rows.shape[1:])])

@@ -39,7 +39,7 @@ class InlineRuntime:
             execution.chunk,
             timeline,
         )
-        self._feed = Feed(len(program.targets), program.locality.hold)
+        self._feed = Feed(len(program.targets), program.locality.hold, execution.chunk)
         self._source = [channel for channel in self._channels if channel.edge.source == SOURCE]
 
     @property
@@ -90,7 +90,7 @@ class InlineRuntime:
     def present_all(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Prediction]:
         """Presents several batches, so that their ticks may run in one go; also those before one that cannot be had.
 
-        What they hold must stay until all of them are there.
+        What they hold must stay until this returns.
         """
         predictions: list[Prediction] = []
         for said in self._feed.present(batches):

@@ -1,4 +1,4 @@
-"""The loop of the stream's actor: it opens the stream, says what enters tick by tick, and announces the end.
+"""The loop of the stream's actor: it opens the stream, says what enters, and announces the end.
 
 After the last batch come the drain, the hold-out if there is one, and a tail in which every node hears of the final
 tick. A stream that raises ends early: what had entered is learnt all the same.
@@ -28,7 +28,8 @@ Pair = tuple[Tensor, Tensor | None]
 Pairs = Iterator[Pair]
 Item = TypeVar("Item")
 GLANCE_SECONDS = 0.1  # between two looks at whether the end was asked for
-AHEAD = 2  # messages' batches read before they are needed
+AHEAD = 2  # batches read before they are needed, or those of so many messages, where they are small
+AHEAD_BYTES = 2 * 2**20
 
 
 class StreamWorker:
@@ -86,8 +87,9 @@ class StreamWorker:
             for index, edge in layout.crossing()
             if edge.source == SOURCE
         ]
-        self._feed = Feed(layout.inputs.shape[0], layout.outline.locality.hold)
-        self._batches.count = AHEAD * math.ceil(layout.stream_ticks / self._feed.hold)
+        self._feed = Feed(layout.inputs.shape[0], layout.outline.locality.hold, layout.stream_ticks)
+        messages = AHEAD * math.ceil(layout.stream_ticks / self._feed.hold)
+        self._batches.count = max(AHEAD, min(messages, AHEAD_BYTES // layout.tick_bytes))
 
     def run(self) -> StreamOutcome:
         """From the first batch to the final tick; whatever goes wrong is in the outcome."""
@@ -126,12 +128,13 @@ class StreamWorker:
         return self._feed.present(((x, _checked(targets)) for x, targets in batches), learn)
 
     def _unasked(self) -> Iterator[Sequence[Pair]]:
-        """The batches, the first one again, until the user asks for the end; none where the stream has been idle.
+        """The batches, the first one again, those that were read when the user asks for the end included; none where
+        the stream has been idle.
 
         As many at a time as are there, and go in one message.
         """
         yield self._first
-        while not self._asked.is_set():
+        while True:
             try:
                 with self._reading:
                     batches = self._batches.take(self._asked, self._room, self._idle_seconds)
@@ -172,7 +175,7 @@ class StreamWorker:
 
     def _say(self, all_said: Iterator[Said]) -> None:
         losses = self._layout.outline.losses
-        for said in (piece for whole in all_said for piece in whole.pieces(self._layout.stream_ticks)):
+        for said in all_said:
             ticks = said.inputs.ticks
             self._timeline.begin(self._feed.tick - ticks)
             for way in self._ways:
@@ -233,6 +236,8 @@ class Ahead(Generic[Item]):
         try:
             for item in items:
                 with self._changed:
+                    if self._ended:
+                        return
                     self._read.append(item)
                     self._changed.notify()
                     if len(self._read) >= self.count:
@@ -244,7 +249,8 @@ class Ahead(Generic[Item]):
             self._changed.notify()
 
     def take(self, asked: threading.Event, most: int, seconds: float = math.inf) -> list[Item]:
-        """The next items, as many as are there and at most so many; none at the end, or once `asked` is set.
+        """The next items, as many as are there and at most so many; none at the end. No more are read once `asked` is
+        set.
 
         Raises what the iterator raised, and TimeoutError where nothing came for so many seconds.
         """
@@ -253,8 +259,7 @@ class Ahead(Generic[Item]):
             while not (self._read or self._ended or asked.is_set()):
                 if not self._changed.wait(GLANCE_SECONDS) and time.monotonic() > deadline:
                     raise TimeoutError
-            if asked.is_set():
-                return []
+            self._ended |= asked.is_set()
             taken = [self._read.popleft() for _ in range(min(most, len(self._read)))]
             self._changed.notify()
             if not taken and self._error is not None:

@@ -5,6 +5,7 @@ A piece of several ticks has one tensor for all of them, so that what Python doe
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -54,11 +55,11 @@ def joined(pieces: Sequence[Stretch]) -> Stretch:
 
 
 class Queue(Generic[Item]):
-    """First in, first out. kind: of what is taken tick by tick.  most: entries that it keeps, None for all."""
+    """First in, first out. kind: of what is taken tick by tick.  keeps: False where nobody takes anything."""
 
-    def __init__(self, kind: type[Item], items: Iterable[Item] = (), most: int | None = None) -> None:
+    def __init__(self, kind: type[Item], items: Iterable[Item] = (), keeps: bool = True) -> None:
         self._kind = kind
-        self._held: deque[Stretch] = deque(maxlen=most)
+        self._held: deque[Stretch] = deque(maxlen=None if keeps else 0)
         self.refill(items)
 
     def __len__(self) -> int:
@@ -76,15 +77,18 @@ class Queue(Generic[Item]):
         self._held.append(stretch)
 
     def popleft(self) -> Item:
-        self._cut(1)
-        return self._item(self._held.popleft())
+        first = self._held.popleft()
+        if len(first.tokens) > 1:
+            first, *rest = first.single()
+            self._held.extendleft(reversed(rest))
+        return self._item(first)
 
     def tokens(self, ticks: int) -> Sequence[Token]:
         """Those of the next so many ticks, which it holds."""
         first = self._held[0].tokens
-        if len(first) == ticks:
-            return first
-        return [token for held in self._held for token in held.tokens][:ticks]
+        if len(first) >= ticks:
+            return first[:ticks]
+        return list(islice((token for held in self._held for token in held.tokens), ticks))
 
     def ahead(self, ticks: int) -> Stretch:
         """The next so many ticks, which it holds, and which are alike; they stay."""
@@ -130,4 +134,6 @@ def _joined(tensors: Sequence[Tensor | None], single: Sequence[bool]) -> Tensor 
     assert len(known) in (0, len(tensors)), "ticks are joined that are alike"
     if not known:
         return None
-    return torch.cat([t.unsqueeze(0) if alone else t for t, alone in zip(known, single, strict=True)])
+    return aligned(
+        torch.cat([t.unsqueeze(0) if alone else t for t, alone in zip(known, single, strict=True)])
+    )

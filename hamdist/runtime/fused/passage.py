@@ -57,7 +57,9 @@ class Passage:
 
     def told(self, tick: int, ticks: int) -> tuple[Token, ...]:
         """Those of so many ticks, from `tick` on."""
-        return tuple(self._tokens[tick - self._first : tick - self._first + ticks])
+        start = tick - self._first
+        assert 0 <= start <= len(self._tokens) - ticks, "these were told, and are kept"
+        return tuple(self._tokens[start : start + ticks])
 
     def drove(self, ledger: Ledger, first: int, last: int) -> None:
         """All tokens that entered from tick `first` to `last` drove a layer."""

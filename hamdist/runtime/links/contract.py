@@ -50,12 +50,9 @@ class Form(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
     def holds(self, other: "Form") -> bool:
-        """Whether the other is this one with as many rows, or fewer."""
-        return (self.dtype, self.shape[1:], len(self.shape)) == (
-            other.dtype,
-            other.shape[1:],
-            len(other.shape),
-        ) and other.shape[:1] <= self.shape[:1]
+        """Whether the other is this one with as many rows, or fewer, but some."""
+        same = (self.dtype, self.shape[1:]) == (other.dtype, other.shape[1:])
+        return same and len(self.shape) == len(other.shape) > 0 and 0 < other.shape[0] <= self.shape[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hamdist.runtime.devices import moved
 from hamdist.runtime.links.contract import End, Form, Frame, LinkError, RefusedError
 from hamdist.runtime.links.places import Place, describe, read_places
 from hamdist.runtime.links.spare import blank
@@ -136,6 +137,8 @@ def _check(places: tuple[Place | None, ...], end: End) -> None:
     for index, (place, form) in enumerate(zip(places, end.receives, strict=True)):
         if place is not None and place.form != form and not (end.partial and form.holds(place.form)):
             _refuse(end, f"tensor {index} is {_words(place.form)}, and {_words(form)} is expected")
+    if end.partial and len({place.form.shape[0] for place in places if place is not None}) > 1:
+        _refuse(end, "its tensors have different numbers of rows")
 
 
 def _filled(host: Tensor, body: Part, end: End) -> Tensor:
@@ -143,7 +146,7 @@ def _filled(host: Tensor, body: Part, end: End) -> Tensor:
     if len(body):
         source = body if isinstance(body, bytes) else np.frombuffer(body, np.uint8).ctypes.data
         ctypes.memmove(host.data_ptr(), source, len(body))
-    return host if end.device.type == "cpu" else host.to(end.device)
+    return moved(host, end.device)
 
 
 def _strange(fields: Sequence[object], end: End, generation: int) -> str:
