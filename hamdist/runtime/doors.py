@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hamdist.network.graph import Edge
 from hamdist.runtime.channel import initial_signals
-from hamdist.runtime.links.contract import Frame, Frames, Link, RefusedError
+from hamdist.runtime.links.contract import Frames, Link, RefusedError
 from hamdist.runtime.stretch import Queue, Stretch
 from hamdist.runtime.timeline import SILENT, Timeline
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
@@ -40,17 +40,13 @@ class Outbox(Generic[Item]):
         self._tick = 0
 
     def append(self, item: Item, /) -> None:
-        self.add(Stretch(item[:1], item[1:]))
+        self.add(Stretch.of(item))
 
     def add(self, stretch: Stretch, /) -> None:
-        tensors = stretch.tensors[: self._places]
+        told = Stretch(stretch.tokens, stretch.tensors[: self._places])
         started = perf_counter()
         with self._sending:
-            if stretch.ticks == 1:
-                self._link.send(Frame(self._tick, stretch.tokens[0], tensors, self._journey.final))
-            else:
-                told = Stretch(stretch.tokens, tensors)
-                self._link.send_all(Frames(self._tick, told, self._journey.final))
+            self._link.send_all(Frames(self._tick, told, self._journey.final))
         self._tick += stretch.ticks
         self._journey.send_seconds += perf_counter() - started
 

@@ -24,6 +24,11 @@ class Stretch(NamedTuple):
     tokens: tuple[Token, ...]
     tensors: tuple[Tensor | None, ...]
 
+    @classmethod
+    def of(cls, item: Signal | Costate) -> "Stretch":
+        """A single tick."""
+        return cls(item[:1], item[1:])
+
     @property
     def ticks(self) -> int:
         return len(self.tokens)
@@ -71,7 +76,7 @@ class Queue(Generic[Item]):
         return (self._item(tick) for held in self._held for tick in held.single())
 
     def append(self, item: Item, /) -> None:
-        self._held.append(Stretch(item[:1], item[1:]))
+        self.add(Stretch.of(item))
 
     def add(self, stretch: Stretch, /) -> None:
         self._held.append(stretch)

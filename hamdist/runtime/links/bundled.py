@@ -34,7 +34,7 @@ class Bundled(Link):
         self._messages = 0
 
     def send(self, frame: Frame) -> None:
-        self.send_all(Frames(frame.tick, Stretch((frame.token,), frame.tensors), frame.final))
+        self.send_all(Frames.of(frame))
 
     def send_all(self, frames: Frames) -> None:
         ticks = frames.stretch.ticks

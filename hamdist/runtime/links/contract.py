@@ -76,6 +76,11 @@ class Frames(NamedTuple):
     stretch: Stretch
     final: int = -1
 
+    @classmethod
+    def of(cls, frame: Frame) -> "Frames":
+        """A single one."""
+        return cls(frame.tick, Stretch((frame.token,), frame.tensors), frame.final)
+
     def single(self) -> "list[Frames]":
         """Tick by tick."""
         return [Frames(self.tick + k, one, self.final) for k, one in enumerate(self.stretch.single())]
@@ -146,8 +151,7 @@ class Link(ABC):
 
     def receive_all(self) -> Frames:
         """The next frame, with those that follow it if they came in one piece."""
-        frame = self.receive()
-        return Frames(frame.tick, Stretch((frame.token,), frame.tensors), frame.final)
+        return Frames.of(self.receive())
 
     @abstractmethod
     def close(self) -> None:
