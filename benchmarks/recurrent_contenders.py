@@ -1,6 +1,8 @@
-"""A layer with a state of its own, h' = A h + B v, read out linearly: as PyTorch and as hamdist run it.
+"""Layers with a memory: a CSSM, and the signal school's student, as PyTorch and as hamdist run them.
 
-In hamdist the state travels along an edge from the layer to itself. The loop differentiates one tick, and no further.
+PyTorch's loop differentiates one tick, and no further; in hamdist the state costate is integrated forward as well. The
+student's state, which goes on by itself from where its description put it, is read out by one of 20 memories, which
+the description chooses.
 """
 
 from collections.abc import Sequence
@@ -10,50 +12,74 @@ import torch
 from step_contenders import MOMENTUM, Batch, Steps, mse, ours
 from torch import Tensor, nn
 
-from hamdist.network.graph import Edge
+from hamdist.network.graph import SOURCE, Edge
 from hamdist.network.locality import Locality
 from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.physics.statespace import CSSM, CTBE, Memories
 from hamdist.runtime.fused.execution import Execution
 
-SLOW_RATE = (
-    1e-6  # late costates meet the activations of other samples here: no larger rate goes well for long
-)
+RATE = 1e-3
+INPUTS, WORDS = 2, 6
 
 
-class StateSpace(nn.Module):
-    """v [R, units] and the state before, h [R, units], to the next state [R, units]."""
+def cssm_batches(count: int) -> list[Batch]:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(count, 1, INPUTS + 1, generator=generator)
+    return [(row[:, :INPUTS].clone(), row[:, INPUTS:].clone()) for row in drawn]
 
+
+def student_batches(count: int) -> list[Batch]:
+    """One description, all along, and the values of a signal."""
+    described = torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]])
+    return [(described, torch.tensor([[0.3 * k / count]])) for k in range(count)]
+
+
+class Student(nn.Module):
     def __init__(self, units: int) -> None:
         super().__init__()
-        self.a, self.b = nn.Linear(units, units, bias=False), nn.Linear(units, units, bias=False)
+        torch.manual_seed(0)
+        self.state = CTBE(WORDS, units, initial="input", driven=False)
+        self.readout = Memories(units, 1, WORDS)
 
-    def forward(self, v: Tensor, h: Tensor) -> Tensor:
-        return self.a(h) + self.b(v)
+    def forward(self, d: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        h, state = self.state(d, state)
+        return self.readout(h, d), state
 
 
-def recurrent_pytorch(units: int, data: Sequence[Batch]) -> Steps:
-    layer, readout, coming = StateSpace(units), nn.Linear(units, units), cycle(data)
-    parameters = [*layer.parameters(), *readout.parameters()]
-    optimiser = torch.optim.SGD(parameters, lr=SLOW_RATE, momentum=MOMENTUM, foreach=True)
-    h = torch.zeros_like(data[0][0])
+def cssm(units: int) -> CSSM:
+    torch.manual_seed(0)
+    return CSSM(INPUTS, units, 1)
+
+
+def recurrent_pytorch(module: nn.Module, data: Sequence[Batch]) -> Steps:
+    """module: maps an input and a state to an output and the next state."""
+    coming = cycle(data)
+    optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, foreach=True)
+    state = None
 
     def tick() -> None:
-        nonlocal h
+        nonlocal state
         x, y = next(coming)
         optimiser.zero_grad()
-        after = layer(x, h)
-        mse(readout(after), y).backward()
+        output, after = module(x, state)
+        mse(output, y).backward()
         optimiser.step()
-        h = after.detach()
+        state = tuple(xi.detach() for xi in after)
 
     return Steps(tick, 1)
 
 
 def recurrent_ours(units: int, data: Sequence[Batch], execution: Execution) -> Steps:
+    network = Network.of([LayerSpec("cssm", lambda: cssm(units))], mse)
+    return ours(network, data, Locality("nonlocal", pairing="current"), execution, RATE)
+
+
+def student_ours(units: int, data: Sequence[Batch], execution: Execution) -> Steps:
+    student = Student(units)
     layers = (
-        LayerSpec("state", lambda: StateSpace(units), join="arguments"),
-        LayerSpec("readout", lambda: nn.Linear(units, units)),
+        LayerSpec("state", lambda: student.state, reads="old"),
+        LayerSpec("readout", lambda: student.readout, join="arguments"),
     )
-    edges = (Edge("state", "state", shape=(units,)), Edge("state", "readout"))
+    edges = (Edge(SOURCE, "state"), Edge("state", "readout"), Edge(SOURCE, "readout"))
     network = Network(layers, {"loss": LossSpec(mse, "readout")}, edges)
-    return ours(network, data, Locality(pairing="current"), execution, SLOW_RATE)
+    return ours(network, data, Locality("nonlocal", pairing="current"), execution, RATE)

@@ -2,7 +2,8 @@
 
     32x64, 128x16, 32x64-16    fully local chains of [Linear, Tanh], depth x width, batch 1 (the last: 16)
     4x64, 8x64-16, 8x1024-64   non-local ones: the same learning as PyTorch's, bit for bit but for rounding
-    recurrent                  a layer of 32 units with an edge to itself, and a read-out; batch 1
+    cssm                       a layer with a memory of 32 units; batch 1
+    student                    the signal school's: 1000 units that turn in pairs, 20 memories; batch 1
 
 PyTorch takes a step of SGD with momentum: zero_grad, loss, backward, step (foreach). Compiled, it is the whole step,
 update included, in one graph, a step a call. Fully local learning pairs by `current` unless said otherwise; the layers
@@ -18,9 +19,27 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from recurrent_contenders import recurrent_ours, recurrent_pytorch
+from recurrent_contenders import (
+    Student,
+    cssm,
+    cssm_batches,
+    recurrent_ours,
+    recurrent_pytorch,
+    student_batches,
+    student_ours,
+)
 from rounds import Times, in_rounds, ratio
-from step_contenders import Steps, batches, chain, couplings, ours, pytorch, pytorch_compiled, seconds
+from step_contenders import (
+    BATCHES,
+    Steps,
+    batches,
+    chain,
+    couplings,
+    ours,
+    pytorch,
+    pytorch_compiled,
+    seconds,
+)
 from table import machine, show, verdict
 
 from hamdist.network.locality import Locality
@@ -29,7 +48,7 @@ from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
 
 PYTORCH, COMPILED_PEER, COUPLINGS = "PyTorch", "PyTorch, compiled", "PyTorch, couplings"
 NODE_BY_NODE, STACKS, COMPILES = "node by node", "stacked", "compiled"
-UNITS = 32
+UNITS, STUDENTS_UNITS = 32, 1000
 Make = Callable[[], Steps | None]
 
 
@@ -88,10 +107,18 @@ def backpropagating(depth: int, width: int, rows: int, options: Options) -> dict
 
 
 def recurrent(options: Options) -> dict[str, Make]:
-    data = batches(1, UNITS)
-    makers: dict[str, Make] = {PYTORCH: lambda: recurrent_pytorch(UNITS, data)}
+    data = cssm_batches(max(BATCHES, options.chunk))
+    makers: dict[str, Make] = {PYTORCH: lambda: recurrent_pytorch(cssm(UNITS), data)}
     for form, execution in forms(options.chunk).items():
         makers[form] = partial(recurrent_ours, UNITS, data, execution)
+    return makers
+
+
+def student(options: Options) -> dict[str, Make]:
+    data = student_batches(max(BATCHES, options.chunk))
+    makers: dict[str, Make] = {PYTORCH: lambda: recurrent_pytorch(Student(STUDENTS_UNITS), data)}
+    for form, execution in forms(options.chunk).items():
+        makers[form] = partial(student_ours, STUDENTS_UNITS, data, execution)
     return makers
 
 
@@ -123,10 +150,13 @@ CASES = {
         partial(backpropagating, 8, 1024, 64),
         (Limit(STACKS, PYTORCH, 1.05, at_most=True), Limit(COMPILES, PYTORCH, 1.05, at_most=True)),
     ),
-    "recurrent": Case(
-        f"A recurrent tick, {UNITS} units, batch 1",
-        recurrent,
-        (Limit(COMPILES, None, 35, at_most=True),),
+    "cssm": Case(
+        f"A memory of {UNITS} units, batch 1", recurrent, (Limit(COMPILES, None, 35, at_most=True),)
+    ),
+    "student": Case(
+        f"A student of signals, {STUDENTS_UNITS} units, 20 memories, batch 1",
+        student,
+        (Limit(COMPILES, None, 100, at_most=True),),
     ),
 }
 

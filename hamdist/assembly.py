@@ -17,7 +17,7 @@ from hamdist.config.stream_schema import StreamConfig
 from hamdist.errors import MissingExtraError, NetworkError, Problem, StreamError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
-from hamdist.network.locality import Locality
+from hamdist.network.locality import Horizon, Locality
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
 from hamdist.network.network import LayerSpec, LossSpec, Network, edge_name, layer_name, named_layers, spec_of
 from hamdist.network.placement import Actors, Placement, Request, place
@@ -98,6 +98,7 @@ def network_of(config: NetworkConfig, seed: int) -> Network:
                 _builder(layer, f"network.layers.{index}"),
                 layer.join,
                 layer.relaxing,
+                layer.reads,
                 f"network.layers.{index}",
             )
             for index, layer in enumerate(config.layers or ())
@@ -129,6 +130,9 @@ def locality_of(config: LocalityConfig, names: Sequence[str], hold: int) -> Loca
         balance=config.balance,
         warmup=config.warmup,
         tolerance=config.tolerance,
+        horizon=None
+        if config.horizon is None
+        else Horizon(config.horizon, config.window == "slid", config.states == "reintegrated"),
     )
 
 
@@ -157,6 +161,7 @@ def learning_of(config: LearningConfig) -> Learning:
         weight_dissipation=1.0 if weight is None else weight,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
+        clip=config.clip,
         rate=Rate(_beta(config.beta), adaptive=_adaptive(config.adaptive)),
     )
     return Learning(dynamics, config.gamma, config.rate, config.beta_scale)

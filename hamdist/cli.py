@@ -4,7 +4,7 @@ Exit status: as in `hamdist.command`. PyTorch is imported inside the commands on
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ from hamdist.command import (
     complain,
     console,
     exit_status,
+    show_generated,
     show_run,
     start,
 )
@@ -102,3 +103,17 @@ def export(
 
         tensors = export_weights(directory, to)
         typer.echo(f"{to}: {tensors} tensors")
+
+
+@app.command()
+def generate(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a finished run.")],
+    steps: Annotated[int, typer.Option(min=1, help="How many steps to run freely.")],
+    feed: Annotated[
+        Literal["output", "zero"], typer.Option(help="What the network hears: its own last output, or zero.")
+    ] = "output",
+    prime: Annotated[int, typer.Option(min=1, help="Batches of the run's stream to go through first.")] = 1,
+) -> None:
+    """Let a trained network run freely: a line of JSON a step, beside what the run's stream has there."""
+    with exit_status():
+        show_generated(directory, steps, feed, prime)

@@ -3,11 +3,12 @@
 Exit status: 0 done, 1 failed on the way, 2 bad input, 130 interrupted. PyTorch is imported inside the functions only.
 """
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -72,6 +73,16 @@ def show_summary(summary: dict[str, Any]) -> None:
     console().print(summary_table(summary))
     if summary["status"] == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+def show_generated(directory: Path, steps: int, feed: Literal["output", "zero"], prime: int) -> None:
+    """What a trained network says on its own, a line of JSON a step on stdout; at the end, on stderr, how far it was
+    from the run's stream, where that has targets."""
+    from hamdist.generation import errors_of, generate
+
+    far = errors_of(generate(directory, steps, feed, prime), lambda line: typer.echo(json.dumps(line)))
+    if far is not None:
+        complain([f"mean squared error against the stream, over {far.steps} steps: {far.mean:.6g}"])
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from hamdist.report.profile import Profile
 from hamdist.report.wording import listed
 from hamdist.run_directory import RunDirectory
 from hamdist.runtime.devices import local_device, moved
+from hamdist.runtime.feed import Given
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.program import Program, program
@@ -76,14 +77,14 @@ def prepare(config: RunConfig) -> Prepared:
     learning, dtype = learning_of(config.learning), dtype_of(config.network)
     execution = execution_of(config.placement)
     with network_keys():
-        built = program(network, locality, learning, on(device, first), config.seed, dtype, execution)
+        built = program(network, locality, learning, on(device, first)[:2], config.seed, dtype, execution)
     return Prepared(config, stream, chain([first], batches), first.inputs, built)
 
 
 def on(device: torch.device, batch: Batch) -> Batch:
     """The batch on a device."""
     targets = None if batch.targets is None else moved(batch.targets, device)
-    return Batch(moved(batch.inputs, device), targets)
+    return Batch(moved(batch.inputs, device), targets, batch.restarts)
 
 
 class InlineRun:
@@ -166,10 +167,10 @@ class InlineRun:
             for _ in self.runtime.evaluate(self._placed(batch) for batch in holdout):
                 pass
 
-    def _placed(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _placed(self, batch: Batch) -> Given:
         placed = on(self.prepared.program.targets.device, batch)
         assert placed.targets is not None, "checked with the first batch, and by the stream since"
-        return placed.inputs, placed.targets
+        return placed.inputs, placed.targets, placed.restarts
 
     def _report(self) -> None:
         runtime = self.runtime
@@ -202,7 +203,7 @@ class InlineRun:
             seen_once=runtime.seen_once(),
             prequential=runtime.loss.prequential.total(),
             holdout=runtime.loss.holdout.total(),
-            layers={name: cell.ledger.counts() for name, cell in runtime.cells.items()},
+            layers={name: {**cell.ledger.counts(), **cell.energies} for name, cell in runtime.cells.items()},
             peak_memory_bytes={"inline": peak_memory_bytes()},
             profiles=self._profiles(),
             more={"execution": {"inline": runtime.told}} if runtime.told else {},

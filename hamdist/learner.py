@@ -21,10 +21,12 @@ from hamdist.network.locality import Mode
 from hamdist.network.network import Builder, EdgeLike, LayerSpec, Network
 from hamdist.physics.losses import LOSSES, LossFunction
 from hamdist.physics.tick import Carry
+from hamdist.runtime.free_run import Feed
 from hamdist.runtime.fused.execution import Execution
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.loss_cell import Prediction
 from hamdist.runtime.program import program
+from hamdist.streams.checked import check_flags
 from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
 from hamdist.streams.sample import tensor_of
 from hamdist.streams.stream import as_target
@@ -47,6 +49,10 @@ class Settings(TypedDict, total=False):
     pairing: str
     stash: str
     gate: str
+    time: str
+    horizon: int
+    window: str
+    states: str
     warmup: str
     tolerance: float
     step: str
@@ -56,6 +62,7 @@ class Settings(TypedDict, total=False):
     gamma: float
     sign: int
     dissipation: Mapping[str, float]
+    clip: float
     rate: str
     adaptive: Mapping[str, Any]
     nesterov: bool
@@ -124,35 +131,43 @@ class Learner:
         self._runtime: InlineRuntime | None = None
         self._form: SampleForm | None = None  # of the first batch's rows
 
-    def step(self, x: Any, target: Any) -> Prediction | None:
+    def step(self, x: Any, target: Any, restart: Any = False) -> Prediction | None:
         """Presents one batch, x [R, …] and target [R, …], and learns; R may be less than at first, not more.
+
+        restart: whether an episode begins with it, for all rows or one flag a row [R]: layers with a memory start anew
+        there. The first batch always begins one.
 
         Returns the prediction that left the network meanwhile, None while it fills: with delays it is of an
         earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite or not of
         the first batch's shape and dtype, RunError (DivergenceError) where learning fails.
         """
-        inputs, targets = self._batch(x, target, f"the batch at sample {self.samples}")
-        predictions = list(self._started_with(inputs, targets).present(inputs, targets))
+        where = f"the batch at sample {self.samples}"
+        inputs, targets = self._batch(x, target, where)
+        flags = self._flags(restart, len(inputs), where)
+        predictions = list(self._started_with(inputs, targets).present(inputs, targets, restarts=flags))
         return predictions[-1] if predictions else None
 
-    def steps(self, batches: Iterable[tuple[Any, Any]]) -> list[Prediction]:
-        """Presents several batches (x, target), as `step` does one; returns all predictions that left meanwhile.
+    def steps(self, batches: Iterable[tuple[Any, ...]]) -> list[Prediction]:
+        """Presents several batches (x, target) or (x, target, restart), as `step` does one; returns what left
+        meanwhile.
 
         Where `chunk` is more than 1, so many ticks run in one go.
         """
         predictions: list[Prediction] = []
         coming = self._checked(batches)
         while (first := next(coming, None)) is not None:
-            runtime = self._started_with(*first)
+            runtime = self._started_with(*first[:2])
             predictions += runtime.present_all(chain([first], islice(coming, self.execution.chunk - 1)))
         return predictions
 
-    def _checked(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _checked(self, batches: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         sample = self.samples
-        for x, target in batches:
-            batch = self._batch(x, target, f"the batch at sample {sample}")
-            sample += len(batch[0])
-            yield batch[0].clone(), batch[1].clone()  # whoever made them may use the memory again
+        for x, target, *restart in batches:
+            where = f"the batch at sample {sample}"
+            inputs, targets = self._batch(x, target, where)
+            flags = self._flags(restart[0] if restart else False, len(inputs), where)
+            sample += len(inputs)
+            yield inputs.clone(), targets.clone(), flags  # whoever made them may use the memory again
 
     def drain(self) -> list[Prediction]:
         """Goes on until every batch has driven every layer; returns the predictions that were still under way."""
@@ -161,6 +176,17 @@ class Learner:
     def predict(self, x: Any) -> Tensor:
         """The output for x [R, …] with today's weights, in one plain pass; nothing moves."""
         return self._started.predict(self._tensor(x, "the input"))
+
+    def generate(self, first: Iterable[Any], steps: int, feed: Feed = "output") -> list[Tensor]:
+        """Runs freely with today's weights: through inputs `first` [R, …], then so many steps more, whose outputs it
+        returns; nothing here moves.
+
+        feed: the input of a step is the "output" of the one before, or "zero".
+        """
+        primes = [self._tensor(x, "an input") for x in first]
+        if not primes:
+            raise StreamError("generate needs a first input, from which memories start")
+        return list(self._started.free_run().go(primes, steps, feed))
 
     def evaluate(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
         """Metrics over hold-out batches (x, target), of any size, sent through without learning from them.
@@ -227,6 +253,14 @@ class Learner:
         form = form_of_rows(inputs, targets)
         require_same_form(self._form or form, form, where)
         return inputs, targets
+
+    def _flags(self, restart: Any, rows: int, where: str) -> Tensor | None:
+        """One flag a row; None where there is none."""
+        if isinstance(restart, bool):
+            return torch.full((rows,), True) if restart else None
+        flags = torch.as_tensor(restart)
+        check_flags(flags, rows, where)
+        return flags
 
     def _tensor(self, values: Any, what: str) -> Tensor:
         """A tensor of the network's dtype where it is floating; batches have their rows first."""

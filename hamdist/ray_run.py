@@ -108,6 +108,7 @@ class RayRun:
         told = [outcome for outcome in ending.outcomes if outcome is not None]
         stream, first = ending.stream, next(iter(self.stage.script.outline.losses))
         ledgers = {name: ledger for outcome in told for name, ledger in outcome.ledgers.items()}
+        energies = {name: found for outcome in told for name, found in outcome.energies.items()}
         samples = stream.samples if stream else 0
         names = self.stage.troupe.names
         peaks = {names[outcome.actor]: outcome.peak_memory_bytes for outcome in told}
@@ -120,7 +121,9 @@ class RayRun:
             and all(ledger.seen_once(samples) for ledger in ledgers.values()),
             prequential=_found(told, lambda outcome: outcome.prequential.get(first)),
             holdout=_found(told, lambda outcome: outcome.holdout.get(first)),
-            layers={n: ledgers[n].counts() for n in self.stage.script.names if n in ledgers},
+            layers={
+                n: {**ledgers[n].counts(), **energies[n]} for n in self.stage.script.names if n in ledgers
+            },
             peak_memory_bytes=peaks | ({names[-1]: stream.peak_memory_bytes} if stream else {}),
             actors=len(ending.outcomes),
             profiles=self._profiles(ending),

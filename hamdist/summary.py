@@ -26,7 +26,7 @@ class Results:
     seen_once: bool
     prequential: Mapping[str, float]
     holdout: Mapping[str, float]
-    layers: Mapping[str, Mapping[str, int]]
+    layers: Mapping[str, Mapping[str, float]]
     peak_memory_bytes: Mapping[str, int]
     actors: int = 1
     profiles: Mapping[str, Profile] = field(default_factory=dict)

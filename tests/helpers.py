@@ -101,7 +101,7 @@ def runtime_of(
 
 def run_through(runtime: InlineRuntime, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Any]:
     """Presents every batch and drains; all predictions in order."""
-    predictions = [p for x, y in batches for p in runtime.present(x, y)]
+    predictions = [p for x, y, *flags in batches for p in runtime.present(x, y, True, *flags)]
     return predictions + list(runtime.drain())
 
 

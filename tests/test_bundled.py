@@ -15,10 +15,11 @@ from hamdist.runtime.token import INVALID, Token
 
 COUNT = 3
 FORWARD = (Form((4, 5), torch.float32), Form((2,), torch.int64))  # neither is a multiple of 64 bytes
+ROWS = 100  # two words of restarts
 TOKENS = (
     INVALID,
     Token(7, 40, 4, 2, True, False),
-    Token(8, 44, 3, 0, True, True),
+    Token(8, 44, 3, 0, True, True, 1 << 99 | 1 << 62 | 5),
     Token(9, -1, 0, 0, True, True),
 )
 
@@ -39,7 +40,7 @@ def frames(count: int) -> list[Frame]:
 
 
 def bundles(a: Link, b: Link) -> tuple[Bundled, Bundled]:
-    return Bundled(a, COUNT, FORWARD), Bundled(b, COUNT, ())
+    return Bundled(a, COUNT, FORWARD, ROWS), Bundled(b, COUNT, (), ROWS)
 
 
 def check(got: Frame, sent: Frame, final: int) -> None:
@@ -49,7 +50,7 @@ def check(got: Frame, sent: Frame, final: int) -> None:
 
 
 def test_frames_arrive_as_they_were_each_way():
-    at = ends(bundled_forms(FORWARD, COUNT), bundled_forms((), COUNT), capacity=8)
+    at = ends(bundled_forms(FORWARD, COUNT, ROWS), bundled_forms((), COUNT, ROWS), capacity=8)
     for kind in ("in-process", "zeromq-ipc"):
         with joined(KINDS[kind], at, PATIENCE) as pair:
             a, b = bundles(pair.a, pair.b)
@@ -77,11 +78,11 @@ def alike(count: int) -> list[Frame]:
 @pytest.mark.parametrize("whole", [True, False])
 def test_frames_sent_together_arrive_so_or_one_by_one(gathers, whole):
     """In messages of one length, and of any: sent alone or not, received alone or not."""
-    at = ends(bundled_forms(FORWARD, COUNT), bundled_forms((), COUNT), capacity=32)
+    at = ends(bundled_forms(FORWARD, COUNT, ROWS), bundled_forms((), COUNT, ROWS), capacity=32)
     at = [replace(end, partial=gathers == 1) for end in at]
     sent, got = alike(24), []
     with joined(KINDS["zeromq-ipc"], at, PATIENCE) as pair:
-        a, b = Bundled(pair.a, gathers, FORWARD), Bundled(pair.b, COUNT, ())
+        a, b = Bundled(pair.a, gathers, FORWARD, ROWS), Bundled(pair.b, COUNT, (), ROWS)
         for start, stop in (
             (0, 3),
             (3, 4),
@@ -105,7 +106,7 @@ def test_frames_sent_together_arrive_so_or_one_by_one(gathers, whole):
 
 
 def test_pieces_stay_pieces():
-    at = ends(bundled_forms(FORWARD, COUNT), bundled_forms((), COUNT), capacity=8)
+    at = ends(bundled_forms(FORWARD, COUNT, ROWS), bundled_forms((), COUNT, ROWS), capacity=8)
     with joined(KINDS["in-process"], at, PATIENCE) as pair:
         a, b = bundles(pair.a, pair.b)
         a.send_all(stretch(alike(COUNT)))
@@ -116,7 +117,7 @@ def test_pieces_stay_pieces():
 
 
 def test_a_message_goes_when_it_is_whole():
-    at = ends(bundled_forms(FORWARD, COUNT), capacity=8)
+    at = ends(bundled_forms(FORWARD, COUNT, ROWS), capacity=8)
     with joined(KINDS["in-process"], at, PATIENCE) as pair:
         a, _ = bundles(pair.a, pair.b)
         waiting = pair.b._into.frames
@@ -126,5 +127,5 @@ def test_a_message_goes_when_it_is_whole():
         a.send(frames(COUNT)[-1])
         assert waiting.qsize() == 1
         message = waiting.get()
-        assert forms(*message.tensors) == bundled_forms(FORWARD, COUNT)
+        assert forms(*message.tensors) == bundled_forms(FORWARD, COUNT, ROWS)
         assert message.final == 11

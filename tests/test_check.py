@@ -202,7 +202,8 @@ MISTAKES = {
     "a module that torch lacks": (
         [("out_features: 3}", "out_features: 3}, {type: Sofmax}")],
         "type: Sofmax",
-        "network.layers.2.modules.1.type: torch.nn has no module 'Sofmax'; did you mean 'Softmax'? "
+        "network.layers.2.modules.1.type: neither torch.nn nor hamdist.physics.statespace has a module 'Sofmax'; did "
+        "you mean 'Softmax'? "
         "(or write 'package.module:Class')",
     ),
     "an argument that a module lacks": (

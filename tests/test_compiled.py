@@ -10,7 +10,7 @@ from torch import Tensor
 from hamdist.physics.compiled import to_machine_code
 from hamdist.physics.traced import Traced
 from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.fused.ticks import HOT, Ticks
+from hamdist.runtime.fused.ticks import HOT, Pattern, Ticks
 from hamdist.runtime.inline import InlineRuntime
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
@@ -63,7 +63,7 @@ def test_what_is_not_compiled_is_traced_once():
 
     ticks = Ticks(compiles=False, chunk=4)
     for _ in range(2 * HOT):
-        ticks.of((True,), make, [torch.zeros(2)])
+        ticks.of(Pattern((True,), False), make, [torch.zeros(2)])
     assert made == [True]
 
 

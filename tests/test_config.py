@@ -257,7 +257,7 @@ def test_later_errors_are_located_too(tmp_path: Path) -> None:
     )
     line = path.read_text().splitlines().index("  - name: b") + 1
     module, delay, nothing = loaded.explain(error)
-    assert module == f"{path}:{line + 5}:8: network.layers.1.modules.0.type: there is no such module"
+    assert module == f"{path}:{line + 6}:8: network.layers.1.modules.0.type: there is no such module"
     assert delay == "override locality.delays={0->1: 2}: locality.delays.0->1: too long"
     assert nothing == "nothing to point at"
 

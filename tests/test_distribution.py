@@ -10,19 +10,56 @@ import torch
 from actors import Ensemble
 from graphs import random_network
 from helpers import learning, network_of
-from matrix import batches, check, differences, sampled
+from matrix import FAR, batches, check, differences, sampled
 from torch import Tensor, nn
 
 from hamdist.errors import DivergenceError, NetworkError, RunError, StreamError
-from hamdist.network.locality import Locality
+from hamdist.network.locality import Horizon, Locality
 from hamdist.network.network import Network
+from hamdist.physics import statespace
 from hamdist.physics.rates import Adam
 from hamdist.runtime.actors.layer_actor import Whereabouts
 from hamdist.runtime.actors.wirings import SHARED_BYTES, carriers_of
 from hamdist.runtime.feed import Feed
-from hamdist.runtime.fused.execution import PLAIN, Execution
+from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
 from hamdist.runtime.links.contract import Form
 from hamdist.runtime.stream_worker import StreamWorker
+
+HORIZON = Horizon(4)
+OVER_TIME = {
+    "forward": ({"mode": "local", "pairing": "current"}, PLAIN),
+    "forward, stacked": ({"mode": "local"}, STACKED),
+    "forward, chunks": (FAR["far"], Execution(stacked=True, chunk=4)),
+    "blocks": ({"mode": "local", "horizon": HORIZON}, PLAIN),
+    "blocks, chunks": (FAR["far"] | {"horizon": HORIZON}, Execution(stacked=True, chunk=4)),
+    "non-local blocks": ({"mode": "nonlocal", "horizon": HORIZON}, STACKED),
+    "slid": ({"mode": "local", "delays": {"a->b": 3}, "horizon": Horizon(3, slid=True)}, PLAIN),
+}
+
+
+@pytest.mark.parametrize("links", ["threads", "zeromq"])
+@pytest.mark.parametrize("case", OVER_TIME)
+def test_layers_with_memories(case, links):
+    """Episodes begin in one row or several, every seventh batch; memories of two kinds stack, by kind."""
+    place, execution = OVER_TIME[case]
+    if links == "zeromq" and execution == PLAIN:
+        links = "shared"
+    flags = [torch.tensor([(k + row) % 7 == 0 for row in range(5)]) for k in range(95)]
+    data = [(*batch, flag) for batch, flag in zip(batches(96)[:-1], flags, strict=True)] + batches(96)[-1:]
+    actors = [["embed", "b"], ["a", "c"], ["head"]]
+    assert differences(remembering(), place, actors, links, data, execution, beta=0.02) == []
+
+
+def remembering() -> Network:
+    return network_of(
+        {
+            "embed": lambda: nn.RNNCell(9, 14),
+            "a": lambda: nn.GRUCell(14, 14),
+            "b": lambda: statespace.Cell("GRUCell", 14, 14, initial="learnt"),
+            "c": lambda: nn.Sequential(nn.Linear(14, 14), nn.LSTMCell(14, 14)),
+            "head": lambda: nn.Linear(14, 3),
+        }
+    )
 
 
 @pytest.mark.parametrize("case", sampled(9), ids=str)

@@ -26,6 +26,7 @@ from hamdist.physics.blocks import Coupling
 from hamdist.physics.rates import Adam, RMSprop
 from hamdist.physics.schedules import cosine
 from hamdist.runtime.fused.execution import PLAIN, Execution
+from hamdist.runtime.fused.ticks import Pattern
 from hamdist.runtime.inline import InlineRuntime
 from hamdist.runtime.token import Token
 
@@ -178,7 +179,7 @@ def test_every_rule_and_every_graph(case: Case) -> None:
     batches = case.samples(2 * phase + 3)
     ours, theirs = (Run(runtime, batches, phase) for runtime in (stacked, plain))
     assert 0 < fused(ours.after_one) < fused(ours.after_two)
-    assert any(len(pattern) == case.chunk for pattern in ours.after_two)
+    assert any(len(pattern.scored) == case.chunk for pattern in ours.after_two)
     compare(ours, theirs)
 
 
@@ -198,15 +199,15 @@ class Run:
         self.predictions += runtime.drain()
 
 
-def patterns(runtime: InlineRuntime) -> dict[tuple[bool, ...], int]:
+def patterns(runtime: InlineRuntime) -> dict[Pattern, int]:
     """How often ticks of each pattern have run as one."""
     region = runtime._part._region
     return {} if region is None else dict(region._ticks._seen)
 
 
-def fused(patterns: dict[tuple[bool, ...], int]) -> int:
+def fused(patterns: dict[Pattern, int]) -> int:
     """The number of these ticks."""
-    return sum(len(pattern) * count for pattern, count in patterns.items())
+    return sum(len(pattern.scored) * count for pattern, count in patterns.items())
 
 
 def held(runtime: InlineRuntime) -> list[tuple[Token, Tensor | None, Tensor | None]]:

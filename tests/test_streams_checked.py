@@ -38,7 +38,7 @@ def test_a_good_stream_passes_unchanged():
     for found, expected in zip(stream, given.batches, strict=True):
         assert found.inputs is expected[0]
         assert found.targets is expected[1]
-    ((held_out, _),) = stream.holdout()
+    ((held_out, *_),) = stream.holdout()
     assert torch.equal(held_out, X[:3])
     assert (stream.samples, stream.classes) == (9, 3)
     assert Checked(Given(GOOD)).holdout() is None

@@ -26,7 +26,7 @@ def only(item, dtype=F64):
 def test_pairs_in_batches():
     stream = Iterable(PAIRS, batch_size=3, dtype=F64)
     assert [len(batch.inputs) for batch in stream] == [3, 3, 1]
-    inputs, targets = (torch.cat(parts) for parts in zip(*stream, strict=True))
+    inputs, targets = (torch.cat(parts) for parts in list(zip(*stream, strict=True))[:2])
     assert inputs.tolist() == [x for x, _ in PAIRS]
     assert targets.tolist() == [y for _, y in PAIRS]
 
@@ -162,10 +162,15 @@ def test_a_form_that_changes_is_found_at_its_sample(batch_size):
         ((None, 0), "sample 0: the input is None; expected numbers, all of one shape"),
         ((1.0, "cat"), "sample 0: the target is 'cat'; expected numbers, all of one shape"),
         ((np.array(["a"]), 0), "sample 0: the input is an array of <U1; expected numbers"),
-        ((1, 2, 3), "sample 0: a tuple of 3; a sample is (x, y), {'x': ..., 'y': ...} or x alone"),
+        (
+            (1, 2, False, 3),
+            "sample 0: a tuple of 4; a sample is (x, y), (x, y, restart), "
+            "{'x': ..., 'y': ..., 'restart': ...} or x alone",
+        ),
         (
             {"x": 1, "label": 2},
-            "sample 0: a mapping with the keys x, label; a sample is (x, y), {'x': ..., 'y': ...} or x alone",
+            "sample 0: a mapping with the keys x, label; a sample is (x, y), (x, y, restart), "
+            "{'x': ..., 'y': ..., 'restart': ...} or x alone",
         ),
     ],
 )

@@ -99,7 +99,8 @@ GOOD = '{"x": [1, 2], "y": 0}\n\n'
         ('{"x": [1, 2], "y": "a"}', "the text:3: the target is 'a'; expected numbers, all of one shape"),
         (
             '{"X": [1, 2]}',
-            "the text:3: a mapping with the keys X; a sample is (x, y), {'x': ..., 'y': ...} or x alone",
+            "the text:3: a mapping with the keys X; a sample is (x, y), (x, y, restart), "
+            "{'x': ..., 'y': ..., 'restart': ...} or x alone",
         ),
         (
             '{"x": [1, 2, 3], "y": 0}',

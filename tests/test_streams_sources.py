@@ -35,6 +35,7 @@ def open_every_source(tmp_path, monkeypatch):
     settings = {
         "digits": {"batch_size": 2},
         "signals": {"signal": "smoHfHa"},
+        "lectures": {},
         "arrays": {"inputs": str(tmp_path / "x.npy")},
         "csv": {"path": str(tmp_path / "t.csv"), "target": "y"},
         "parquet": {"path": str(tmp_path / "t.parquet"), "target": "y"},
@@ -89,7 +90,7 @@ def refused(message, source, **settings):
 
 def test_an_unknown_source():
     refused(
-        "source: there is no source 'digit'; there are digits, signals, arrays, csv, parquet, river, torch, "
+        "source: there is no source 'digit'; there are digits, signals, lectures, arrays, csv, parquet, river, torch, "
         "iterable, stdin; did you mean 'digits'?",
         "digit",
     )

@@ -26,7 +26,7 @@ def make_pairs(rows=10):
 
 
 def collect(stream):
-    inputs, targets = zip(*stream, strict=True)
+    inputs, targets, _ = zip(*stream, strict=True)
     return torch.cat(inputs), torch.cat(targets)
 
 
@@ -134,12 +134,14 @@ def test_a_loaders_short_batch_in_the_middle_is_found():
 
 def test_what_is_no_sample():
     refused(
-        "sample 0: a tuple of 3; a sample is (x, y), {'x': ..., 'y': ...} or x alone",
-        TensorDataset(X, X, Y),
+        "sample 0: a tuple of 4; a sample is (x, y), (x, y, restart), "
+        "{'x': ..., 'y': ..., 'restart': ...} or x alone",
+        TensorDataset(X, X, X, Y),
     )
     refused(
-        "the batch at sample 0: a tuple of 3; a sample is (x, y), {'x': ..., 'y': ...} or x alone",
-        DataLoader(TensorDataset(X, X, Y), batch_size=2),
+        "the batch at sample 0: a tuple of 4; a sample is (x, y), (x, y, restart), "
+        "{'x': ..., 'y': ..., 'restart': ...} or x alone",
+        DataLoader(TensorDataset(X, X, X, Y), batch_size=2),
     )
     refused(
         "the batch at sample 0: y is a tuple; expected a tensor of rows",

@@ -15,7 +15,9 @@ A, B = ends()
 TENSOR = torch.arange(6.0).reshape(2, 3)
 
 
-@pytest.mark.parametrize("token", [Token(5, 80, 16, 2, True, False), INVALID, Token(2**40, 2**41, 1, 0)])
+@pytest.mark.parametrize(
+    "token", [Token(5, 80, 16, 2, True, False), INVALID, Token(2**40, 2**41, 1, 0, restarts=1 << 99 | 5)]
+)
 @pytest.mark.parametrize("final", [-1, 2**40])
 def test_every_field_is_read_as_it_was_written(token: Token, final: int) -> None:
     got = decode(encode(Frame(2**42, token, (), final), A, 3), B, 3)
@@ -131,7 +133,7 @@ def test_messages_of_another_length_are_refused() -> None:
 
 def test_another_version_or_no_frame_at_all_is_refused() -> None:
     first = encode(frame(0), A, 1)[0]
-    for other in (b"HTTP" + first[4:], first[:4] + b"\2" + first[5:]):
+    for other in (b"HTTP" + first[4:], first[:4] + b"\3" + first[5:]):
         with pytest.raises(RefusedError, match="not of this version of hamdist, or no frame at all"):
             decode([other], B, 1)
 

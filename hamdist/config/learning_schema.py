@@ -120,6 +120,10 @@ class LearningConfig(Section):
     dissipation: DissipationConfig = Field(
         default=DissipationConfig(), description="`{state, weight}`: how fast costates fade (below)."
     )
+    clip: Positive | None = Field(
+        default=None,
+        description="Largest magnitude of any number in a state costate that is integrated forward; `null`: none.",
+    )
     rate: Literal["auto", "constant", "delay-scaled"] = Field(
         default="auto",
         description="`delay-scaled`: β shrinks with a layer's delay. `auto`: that under stashed and reversible pairing,"

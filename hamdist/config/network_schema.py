@@ -42,7 +42,8 @@ class ModuleConfig(Section):
     __pydantic_extra__: dict[str, Plain]
 
     type: Text = Field(
-        description="A class of `torch.nn`, or `package.module:Class`; its arguments stand beside it."
+        description="A class of `torch.nn`, a state-space module (below), or `package.module:Class`; its arguments"
+        " stand beside it."
     )
 
     @property
@@ -91,6 +92,11 @@ class LayerConfig(Section):
         default=None,
         description="Time constant T of a layer that relaxes towards its value, dξ/dt = (φ(a) − ξ)/T; more than half"
         " of `tau`. `null`: an instant layer.",
+    )
+    reads: Literal["new", "old"] = Field(
+        default="new",
+        description="Of a layer with a memory: its output is read from the state after an input has moved it, or from"
+        " the one before.",
     )
     modules: Modules | None = Field(default=None, description="The modules, applied one after another.")
     coupling: CouplingConfig | None = Field(

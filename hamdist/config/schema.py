@@ -53,6 +53,26 @@ class LocalityConfig(Section):
     gate: Literal["always", "settled"] = Field(
         default="always", description="Learn at every tick, or only at the last tick of a hold."
     )
+    time: Literal["forward", "backward"] = Field(
+        default="forward",
+        description="State costates are integrated forward with everything else, or backward over windows of"
+        " `horizon` ticks, as backpropagation through time does.",
+    )
+    horizon: Count | None = Field(
+        default=None,
+        validate_default=True,
+        description="For `time: backward`, the length of a window in ticks.",
+    )
+    window: Literal["blocked", "slid"] = Field(
+        default="blocked",
+        description="Windows that follow each other, all of whose losses count, or one that ends at every tick, whose"
+        " last loss counts.",
+    )
+    states: Literal["stored", "reintegrated"] = Field(
+        default="stored",
+        description="Whether the states of a window are stored, or, blocked, integrated back from its last one, where"
+        " the dynamics can be inverted.",
+    )
     warmup: Literal["invalid", "zeros"] = Field(
         default="invalid", description="Layers that nothing has reached yet wait, or compute on zeros."
     )
@@ -82,6 +102,30 @@ class LocalityConfig(Section):
             )
         return stash
 
+    @field_validator("horizon")
+    @classmethod
+    def _horizons_belong_to_backward(cls, horizon: int | None, info: ValidationInfo) -> int | None:
+        time = info.data.get("time")
+        if time == "backward" and horizon is None:
+            raise ValueError("time 'backward' needs a horizon: the ticks of a window, for instance 20")
+        if time == "forward" and horizon is not None:
+            raise ValueError("time 'forward' has no horizon: remove it, or set locality.time to 'backward'")
+        return horizon
+
+    @field_validator("states")
+    @classmethod
+    def _only_blocks_are_reintegrated(cls, states: str, info: ValidationInfo) -> str:
+        if states == "reintegrated" and info.data.get("time") == "forward":
+            raise ValueError(
+                "'reintegrated' is of windows: set locality.time to 'backward', or states to 'stored'"
+            )
+        if states == "reintegrated" and info.data.get("window") == "slid":
+            raise ValueError(
+                "'reintegrated' needs weights that stand still within a window, and a slid one ends at every tick: set"
+                " locality.window to 'blocked', or locality.states to 'stored'"
+            )
+        return states
+
     @field_validator("gate")
     @classmethod
     def _settled_needs_current(cls, gate: str, info: ValidationInfo) -> str:
@@ -107,6 +151,17 @@ class RunConfig(Section):
     learning: LearningConfig = Field(default=LearningConfig(), description="How weights and costates move.")
     placement: PlacementConfig = Field(default=PlacementConfig(), description="Where the layers live.")
     metrics_every: Count = Field(default=1000, description="Samples between two lines of `metrics.jsonl`.")
+
+    @model_validator(mode="after")
+    def _horizon_fits_into_the_stream(self) -> "RunConfig":
+        horizon, samples, rows = self.locality.horizon, self.stream.samples, self.stream.batch_size
+        if horizon is not None and samples is not None and horizon > -(-samples // rows):
+            message = (
+                f"a horizon of {horizon} ticks is longer than the stream, which has {-(-samples // rows)}: lower it, or"
+                " raise stream.samples"
+            )
+            refuse((("locality", "horizon"), message))
+        return self
 
     @model_validator(mode="after")
     def _relaxing_layers_are_stable(self) -> "RunConfig":

@@ -99,6 +99,25 @@ class SignalsStream(StreamBase):
     ahead: WholeOrZero = Field(default=1, description="How many samples ahead the target lies.")
 
 
+class LecturesStream(StreamBase):
+    source: Literal["lectures"] = Field(
+        description="The signal school: signals to be brought forth from their descriptions, and exams on them."
+    )
+    signals: tuple[Text, ...] = Field(
+        default=("smoHfHa", "smoHfLa", "smoLfHa", "smoLfLa", "squHfHa", "squHfLa", "squLfHa"),
+        min_length=1,
+        description="Names of the signals to teach, in this order.",
+    )
+    exams: tuple[Text, ...] = Field(
+        default=("smoHfHa", "smoHfLa", "smoLfHa", "smoLfLa", "squHfHa", "squHfLa", "squLfHa", "squLfLa"),
+        description="Names of the signals of the hold-out.",
+    )
+    rounds: Count = Field(default=3, description="How often a signal is told before the next one.")
+    length: Count = Field(default=1000, description="Samples in a round, and in an exam.")
+    cycles: Count = Field(default=1, description="How often the whole curriculum is gone through.")
+    step: Positive = Field(default=0.1, description="Time between two samples.")
+
+
 class ArraysStream(StreamBase):
     source: Literal["arrays"] = Field(
         description="NumPy arrays on disk; an `.npy` file is mapped into memory."
@@ -182,6 +201,7 @@ class StdinStream(StreamBase):
 Stream = (
     DigitsStream
     | SignalsStream
+    | LecturesStream
     | ArraysStream
     | CsvStream
     | ParquetStream

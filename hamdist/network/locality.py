@@ -21,6 +21,19 @@ Warmup = Literal["invalid", "zeros"]
 
 
 @dataclass(frozen=True)
+class Horizon:
+    """How far back in time layers look, where costates are integrated backward over windows of so many ticks.
+
+    slid: a window ends at every tick, and of its losses the last counts; else windows follow each other, and all count.
+    reintegrates: states are not stored, but integrated back from the last.
+    """
+
+    ticks: int
+    slid: bool = False
+    reintegrates: bool = False
+
+
+@dataclass(frozen=True)
 class Locality:
     """How far a layer sees within one tick, and what its costates meet.
 
@@ -29,6 +42,7 @@ class Locality:
     stash: what the pairing `stashed` keeps, the inputs of a layer or the graph of its evaluation.
     warmup: whether forward edges start with nothing, or with valid zeros.
     tolerance: the change of a signal below which it counts as settled, where no hold is exact.
+    horizon: how far back in time layers look; None: state costates are integrated forward with everything else.
     """
 
     mode: Mode = "local"
@@ -41,6 +55,7 @@ class Locality:
     balance: bool = True
     warmup: Warmup = "invalid"
     tolerance: float = 1e-6
+    horizon: Horizon | None = None
 
 
 def apply_locality(graph: Graph, locality: Locality) -> Graph:
@@ -131,6 +146,8 @@ def _pairing_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
             f"'graph' is a form of pairing 'stashed', not of {locality.pairing!r}: set pairing: stashed, or stash: "
             "inputs",
         )
+    if locality.horizon is not None:
+        yield from _horizon_problems(graph, locality)
     if locality.gate != "settled":
         return
     if locality.pairing != "current":
@@ -145,4 +162,23 @@ def _pairing_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
             "stream.hold",
             f"a hold of {locality.hold} ticks is too short for the gate 'settled': this network "
             f"needs hold: {needed} or more",
+        )
+
+
+def _horizon_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
+    if locality.pairing != "stashed" or locality.stash != "inputs":
+        yield Problem(
+            "locality.time",
+            "'backward' goes through a window of stashed inputs and states: set locality.pairing=stashed and "
+            "locality.stash=inputs",
+        )
+    if locality.hold > 1:
+        yield Problem(
+            "locality.time", "'backward' counts ticks as time, so a sample takes one: set stream.hold=1"
+        )
+    if any(graph.latencies.values()):
+        yield Problem(
+            "locality.time",
+            "'backward' does not go through relaxing layers, whose costates are integrated forward: leave out relaxing,"
+            " or set locality.time=forward",
         )

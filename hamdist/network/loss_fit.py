@@ -21,6 +21,11 @@ def check_loss(node: str, spec: LossSpec, output: Tensor, targets: Tensor | None
     """Raises NetworkError where a loss gives no number for an output like this and targets like these."""
     check_targets(spec, targets)
     assert targets is not None
+    if output.is_complex():
+        message = f"{node} {spec.name} takes real numbers, but layer {spec.layer!r} gives {describe(output)}: have it "
+        raise NetworkError(
+            Problem("network.loss", message + "give their real part, as DiagonalComplex and LRU do")
+        )
     given = f"layer {spec.layer!r} gives {describe(output)}, the targets are {describe(targets)}"
     try:
         with warnings.catch_warnings():

@@ -9,12 +9,13 @@ from torch import nn
 
 from hamdist.errors import NetworkError, Problem, UserError, did_you_mean
 from hamdist.objects import find_object
+from hamdist.physics import statespace
 from hamdist.physics.blocks import Coupling, Residual
 
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """type: a class of torch.nn, or "package.module:Class".  key: where a config speaks of it."""
+    """type: a class of torch.nn, a state-space module, or "package.module:Class".  key: where a config speaks of it."""
 
     type: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -51,11 +52,14 @@ class ModuleSpec:
                 return find_object(self.type)
             except UserError as error:
                 raise NetworkError(Problem(f"{self.key}.type", str(error))) from error
-        kind = getattr(nn, self.type, None)
+        kind = getattr(statespace if self.type in statespace.__all__ else nn, self.type, None)
         if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
             known = [name for name, value in vars(nn).items() if isinstance(value, type)]
-            hint = did_you_mean(self.type, known)
-            message = f"torch.nn has no module {self.type!r}{hint} (or write 'package.module:Class')"
+            hint = did_you_mean(self.type, [*known, *statespace.__all__])
+            message = (
+                f"neither torch.nn nor hamdist.physics.statespace has a module {self.type!r}{hint} (or write "
+                "'package.module:Class')"
+            )
             raise NetworkError(Problem(f"{self.key}.type", message))
         return kind
 

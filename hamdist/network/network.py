@@ -11,9 +11,12 @@ from torch import nn
 
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
+from hamdist.physics.blocks import Coupling
 from hamdist.physics.layers import Instant, Join, Layer, PureModule, Relaxing
 from hamdist.physics.losses import LossFunction
 from hamdist.physics.randomness import derive_seed, seeded
+from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer, remembers
+from hamdist.physics.statespace.walk import Reads
 
 Builder = Callable[[], nn.Module]
 EdgeLike = str | tuple[int | str, int | str] | Mapping[str, Any] | Edge
@@ -23,36 +26,61 @@ EdgeLike = str | tuple[int | str, int | str] | Mapping[str, Any] | Edge
 class LayerSpec:
     """One layer: what builds its module, how several inputs become its arguments, and its time constant.
 
-    relaxing: T of dξ/dt = (φ − ξ)/T, None for an instant layer.  key: where a config speaks of it.
+    relaxing: T of dξ/dt = (φ − ξ)/T, None for an instant layer.  reads: of a layer with a memory, whether its output
+    is read from the state after an input, or from the one before.  key: where a config speaks of it.
     """
 
     name: str
     build: Builder
     join: Join = "sum"
     relaxing: float | None = None
+    reads: Reads = "new"
     key: str = ""
 
-    def make(self, seed: int, dtype: torch.dtype, device: torch.device) -> Layer:
-        """The layer, its weights drawn from (seed, name): the same wherever it is built."""
+    def make(self, seed: int, dtype: torch.dtype, device: torch.device, tau: float = 1.0) -> Layer:
+        """The layer, its weights drawn from (seed, name): the same wherever it is built.  tau: the step."""
         with seeded(derive_seed(seed, self.name)):
             module = self.build()
         if not isinstance(module, nn.Module):
             raise NetworkError(
                 Problem(self.key, f"layer {self.name!r} is a {type(module).__name__}, not a torch.nn.Module")
             )
-        pure = PureModule(module.to(dtype=dtype, device=device), self.join)
+        module = converted(module, dtype, device)
+        if problem := self._misplaced(module):
+            raise NetworkError(Problem(self.key, f"layer {self.name!r} {problem}"))
+        if remembers(module):
+            return StateSpaceLayer(PureMemory(module, self.join, tau, self.reads))
+        pure = PureModule(module, self.join)
         return Instant(pure) if self.relaxing is None else Relaxing(pure, self.relaxing)
+
+    def _misplaced(self, module: nn.Module) -> str:
+        """What is wrong with a memory where it stands."""
+        if isinstance(module, Coupling) and any(remembers(part) for part in module.modules()):
+            return "has a memory inside a coupling, which could not be inverted: make it a layer of its own"
+        if self.relaxing is not None and remembers(module):
+            return "has a memory, so it cannot relax as well: leave out relaxing"
+        return ""
+
+
+def converted(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """The module on a device, its floating numbers of a type, complex ones of the one that has such parts."""
+    if not any(t.is_complex() for t in (*module.parameters(), *module.buffers())):
+        return module.to(dtype=dtype, device=device)
+    for tensor in (*module.parameters(), *module.buffers()):
+        kind = dtype.to_complex() if tensor.is_complex() else dtype if tensor.is_floating_point() else None
+        tensor.data = tensor.data.to(device=device, dtype=kind)
+    return module
 
 
 def make_layers(
-    specs: Iterable[LayerSpec], seed: int, dtype: torch.dtype, device: torch.device
+    specs: Iterable[LayerSpec], seed: int, dtype: torch.dtype, device: torch.device, tau: float = 1.0
 ) -> dict[str, Layer]:
     """The layers by name, or one NetworkError with the problems of all."""
     layers: dict[str, Layer] = {}
     problems: list[Problem] = []
     for spec in specs:
         try:
-            layers[spec.name] = spec.make(seed, dtype, device)
+            layers[spec.name] = spec.make(seed, dtype, device, tau)
         except NetworkError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:

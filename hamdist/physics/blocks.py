@@ -12,7 +12,10 @@ class Residual(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.body(x)
+        return self.added(x, self.body(x))
+
+    def added(self, x: Tensor, y: Tensor) -> Tensor:
+        """x + y, where the body keeps the shape."""
         if y.shape != x.shape:
             raise ValueError(
                 f"a residual body must keep the shape, but turns {list(x.shape)} into {list(y.shape)}"

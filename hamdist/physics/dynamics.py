@@ -16,7 +16,7 @@ class Dynamics:
     """dξ/dt = f;  dp/dt = −η_ξ p − s ∂H/∂ξ;  dω/dt = −η_θ ω − s (∂H/∂θ + λθ);  dθ/dt = s β ω.
 
     tau: the step τ.  sign: s, −1 for HL's dissipative form.  state_dissipation, weight_dissipation: η_ξ, η_θ.
-    weight_decay: λ.  An adaptive rate imposes its own η_θ.
+    weight_decay: λ.  clip: the largest magnitude of any number in p.  An adaptive rate imposes its own η_θ.
     """
 
     step: StepName = "semi-implicit"
@@ -26,6 +26,7 @@ class Dynamics:
     weight_dissipation: float = 1.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    clip: float | None = None
     rate: Rate = field(default_factory=Rate)
 
     @property

@@ -54,7 +54,7 @@ def _by_autograd(
         weights = {name: _leaf(theta) for name, theta in parameters.items()} if wanted.weights else {}
         signals = tuple(_leaf(a) if want else a for a, want in zip(point.inputs, wanted.inputs, strict=True))
         state = tuple(map(_leaf, point.state))
-        values = layer(parameters | weights, buffers, Point(signals, state, point.context))
+        values = layer(parameters | weights, buffers, point._replace(inputs=signals, state=state))
     leaves = [*weights.values(), *(a for a, want in zip(signals, wanted.inputs, strict=True) if want), *state]
     outputs = (values.output, *values.drift)
 
@@ -93,7 +93,7 @@ def _by_transform(
     def evaluate(*primals: Tensor) -> _Evaluated:
         weights = parameters | dict(zip(names, primals, strict=False))
         inputs = _spread(primals[ends[0] : ends[1]], wanted.inputs, point.inputs)
-        values = layer(weights, buffers, Point(inputs, primals[ends[1] :], point.context))
+        values = layer(weights, buffers, point._replace(inputs=inputs, state=primals[ends[1] :]))
         return (values.output, *values.drift), values.buffers
 
     (output, *drift), pull, after = torch.func.vjp(evaluate, *primals, has_aux=True)  # type: ignore[misc]

@@ -28,11 +28,15 @@ class Context(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where a layer is evaluated, and under which circumstances."""
+    """Where a layer is evaluated, and under which circumstances.
+
+    restarts: the rows [B] whose state is where it starts; None where there are none, or nobody wants to know.
+    """
 
     inputs: tuple[Tensor, ...]
     state: tuple[Tensor, ...] = ()
     context: Context = Context()
+    restarts: Tensor | None = None
 
 
 class Values(NamedTuple):
@@ -90,9 +94,13 @@ class PureModule:
 
     def materialise(self, inputs: tuple[Tensor, ...]) -> None:
         """Lazy modules take their shapes from a first plain call, in evaluation mode: no statistics move."""
-        if any(is_lazy(t) for t in (*self.module.parameters(), *self.module.buffers())):
+        if self._lazy:
             self._set_training(False)
             self.module(*joined(inputs, self.join))
+
+    @property
+    def _lazy(self) -> bool:
+        return any(is_lazy(t) for t in (*self.module.parameters(), *self.module.buffers()))
 
     def _set_training(self, training: bool) -> None:
         for part in self._awake if training != self._training else ():
@@ -133,6 +141,11 @@ def padded(rows: Tensor, batch: int) -> Tensor:
     return torch.cat([rows, rows.new_zeros(batch - len(rows), *rows.shape[1:])])
 
 
+def along(rows: Tensor, state: tuple[Tensor, ...]) -> list[Tensor]:
+    """Flags of rows [B], or [N, B], as they broadcast to every component of a state."""
+    return [rows.view(*rows.shape, *[1] * (xi.dim() - rows.dim())) for xi in state]
+
+
 def joined(inputs: tuple[Tensor, ...], join: Join) -> tuple[Tensor, ...]:
     """The arguments a module gets from several in-edges: their sum in edge order, their concatenation, or all."""
     if join == "arguments" or len(inputs) == 1:
@@ -151,9 +164,11 @@ class Layer(ABC):
     """One layer of the network, stateless itself: parameters, buffers and state are handed in.
 
     latency: how many ticks pass before an input shows in the output (0: y depends on a; 1: only through ξ).
+    remembers: whether its state is a memory of what was, and starts anew where an episode does.
     """
 
     latency: int = 0
+    remembers: bool = False
 
     def __init__(self, pure: PureModule) -> None:
         self.pure = pure
@@ -171,7 +186,29 @@ class Layer(ABC):
     def initial_state(
         self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """ξ before the first input, for inputs of these shapes."""
+        """ξ before the first input, for inputs of these shapes; of a layer that remembers, for these inputs."""
+
+    def restarted(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: tuple[Tensor, ...],
+        state: tuple[Tensor, ...],
+        restarts: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """ξ as it is before a first input in the rows of `restarts` [B]; as it is where nothing is remembered."""
+        return state
+
+    @property
+    def retraceable(self) -> bool:
+        """Whether its state can be integrated backward, from what it is after an input."""
+        return False
+
+    def earlier(
+        self, parameters: Tensors, buffers: Tensors, point: Point, after: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """The state that the inputs of a point turned into `after`; of a layer that is retraceable."""
+        raise NotImplementedError("this layer cannot be integrated backward")
 
     @abstractmethod
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:

@@ -17,7 +17,7 @@ class Stack(Layer):
     def __init__(self, layer: Layer) -> None:
         super().__init__(layer.pure)
         self.layer = layer
-        self.latency = layer.latency
+        self.latency, self.remembers = layer.latency, layer.remembers
 
     @property
     def invertible(self) -> bool:
@@ -28,14 +28,31 @@ class Stack(Layer):
     ) -> tuple[Tensor, ...]:
         return torch.vmap(self.layer.initial_state)(parameters, buffers, inputs)
 
+    def restarted(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: tuple[Tensor, ...],
+        state: tuple[Tensor, ...],
+        restarts: Tensor,
+    ) -> tuple[Tensor, ...]:
+        return torch.vmap(self.layer.restarted)(parameters, buffers, inputs, state, restarts)
+
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
         def one(
-            parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...], state: tuple[Tensor, ...]
+            parameters: Tensors,
+            buffers: Tensors,
+            inputs: tuple[Tensor, ...],
+            state: tuple[Tensor, ...],
+            restarts: Tensor | None,
         ) -> tuple[Tensor, tuple[Tensor, ...]]:
-            values = self.layer(parameters, buffers, Point(inputs, state, point.context))
+            values = self.layer(parameters, buffers, Point(inputs, state, point.context, restarts))
             return values.output, values.drift
 
-        output, drift = torch.vmap(one)(dict(parameters), buffers, point.inputs, point.state)
+        flags = None if point.restarts is None else 0
+        output, drift = torch.vmap(one, in_dims=(0, 0, 0, 0, flags))(
+            dict(parameters), buffers, point.inputs, point.state, point.restarts
+        )
         return Values(output, drift, buffers)
 
     def inverse(self, parameters: Tensors, buffers: Tensors, output: Tensor, context: Context) -> Tensor:

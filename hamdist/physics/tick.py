@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
-from hamdist.physics.layers import Layer, Point, Tensors, Values
+from hamdist.physics.layers import Layer, Point, Tensors, Values, along
 from hamdist.physics.sums import plus, plus_
 from hamdist.physics.traced_layer import TracedLayer
 
@@ -49,6 +49,23 @@ def initial_carry(layer: Layer, inputs: tuple[Tensor, ...], dynamics: Dynamics) 
     )
 
 
+def restarted(layer: Layer, carry: Carry, point: Point) -> tuple[Carry, Point]:
+    """ξ in the rows of the point's restarts is where it starts, both in the carry and at the point."""
+    if point.restarts is None:
+        return carry, point
+    state = layer.restarted(carry.parameters, carry.buffers, point.inputs, carry.state, point.restarts)
+    return carry._replace(state=state), point._replace(state=state)
+
+
+def forgotten(carry: Carry, restarts: Tensor | None) -> Carry:
+    """p in the rows of `restarts` is zero: what comes of another episode does not speak of this one."""
+    if restarts is None:
+        return carry
+    rows = along(restarts, carry.state_costate)
+    costate = tuple(torch.where(row, 0.0, p) for row, p in zip(rows, carry.state_costate, strict=True))
+    return carry._replace(state_costate=costate)
+
+
 def evaluate(
     layer: Layer, carry: Carry, point: Point, wanted: Wanted | None
 ) -> tuple[Values, Pullback | None]:
@@ -67,12 +84,14 @@ def advance_state(carry: Carry, values: Values, dynamics: Dynamics) -> Carry:
 
 
 def advance_costate(carry: Carry, partials: Partials, dynamics: Dynamics) -> Carry:
-    """p' = a p − s c ∂H/∂ξ."""
+    """p' = a p − s c ∂H/∂ξ, clipped where it is asked for."""
     a, c = dynamics.state_coefficients
     costate = tuple(
         plus(p * a, gradient, -dynamics.sign * c)
         for p, gradient in zip(carry.state_costate, partials.state, strict=True)
     )
+    if dynamics.clip is not None:
+        costate = tuple(p.clamp(-dynamics.clip, dynamics.clip) for p in costate)
     return carry._replace(state_costate=costate)
 
 

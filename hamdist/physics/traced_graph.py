@@ -1,5 +1,6 @@
 """Traced operations as a graph: which of them change nothing, write in place, or can be put in better words."""
 
+from functools import partial
 from operator import getitem
 from typing import Any
 
@@ -20,7 +21,8 @@ _VIEWS = (*_SAME_IF_ALIKE[:-1], aten.transpose.int, aten.t.default, aten.unsquee
 
 def simplify(graph: fx.Graph) -> None:
     """Leaves out what changes nothing, and has products come as they are used; no number changes by that."""
-    _each(graph, _leave_out)
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    _each(graph, partial(_leave_out, order))
     _each(graph, _transpose_factors)
     _each(graph, _multiply_outer)
 
@@ -67,20 +69,20 @@ def _each(graph: fx.Graph, change: Any) -> None:
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or in_place(node))
 
 
-def _leave_out(graph: fx.Graph, node: fx.Node) -> None:
-    if node.op == "call_function" and (same := _same(node)) is not None:
+def _leave_out(order: dict[fx.Node, int], graph: fx.Graph, node: fx.Node) -> None:
+    if node.op == "call_function" and (same := _same(node, order)) is not None:
         node.replace_all_uses_with(same)
 
 
-def _same(node: fx.Node) -> fx.Node | None:
-    """The node that this one is equal to, if there is one."""
+def _same(node: fx.Node, order: dict[fx.Node, int] | None = None) -> fx.Node | None:
+    """The node that this one is equal to, if there is one.  order: of all nodes, where copies are to be left out."""
     if not node.all_input_nodes:
         return None
     given, target = node.all_input_nodes[0], node.target
     if target is aten.detach.default:
         return given
     if target in (aten.mul.Tensor, aten.mul.Scalar) and _is_one(node.args[1]):
-        return given if _stands_for(given, node) else None
+        return given if order is not None and _stands_for(given, node, order) else None
     if (
         target is aten.transpose.int
         and given.target is aten.transpose.int
@@ -97,7 +99,7 @@ def _is_one(factor: Any) -> bool:
     return isinstance(factor, int | float) and factor == 1
 
 
-def _stands_for(given: fx.Node, copy: fx.Node) -> bool:
+def _stands_for(given: fx.Node, copy: fx.Node, order: dict[fx.Node, int]) -> bool:
     """Whether a tensor may take the place of a copy of it.
 
     It may if it has the dtype, if nothing is written into the copy, and nothing into the tensor before the copy's last
@@ -105,13 +107,26 @@ def _stands_for(given: fx.Node, copy: fx.Node) -> bool:
     """
     if given.meta["val"].dtype != copy.meta["val"].dtype:
         return False
-    order = {node: place for place, node in enumerate(copy.graph.nodes)}
-    last = max((order[user] for node in order if root(node) is copy for user in node.users), default=0)
-    writes = [node for node in order if in_place(node)]
-    return not any(
-        root(node) is copy or (root(node) is root(given) and order[copy] < order[node] < last)
-        for node in writes
+    there = _within(copy)
+    last = max((order[user] for node in there for user in node.users), default=0)
+    return not (
+        any(map(in_place, there))
+        or any(in_place(node) and order[copy] < order[node] < last for node in _within(root(given)))
     )
+
+
+def _within(node: fx.Node) -> list[fx.Node]:
+    """A node, and all that lie in its memory, along views and operations in place."""
+    found = [node]
+    for known in found:
+        found += [
+            user
+            for user in known.users
+            if user.all_input_nodes[0] is known
+            and (in_place(user) or is_view(user) or user.target is getitem)
+            and user not in found
+        ]
+    return found
 
 
 def _transpose_factors(graph: fx.Graph, node: fx.Node) -> None:

@@ -28,7 +28,7 @@ class TracedLayer(Layer):
     def __init__(self, layer: Layer, stacks: bool) -> None:
         super().__init__(layer.pure)
         self.layer = layer
-        self.latency = layer.latency
+        self.latency, self.remembers = layer.latency, layer.remembers
         self.stacks = stacks
         self.form: Layer = Stack(layer) if stacks else layer
         self._traces: dict[Any, Traced] = {}
@@ -42,13 +42,33 @@ class TracedLayer(Layer):
     def invertible(self) -> bool:
         return self.layer.invertible
 
+    @property
+    def retraceable(self) -> bool:
+        return self.layer.retraceable
+
+    def earlier(
+        self, parameters: Tensors, buffers: Tensors, point: Point, after: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        return self.layer.earlier(parameters, buffers, point, after)
+
     def initial_state(
         self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         return self.layer.initial_state(parameters, buffers, inputs)
 
+    def restarted(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: tuple[Tensor, ...],
+        state: tuple[Tensor, ...],
+        restarts: Tensor,
+    ) -> tuple[Tensor, ...]:
+        return tuple(self._run("restarted", parameters, buffers, inputs, state, (restarts,)))
+
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
-        output, *drift = self._run("values", dict(parameters), buffers, point.inputs, point.state)
+        flags = _flags(point)
+        output, *drift = self._run("values", dict(parameters), buffers, point.inputs, point.state, flags)
         return Values(output, tuple(drift), buffers)
 
     def linearise(
@@ -58,7 +78,7 @@ class TracedLayer(Layer):
         ends = len(parameters) * wanted.weights, len(parameters) * wanted.weights + sum(wanted.inputs)
 
         def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
-            found = self._run(wanted, parameters, buffers, point.inputs, point.state, q, p)
+            found = self._run(wanted, parameters, buffers, point.inputs, point.state, _flags(point), q, p)
             weights, inputs = found[: ends[0]], iter(found[ends[0] : ends[1]])
             returned = tuple(next(inputs) if want else None for want in wanted.inputs)
             return Partials(dict(zip(parameters, weights, strict=False)), returned, tuple(found[ends[1] :]))
@@ -80,11 +100,11 @@ class TracedLayer(Layer):
         With a name that no other has where they use numbers that are not arguments.
         """
         what = "values" if output is None else "inverse"
-        if what not in self._traces:
-            parameters, buffers = self.pure.parameters(), self.pure.buffers()
-            state = self.initial_state(parameters, buffers, inputs)
-            self._trace(what, parameters, buffers, *((inputs, state) if output is None else ((output,),)))
-        graph = self._traces[what].graph
+        parameters, buffers = self.pure.parameters(), self.pure.buffers()
+        rest: tuple[Any, ...] = ((output,),)
+        if output is None:
+            rest = inputs, self.initial_state(parameters, buffers, inputs), ()
+        graph = self._trace(what, parameters, buffers, *rest).graph
         own = any(node.op == "get_attr" for node in graph.graph.nodes)
         return graph.code + (f"# {next(_NUMBERS)}" if own else "")
 
@@ -95,9 +115,13 @@ class TracedLayer(Layer):
         return traced.flat([*parameters.values(), *buffers.values(), *leaves])
 
     def _trace(self, what: Any, *arguments: Any) -> Traced:
-        if what not in self._traces:
-            self._traces[what] = Traced(lambda *given: self._one(what, given), *arguments)
-        return self._traces[what]
+        key = (
+            what,
+            tuple(len(part) for part in arguments if isinstance(part, tuple)),
+        )  # with restarts, or without
+        if key not in self._traces:
+            self._traces[key] = Traced(lambda *given: self._one(what, given), *arguments)
+        return self._traces[key]
 
     def _one(self, what: Any, arguments: tuple[Any, ...]) -> Any:
         """One member's part: with the form's first dimension added, and taken off again."""
@@ -109,11 +133,20 @@ class TracedLayer(Layer):
     def _formed(self, what: Any, parameters: Tensors, buffers: Tensors, *rest: Any) -> Any:
         if what == "inverse":
             return self.form.inverse(parameters, buffers, rest[0][0], Context())
-        inputs, state, *told = rest
+        if what == "restarted":
+            inputs, state, (restarts,) = rest
+            return self.form.restarted(parameters, buffers, inputs, state, restarts)
+        inputs, state, flags, *told = rest
+        point = Point(inputs, state, restarts=flags[0] if flags else None)
         # y and f too are traced as if derivatives were wanted: without, some operations choose other kernels.
         wanted = Wanted(True, tuple(map(torch.is_floating_point, inputs))) if what == "values" else what
-        values, pullback = linearise(self.form, parameters, buffers, Point(inputs, state), wanted)
+        values, pullback = linearise(self.form, parameters, buffers, point, wanted)
         if what == "values":
             return values.output, values.drift
         partials = pullback(*told)
         return partials.weights, tuple(a for a in partials.inputs if a is not None), partials.state
+
+
+def _flags(point: Point) -> tuple[Tensor, ...]:
+    """The restarts of a point, as a tree: there, or not."""
+    return () if point.restarts is None else (point.restarts,)

@@ -39,7 +39,7 @@ class Builder:
         self.targets: Tensor | None = None
         self._keys = {spec.name: spec.key for spec in specs}
         self._fitter = Fitter()
-        self._layers = make_layers(specs, outline.seed, outline.dtype, device)
+        self._layers = make_layers(specs, outline.seed, outline.dtype, device, outline.learning.dynamics.tau)
         check_owned({name: layer.pure.module for name, layer in self._layers.items()})
 
     def examine(self, name: str, heard: Mapping[str, Tensor | Form]) -> Examined:

@@ -4,25 +4,36 @@ A cell knows only its own edges. `evaluate` takes a signal from every in-edge an
 `react` takes a costate from every out-edge and gives one for every in-edge.
 """
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hamdist.network.graph import Edge
+from hamdist.network.locality import Horizon
 from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Wanted
 from hamdist.physics.layers import Context, Layer, Point
 from hamdist.physics.pairing import Evaluation, Gate, PairingName, Returned, StashName, gate_open, make_memory
 from hamdist.physics.randomness import derive_seed
-from hamdist.physics.tick import advance_state, evaluate, initial_carry, react
+from hamdist.physics.tick import (
+    Carry,
+    advance_state,
+    evaluate,
+    forgotten,
+    initial_carry,
+    react,
+    restarted,
+)
 from hamdist.physics.traced_layer import TracedLayer
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.junction import InEdges, OutEdges
 from hamdist.runtime.ledger import Ledger
 from hamdist.runtime.settling import Settling
 from hamdist.runtime.timeline import SILENT, Timeline
-from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal, Token
+from hamdist.runtime.token import INVALID, NO_COSTATE, ZEROS, Costate, Signal, Token, flags_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class CellPlan:
 
     depth: D, the ticks from its evaluation to its costate's return.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  warm: whether a layer with latency starts with a valid output.
-    mixing: whether joins are out of balance, so that samples mix.
+    mixing: whether joins are out of balance, so that samples mix.  horizon: how far back in time it looks.
     traced: the layer as traced operations, if it runs so.
     """
 
@@ -49,8 +60,17 @@ class CellPlan:
     settling: tuple[float, int] | None = None
     warm: bool = False
     mixing: bool = False
+    horizon: Horizon | None = None
     seed: int = 0
     traced: TracedLayer | None = None
+
+
+def restarts_of(token: Token, plan: CellPlan) -> Tensor | None:
+    """The rows [B] in which an episode begins; None where there are none."""
+    if not token.restarts:
+        return None
+    rows, device = plan.facts.says.shape[0], plan.facts.says.device
+    return torch.tensor(flags_of(token.restarts, rows), device=device)
 
 
 class Cell:
@@ -79,6 +99,14 @@ class Cell:
     def tensors(self) -> dict[str, Tensor]:
         """What the layer's module would have in its state_dict."""
         return self.plan.layer.pure.state_dict(self.carry.parameters, self.carry.buffers)
+
+    @property
+    def energies(self) -> dict[str, float]:
+        """Of a layer with a memory: the root mean squares of its state and of its state costate."""
+        if not self.plan.layer.remembers:
+            return {}
+        found = {"state": self.carry.state, "state_costate": self.carry.state_costate}
+        return {name: _root_mean_square(tensors) for name, tensors in found.items()}
 
     def resume(self, latest: Point, remembered: list[Point], shown: Token, held: Token) -> None:
         """Goes on after regular ticks that were done elsewhere.
@@ -109,8 +137,17 @@ class Cell:
             if self.plan.facts.shows_weights:
                 output = output.clone()
             shown = shown if self.plan.layer.latency else Signal(token, aligned(output))
-        self.memory.remember(self._evaluation)
+        self._remember(token)
         return shown
+
+    @property
+    def _linearises(self) -> bool:
+        """Whether the pullback of what is evaluated is wanted."""
+        return self.memory.linearises
+
+    def _remember(self, token: Token) -> None:
+        """This tick's evaluation may be met by a costate later."""
+        self.memory.remember(self._evaluation)
 
     def _before(self, token: Token) -> Signal:
         """What a layer with latency shows: ξ as it was, with the token of the samples that made it."""
@@ -124,8 +161,8 @@ class Cell:
 
     def _learn_from(self, tick: int, token: Token, inputs: tuple[Tensor, ...]) -> Tensor:
         self._trial = None
-        point = Point(inputs, self.carry.state, self._context(token))
-        wanted = self._wanted(tick) if self.memory.linearises else None
+        self.carry, point = restarted(self._layer, self.carry, self._point(token, inputs, self.carry))
+        wanted = self._wanted(tick) if self._linearises else None
         with self._computing:
             values, pullback = evaluate(self._layer, self.carry, point, wanted)
         self._evaluation = Evaluation(point, pullback)
@@ -143,7 +180,11 @@ class Cell:
         if self._trial is None:
             self._trial = self.carry.state
         trial = self.carry._replace(state=self._trial)
-        point = Point(inputs, self._trial, self._context(token)._replace(training=False))
+        point = self._point(token, inputs, trial)
+        trial, point = restarted(
+            self._layer, trial, point._replace(context=point.context._replace(training=False))
+        )
+        self._trial = trial.state
         with self._computing:
             values, _ = evaluate(self._layer, trial, point, None)
         if point.state:
@@ -185,13 +226,18 @@ class Cell:
         for costate in costates:
             if costate.value is not None:
                 total = costate.value if total is None else total + costate.value
-        return self.plan.facts.says.zeros() if total is None else total
+        return self._silence() if total is None else total
+
+    def _silence(self) -> Tensor:
+        """q where nothing returns."""
+        return self.plan.facts.output
 
     def _pair(
         self, tick: int, driving: Token, q: Tensor, costates: list[Costate], present: Evaluation | None
     ) -> tuple[Point, Partials]:
         """The point that the costate meets, and ∂H there.  present: this tick's evaluation."""
         point, pullback = self._met(driving, costates, present)
+        self.carry = forgotten(self.carry, point.restarts)
         with self._computing:
             if pullback is None:
                 _, pullback = evaluate(self._layer, self.carry, point, self._wanted(tick))
@@ -236,6 +282,10 @@ class Cell:
 
     # Circumstances
 
+    def _point(self, token: Token, inputs: tuple[Tensor, ...], carry: Carry) -> Point:
+        restarts = restarts_of(token, self.plan) if self.plan.layer.remembers else None
+        return Point(inputs, carry.state, self._context(token), restarts)
+
     def _context(self, token: Token) -> Context:
         """Random layers draw from (run, layer, sample number); batch statistics see the real rows only."""
         facts, batch = self.plan.facts, self.plan.facts.says.shape[0]
@@ -245,3 +295,8 @@ class Cell:
 
     def _wanted(self, tick: int) -> Wanted:
         return Wanted(gate_open(self.plan.gate, tick, self.plan.hold), self.plan.facts.wanted)
+
+
+def _root_mean_square(tensors: tuple[Tensor, ...]) -> float:
+    squares = sum(tensor.abs().square().sum().item() for tensor in tensors)
+    return math.sqrt(squares / sum(tensor.numel() for tensor in tensors))

@@ -71,8 +71,15 @@ class Layout:
         bundled: dict[int, Link] = {}
         for index, link in links.items():
             edge, forward = edges[index], actor == self.hosts[edges[index].source]
-            bundled[index] = Bundled(link, self._gathers(edge, forward), self._sends(edge, forward))
+            bundled[index] = Bundled(
+                link, self._gathers(edge, forward), self._sends(edge, forward), self.rows
+            )
         return bundled
+
+    @property
+    def rows(self) -> int:
+        """Of a batch."""
+        return self.inputs.shape[0]
 
     def signal(self, edge: Edge) -> Form:
         """What the edge carries forward."""
@@ -81,11 +88,14 @@ class Layout:
         return self.targets if edge.target in self.outline.losses else self.inputs
 
     def costate(self, edge: Edge) -> tuple[Form, ...]:
-        """What it carries back: ∂H/∂a and, under `reversible`, the input used; nothing to the source."""
+        """What it carries back: ∂H/∂a, of a window of time where costates go through one, and, under `reversible`, the
+        input used; nothing to the source."""
         if edge.source == SOURCE:
             return ()
-        places = 2 if self.outline.locality.pairing == "reversible" else 1
-        return (self.signal(edge),) * places
+        form, horizon = self.signal(edge), self.outline.locality.horizon
+        if horizon is not None:
+            return (Form((horizon.ticks, *form.shape), form.dtype),)
+        return (form,) * (2 if self.outline.locality.pairing == "reversible" else 1)
 
     def crossing(self) -> Iterator[tuple[int, Edge]]:
         """The edges between different actors, with their index in the graph."""
@@ -117,7 +127,7 @@ class Layout:
         if self.chunk > 1:
             partial = edge.source == SOURCE and self.stream_ticks > self.chunk
             most = self.stream_ticks if partial else self.chunk
-            sends, receives = bundled_forms(sends, most), bundled_forms(receives, most)
+            sends, receives = (bundled_forms(forms, most, self.rows) for forms in (sends, receives))
             capacity = capacity if partial else capacity // self.chunk + 2
         here, there = self.hosts[edge.source], self.hosts[edge.target]
         here, there = (here, there) if forward else (there, here)

@@ -10,7 +10,7 @@ from torch import Tensor
 from hamdist.errors import StreamError
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.stretch import Stretch
-from hamdist.runtime.token import INVALID, Token
+from hamdist.runtime.token import INVALID, Token, bits, every_row
 
 
 class Said(NamedTuple):
@@ -21,11 +21,19 @@ class Said(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A batch as it is presented, inputs [B, …] and targets [B, …], of which the first `known` rows are samples."""
+    """A batch as it is presented, inputs [B, …] and targets [B, …], of which the first `known` rows are samples.
+
+    restarts: as a token's.
+    """
 
     inputs: Tensor
     targets: Tensor
     known: int
+    restarts: int
+
+
+Given = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None]
+"""A batch: inputs [R, …], targets [R, …] and, where episodes begin in it, flags [R]."""
 
 
 class Feed:
@@ -39,18 +47,19 @@ class Feed:
         self.batch, self.hold, self._most = batch, hold, most
         self.tick = 0
         self.samples = 0
+        self._begins = True
 
-    def present(self, batches: Iterable[tuple[Tensor, Tensor]], learn: bool = True) -> Iterator[Said]:
-        """Says copies of them: inputs [R, …] and targets [R, …], R at most `batch`, a shorter one filled with its last
-        row. What they hold must stay until all is said, where several ticks are said in one piece.
+    def present(self, batches: Iterable[Given], learn: bool = True) -> Iterator[Said]:
+        """Says copies of them, R at most `batch`, a shorter one filled with its last row. What they hold must stay
+        until all is said, where several ticks are said in one piece.
 
         Where one cannot be had, or does not fit, those before it are said all the same. Raises StreamError.
         """
         ready: list[Rows] = []
         sample = self.samples
         try:
-            for inputs, targets in batches:
-                ready.append(self._rows(inputs, targets, sample))
+            for inputs, targets, *flags in batches:
+                ready.append(self._rows(inputs, targets, flags[0] if flags else None, sample))
                 sample += ready[-1].known
         finally:
             yield from self._said(ready, learn)
@@ -62,7 +71,8 @@ class Feed:
             for _ in range(min(len(ticks), self._most - self.tick % self._most)):
                 rows, repeat = ticks.popleft()
                 piece.append(rows)
-                tokens.append(Token(self.tick, self.samples, rows.known, repeat, True, learn))
+                restarts = 0 if repeat else self._restarts(rows)
+                tokens.append(Token(self.tick, self.samples, rows.known, repeat, True, learn, restarts))
                 self.tick += 1
                 if learn and repeat == self.hold - 1:
                     self.samples += rows.known
@@ -71,6 +81,15 @@ class Feed:
                 Stretch(told, (self._together([rows.inputs for rows in piece]),)),
                 Stretch(told, (self._together([rows.targets for rows in piece]),)),
             )
+
+    def begin_episode(self) -> None:
+        """The next batch begins one in every row, as the first does."""
+        self._begins = True
+
+    def _restarts(self, rows: Rows) -> int:
+        """Where episodes begin."""
+        first, self._begins = self._begins, False
+        return every_row(self.batch) if first else rows.restarts
 
     def silence(self, ticks: int) -> Iterator[Said]:
         """Ticks in which the source says nothing, one by one."""
@@ -86,7 +105,7 @@ class Feed:
         """Of a tensor for ticks said one by one, which share the copy that was made at once."""
         return tensor if self._most == 1 else tensor.clone()
 
-    def _rows(self, inputs: Tensor, targets: Tensor, sample: int) -> Rows:
+    def _rows(self, inputs: Tensor, targets: Tensor, flags: Tensor | None, sample: int) -> Rows:
         """sample: the number of the first.  Raises StreamError where the rows do not fit."""
         known = inputs.shape[0]
         if targets.shape[0] != known:
@@ -95,11 +114,12 @@ class Feed:
             raise StreamError(
                 f"a batch of {known} rows came at sample {sample}, but the first had {self.batch}"
             )
+        restarts = 0 if flags is None else bits(flags)
         if known < self.batch:
-            return Rows(self._filled(inputs), self._filled(targets), known)
+            return Rows(self._filled(inputs), self._filled(targets), known, restarts)
         if self._most > 1:
-            return Rows(inputs, targets, known)
-        return Rows(aligned(inputs.clone()), aligned(targets.clone()), known)
+            return Rows(inputs, targets, known, restarts)
+        return Rows(aligned(inputs.clone()), aligned(targets.clone()), known, restarts)
 
     def _filled(self, rows: Tensor) -> Tensor:
         return torch.cat([rows, rows[-1:].expand(self.batch - len(rows), *rows.shape[1:])])

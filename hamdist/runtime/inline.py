@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.network.plain import forward_pass
-from hamdist.physics.layers import Context
 from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel
 from hamdist.runtime.divergence import check_finite, extents
-from hamdist.runtime.feed import Feed, Said
+from hamdist.runtime.feed import Feed, Given, Said
+from hamdist.runtime.free_run import FreeRun, Weights
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.memory import keep_freed_memory
 from hamdist.runtime.part import Part, initial_value
@@ -77,17 +77,20 @@ class InlineRuntime:
         """The first loss, whose scores are the run's."""
         return next(iter(self.losses.values()))
 
-    def present(self, inputs: Tensor, targets: Tensor, learn: bool = True) -> Iterator[Prediction]:
+    def present(
+        self, inputs: Tensor, targets: Tensor, learn: bool = True, restarts: Tensor | None = None
+    ) -> Iterator[Prediction]:
         """Presents one batch for `hold` ticks; yields what left the network, at its first loss, in them.
 
-        inputs [R, …], targets [R, …], R at most `batch`: a shorter batch is padded with its last row.
+        inputs [R, …], targets [R, …], R at most `batch`: a shorter batch is padded with its last row. restarts: flags
+        [R] of the rows in which an episode begins.
         """
-        for said in self._feed.present([(inputs, targets)], learn):
+        for said in self._feed.present([(inputs, targets, restarts)], learn):
             self._hear(said)
             for _ in range(said.inputs.ticks):
                 yield from self._part.advance()
 
-    def present_all(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Prediction]:
+    def present_all(self, batches: Iterable[Given]) -> list[Prediction]:
         """Presents several batches, so that their ticks may run in one go; also those before one that cannot be had.
 
         What they hold must stay until this returns.
@@ -103,27 +106,30 @@ class InlineRuntime:
         yield from self._wait(self.program.drain)
         check_finite(self.tick, extents(self.cells))
 
-    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Prediction]:
-        """Sends hold-out batches through, in evaluation mode; nothing learns from them."""
-        for inputs, targets in batches:
-            yield from self.present(inputs, targets, learn=False)
+    def evaluate(self, batches: Iterable[Given]) -> Iterator[Prediction]:
+        """Sends hold-out batches through, in evaluation mode, as an episode; nothing learns from them."""
+        self._feed.begin_episode()
+        for inputs, targets, *flags in batches:
+            yield from self.present(inputs, targets, False, *flags)
         yield from self._wait(self.program.outline.flush)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """What the layer of the first loss says of inputs [R, …] with today's weights; nothing moves.
 
-        One plain pass in evaluation mode: relaxing layers stand at their equilibrium, feedback brings zeros.
+        One plain pass in evaluation mode: relaxing layers stand at their equilibrium, memories at their start,
+        feedback brings zeros.
         """
+        return self.free_run().step(inputs)
 
-        def call(name: str, signals: tuple[Tensor, ...]) -> Tensor:
-            cell = self.cells[name]
-            pure, carry = cell.plan.layer.pure, cell.carry
-            context = Context(training=False, seed=0 if cell.plan.facts.random else None)
-            return pure(carry.parameters, carry.buffers, signals, context)[0]
-
-        with torch.no_grad():
-            outputs = forward_pass(self.program.graph, call, inputs, self._silence(len(inputs)))
-        return outputs[self.loss.spec.layer]
+    def free_run(self) -> FreeRun:
+        """The network with today's weights, on its own; nothing here moves."""
+        weights = {
+            name: Weights(
+                tree_map(torch.clone, cell.carry.parameters), tree_map(torch.clone, cell.carry.buffers)
+            )
+            for name, cell in self.cells.items()
+        }
+        return FreeRun(self.program, weights)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Every layer's state_dict."""
@@ -147,12 +153,3 @@ class InlineRuntime:
     def _initial(self, edge: Edge) -> Tensor | None:
         plan = self.program.cells.get(edge.target)
         return None if plan is None else initial_value(self.program.outline, edge, plan)
-
-    def _silence(self, rows: int) -> dict[str, Tensor]:
-        """Zeros for every feedback edge."""
-        return {
-            edge.name: signal.new_zeros(rows, *signal.shape[1:])
-            for cell in self.program.cells.values()
-            for edge, signal in zip(cell.into, cell.facts.inputs, strict=True)
-            if edge.feedback
-        }

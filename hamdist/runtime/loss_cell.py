@@ -12,6 +12,7 @@ from hamdist.physics.pairing import Gate, gate_open
 from hamdist.report.metrics import Scores, metrics_for
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.token import NO_COSTATE, Costate, Signal, Token
+from hamdist.runtime.window_loss import Window
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,19 @@ class Prediction:
 class LossCell:
     """Shell of one loss node. Prequential scores count each sample once, before it is learnt from.
 
-    example: an output and targets like those to come, from which the metrics are chosen.
+    example: an output and targets like those to come, from which the metrics are chosen.  window: gathers costates
+    that go back through time.
     """
 
     def __init__(
-        self, name: str, spec: LossSpec, gamma: float, gate: Gate, hold: int, example: tuple[Tensor, Tensor]
+        self,
+        name: str,
+        spec: LossSpec,
+        gamma: float,
+        gate: Gate,
+        hold: int,
+        example: tuple[Tensor, Tensor],
+        window: Window | None = None,
     ) -> None:
         self.name = name
         self.spec = spec
@@ -47,6 +56,7 @@ class LossCell:
         self.prediction: Prediction | None = None  # of this tick
         self.loss: Tensor | None = None  # of this tick
         self._costate = NO_COSTATE
+        self._window = window
 
     def evaluate(self, tick: int, output: Signal, target: Signal) -> None:
         """Hears an output [B, …] and the target [B, …] of the same samples."""
@@ -84,7 +94,7 @@ class LossCell:
 
     def react(self) -> tuple[Costate, Costate]:
         """The costate along the edge from the layer; along the target's edge nothing returns."""
-        return self._costate, NO_COSTATE
+        return (self._costate if self._window is None else self._window.take(self._costate)), NO_COSTATE
 
     def _counts(self, tick: int, token: Token) -> bool:
         """Of a held sample one tick counts: the first under `always`, the settled one otherwise."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hamdist.errors import NetworkError, Problem
 from hamdist.network.arrival import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
 from hamdist.network.graph import Graph
 from hamdist.network.islands import islands
@@ -14,6 +15,7 @@ from hamdist.network.locality import Locality, apply_locality, settles_exactly
 from hamdist.network.network import LossSpec, Network
 from hamdist.network.survey import Facts
 from hamdist.physics.layers import Layer
+from hamdist.physics.statespace.walk import memories
 from hamdist.runtime.cell import CellPlan
 from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.fused.fitness import Fitter, spread_rates, with_rates
@@ -47,6 +49,11 @@ class Outline:
     def cell_plan(self, name: str, layer: Layer, facts: Facts, fitter: Fitter) -> CellPlan:
         """All that the cell of one layer must know.  fitter: finds the form of the layer, unless all are plain."""
         place = self.locality
+        if place.horizon is not None and place.horizon.reintegrates:
+            check_retraceable(name, layer)
+        if place.gate == "settled" and layer.remembers:
+            message = f"layer {name!r} has a memory, which never settles: set locality.gate=always"
+            raise NetworkError(Problem("locality.gate", message))
         dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
         traced = None
         if self.execution.stacked and place.stash == "inputs":
@@ -70,9 +77,19 @@ class Outline:
             settling=self.settling,
             warm=place.warmup == "zeros",
             mixing=self.mixing,
+            horizon=place.horizon,
             seed=self.seed,
             traced=traced,
         )
+
+
+def check_retraceable(name: str, layer: Layer) -> None:
+    """Raises NetworkError where the state of a layer cannot be integrated back."""
+    if not layer.remembers or layer.retraceable:
+        return
+    kinds = [m.kind for m in memories(layer.pure.module) if not m.invertible]
+    message = f"the state of layer {name!r} ({', '.join(kinds)}) cannot be integrated back: set locality.states=stored"
+    raise NetworkError(Problem("locality.states", message))
 
 
 def outline_of(
@@ -100,7 +117,7 @@ def outline_of(
         depth=depths(graph),
         settling=None if exact else (locality.tolerance, max([1, *feedback_lag(graph).values()])),
         mixing=not is_balanced(graph),
-        drain=0 if settled else drain_ticks(graph),
+        drain=0 if settled else drain_ticks(graph) + (locality.horizon is not None),  # a last block is closed
         flush=math.ceil(reach / locality.hold) * locality.hold if settled else reach,  # whole holds
         reach=reach,
         execution=execution,

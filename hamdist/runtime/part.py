@@ -21,6 +21,8 @@ from hamdist.runtime.fused.region import region_of
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
 from hamdist.runtime.timeline import SILENT, Timeline
+from hamdist.runtime.window_cell import cell_of
+from hamdist.runtime.window_loss import Window
 
 
 class Part:
@@ -44,7 +46,7 @@ class Part:
         self.outline = outline
         self._timeline, self._judging = timeline, timeline.span("compute", "loss")
         self.tick = 0
-        self._cells = {name: Cell(plan, timeline) for name, plan in plans.items()}
+        self._cells = {name: cell_of(plan, timeline) for name, plan in plans.items()}
         self.losses = {
             node: _loss_cell(outline, node, plans[spec.layer], targets)
             for node, spec in outline.losses.items()
@@ -179,4 +181,7 @@ def _loss_cell(outline: Outline, node: str, plan: CellPlan, targets: Tensor | No
     assert targets is not None
     place = outline.locality
     example = (plan.facts.output, targets)
-    return LossCell(node, outline.losses[node], outline.learning.gamma, place.gate, place.hold, example)
+    window = None if place.horizon is None else Window(place.horizon)
+    return LossCell(
+        node, outline.losses[node], outline.learning.gamma, place.gate, place.hold, example, window
+    )

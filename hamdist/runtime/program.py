@@ -61,7 +61,7 @@ def program(
     """
     inputs, targets = first_batch
     outline = outline_of(network, locality, learning, seed, dtype, execution)
-    layers = make_layers(network.layers, seed, dtype, inputs.device)
+    layers = make_layers(network.layers, seed, dtype, inputs.device, learning.dynamics.tau)
     with torch.no_grad():
         facts = survey(network, outline.graph, layers, inputs, seed)
         check_losses(network, facts, targets)

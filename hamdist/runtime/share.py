@@ -53,8 +53,8 @@ class Outcome:
     """How an actor's part ended.
 
     ticks: how many it did.  error: what stopped it, None at the regular end or when it was stopped.  details: the
-    error's traceback.  ledgers: by layer.  scores: of a loss, by node: prequential and hold-out means.  profile: if
-    one was wanted.
+    error's traceback.  ledgers, energies: by layer.  scores: of a loss, by node: prequential and hold-out means.
+    profile: if one was wanted.
     """
 
     actor: int
@@ -62,6 +62,7 @@ class Outcome:
     error: Exception | None = None
     details: str = ""
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)
+    energies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     prequential: Mapping[str, dict[str, float]] = field(default_factory=dict)
     holdout: Mapping[str, dict[str, float]] = field(default_factory=dict)
     windows: tuple[Window, ...] = ()

@@ -18,13 +18,13 @@ from hamdist.errors import StreamError, UserError
 from hamdist.network.graph import SOURCE
 from hamdist.runtime.doors import Journey, ToTarget
 from hamdist.runtime.ends import Layout
-from hamdist.runtime.feed import Feed, Said
+from hamdist.runtime.feed import Feed, Given, Said
 from hamdist.runtime.links.contract import ClosedError, LinkError, Wiring
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.share import Progress, StreamOutcome, attributed
 from hamdist.runtime.timeline import timeline_of
 
-Pair = tuple[Tensor, Tensor | None]
+Pair = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor | None]
 Pairs = Iterator[Pair]
 Item = TypeVar("Item")
 GLANCE_SECONDS = 0.1  # between two looks at whether the end was asked for
@@ -62,7 +62,7 @@ class StreamWorker:
         self._learnt_ticks = 0  # drain included
         self._first: list[Pair] = []
 
-    def first_batch(self) -> Pair:
+    def first_batch(self) -> tuple[Tensor, Tensor | None]:
         """Opens the stream; the batch is presented later, like all others. Raises UserError."""
         batches, self._holdout = self._open_batches()
         self._batches = Ahead(batches, AHEAD)
@@ -70,7 +70,7 @@ class StreamWorker:
         if not first:
             raise StreamError("the run was ended before the first sample came")
         self._first = first
-        return first[0]
+        return first[0][:2]
 
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """As a worker's; the stream calls its neighbours, so nobody looks for it."""
@@ -125,7 +125,7 @@ class StreamWorker:
         return failure
 
     def _presented(self, batches: Sequence[Pair], learn: bool = True) -> Iterator[Said]:
-        return self._feed.present(((x, _checked(targets)) for x, targets in batches), learn)
+        return self._feed.present(map(_with_targets, batches), learn)
 
     def _unasked(self) -> Iterator[Sequence[Pair]]:
         """The batches, the first one again, those that were read when the user asks for the end included; none where
@@ -154,6 +154,7 @@ class StreamWorker:
     def _test(self) -> None:
         holdout = self._holdout()
         if holdout is not None:
+            self._feed.begin_episode()
             for batch in holdout:
                 self._say(self._presented([batch], learn=False))
             self._say(self._feed.silence(self._layout.outline.flush))
@@ -211,9 +212,10 @@ class StreamWorker:
             self._wiring.close()
 
 
-def _checked(targets: Tensor | None) -> Tensor:
+def _with_targets(batch: Pair) -> Given:
+    inputs, targets, *flags = batch
     assert targets is not None, "checked with the first batch, and by the stream since"
-    return targets
+    return inputs, targets, flags[0] if flags else None
 
 
 class Ahead(Generic[Item]):

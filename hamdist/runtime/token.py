@@ -9,7 +9,7 @@ class Token(NamedTuple):
     """tick: at which the samples entered.  first, rows: their numbers, first … first + rows − 1 (rows 0: none).
 
     repeat: which tick of its hold this is, from 0.  valid: an invalid token moves nothing.  learn: False for
-    hold-out samples.
+    hold-out samples.  restarts: the rows in which an episode begins, as bits, the lowest for row 0.
     """
 
     tick: int = -1
@@ -18,6 +18,7 @@ class Token(NamedTuple):
     repeat: int = 0
     valid: bool = True
     learn: bool = True
+    restarts: int = 0
 
 
 INVALID = Token(valid=False)
@@ -54,3 +55,18 @@ def meeting(tokens: list[Token]) -> Token:
         if token.first < first.first:
             first = token
     return first if all(token.learn for token in tokens) else first._replace(learn=False)
+
+
+def bits(flags: Tensor) -> int:
+    """Flags of rows [R] as bits."""
+    return sum(1 << row for row, flag in enumerate(flags.tolist()) if flag)
+
+
+def every_row(rows: int) -> int:
+    """The bits of so many rows."""
+    return (1 << rows) - 1
+
+
+def flags_of(restarts: int, rows: int) -> list[bool]:
+    """Bits as flags of so many rows."""
+    return [bool(restarts >> row & 1) for row in range(rows)]

@@ -143,6 +143,7 @@ class Worker:
             error=error,
             details=details,
             ledgers={name: cell.ledger for name, cell in self.part.cells.items()},
+            energies={name: cell.energies for name, cell in self.part.cells.items()},
             prequential={node: loss.prequential.total() for node, loss in losses.items()},
             holdout={node: loss.holdout.total() for node, loss in losses.items()},
             windows=() if self._windows is None else tuple(self._windows.take()),

@@ -7,6 +7,7 @@ Batch         R samples: inputs and targets, a row each                         
 
 Digits        scikit-learn's handwritten digits                                 digits.py
 Signals       sums of sines, squares, the signal school                         signals.py, waves.py
+Lectures      the signal school's lectures and exams                            lectures.py
 Arrays        .npy (memory-mapped) and .npz files                               arrays.py
 CSV           text tables, row by row                                           csv_file.py, table.py
 Parquet       Parquet tables, record batch by record batch                      parquet.py, table.py
@@ -25,6 +26,7 @@ from hamdist.streams.csv_file import CSV
 from hamdist.streams.digits import Digits
 from hamdist.streams.iterable import Iterable
 from hamdist.streams.json_lines import JSONLines
+from hamdist.streams.lectures import Lectures
 from hamdist.streams.parquet import Parquet
 from hamdist.streams.river_dataset import River
 from hamdist.streams.signals import Signals
@@ -42,6 +44,7 @@ __all__ = [
     "Digits",
     "Iterable",
     "JSONLines",
+    "Lectures",
     "Parquet",
     "River",
     "Signals",

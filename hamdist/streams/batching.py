@@ -36,4 +36,6 @@ def in_batches(
 def _stack(samples: list[Sample], dtype: torch.dtype) -> Batch:
     inputs = torch.stack([sample.inputs for sample in samples])
     targets = [sample.targets for sample in samples if sample.targets is not None]
-    return make_batch(inputs, torch.stack(targets) if targets else None, dtype)
+    flags = [sample.restart for sample in samples]
+    restarts = torch.tensor(flags) if any(flags) else None
+    return make_batch(inputs, torch.stack(targets) if targets else None, dtype, restarts)

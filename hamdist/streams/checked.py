@@ -15,7 +15,7 @@ class Checked(Stream):
     """The same stream, with a StreamError where it breaks a promise.
 
     It is empty, ends before its `samples`, changes shape or dtype, has targets now and then, holds a NaN or
-    an infinity, or has batches of unequal size before the last.
+    an infinity, has batches of unequal size before the last, or restart flags that are not one a row.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -44,19 +44,30 @@ def guarded(batches: Iterator[Batch], noun: str) -> Iterator[Batch]:
     number, form, full, last = 0, None, None, None
     for batch in batches:
         rows, where = len(batch.inputs), f"{noun} {number}"
-        form = form or form_of_rows(*batch)
+        form = form or form_of_rows(batch.inputs, batch.targets)
         _check_form(batch, form, where)
         full = full or rows
         _check_rows(rows, last or full, full, where)
         _check_finite(batch.inputs, "input", noun, number)
         if batch.targets is not None:
             _check_finite(batch.targets, "target", noun, number)
+        if batch.restarts is not None:
+            check_flags(batch.restarts, rows, where)
         number, last = number + rows, rows
         yield batch
 
 
+def check_flags(restarts: Tensor, rows: int, where: str) -> None:
+    """StreamError where restart flags are not booleans, one a row."""
+    if restarts.dtype != torch.bool or restarts.shape != (rows,):
+        given = f"{list(restarts.shape)} {str(restarts.dtype).removeprefix('torch.')}"
+        raise StreamError(
+            f"{where}: restart flags of {given}, where {rows} booleans, one a row, are expected"
+        )
+
+
 def _check_form(batch: Batch, form: SampleForm, where: str) -> None:
-    require_same_form(form, form_of_rows(*batch), where)
+    require_same_form(form, form_of_rows(batch.inputs, batch.targets), where)
     if batch.targets is not None and len(batch.targets) != len(batch.inputs):
         lengths = f"{len(batch.inputs)} rows of inputs and {len(batch.targets)} of targets"
         raise StreamError(f"{where}: a batch of {lengths}; expected as many of either")

@@ -11,28 +11,40 @@ from hamdist.errors import StreamError
 from hamdist.streams.listing import listed
 from hamdist.streams.stream import as_target
 
-ACCEPTED = "a sample is (x, y), {'x': ..., 'y': ...} or x alone"
+ACCEPTED = "a sample is (x, y), (x, y, restart), {'x': ..., 'y': ..., 'restart': ...} or x alone"
 
 
 class Sample(NamedTuple):
-    """One sample before it is batched: a row of a `Batch`, and the `place` it was read from, such as file and line."""
+    """One sample before it is batched: a row of a `Batch`, and the `place` it was read from, such as file and line.
+
+    restart: whether an episode begins with it.
+    """
 
     inputs: Tensor
     targets: Tensor | None
     place: str = ""
+    restart: bool = False
 
 
-def split_pair(item: Any, where: str) -> tuple[Any, Any]:
-    """x and y of a tuple or a mapping; anything else is x alone, and y is None. `where` opens an error message."""
+class Parts(NamedTuple):
+    """What a Python object that is a sample holds."""
+
+    x: Any
+    y: Any = None
+    restart: Any = False
+
+
+def split_sample(item: Any, where: str) -> Parts:
+    """The parts of a tuple or a mapping; anything else is x alone. `where` opens an error message."""
     if isinstance(item, Mapping):
-        if "x" not in item or not item.keys() <= {"x", "y"}:
+        if "x" not in item or not item.keys() <= set(Parts._fields):
             raise StreamError(f"{where}: a mapping with the keys {listed(item)}; {ACCEPTED}")
-        return item["x"], item.get("y")
+        return Parts(**item)
     if isinstance(item, tuple):
-        if len(item) not in (1, 2):
+        if len(item) not in (1, 2, 3):
             raise StreamError(f"{where}: a tuple of {len(item)}; {ACCEPTED}")
-        return item[0], item[1] if len(item) == 2 else None
-    return item, None
+        return Parts(*item)
+    return Parts(item)
 
 
 def parse_sample(item: Any, dtype: torch.dtype, where: str) -> Sample:
@@ -41,9 +53,22 @@ def parse_sample(item: Any, dtype: torch.dtype, where: str) -> Sample:
     Arrays and tensors keep whole numbers whole. Python's numbers and lists become floating, except a target
     that is one whole number or a boolean: that is a class.
     """
-    x, y = split_pair(item, where)
+    x, y, restart = split_sample(item, where)
     inputs = _tensor(x, f"{where}: the input")
-    return Sample(_cast(inputs, dtype), None if y is None else _target(y, dtype, f"{where}: the target"))
+    return Sample(
+        _cast(inputs, dtype),
+        None if y is None else _target(y, dtype, f"{where}: the target"),
+        restart=_flag(restart, f"{where}: the restart flag"),
+    )
+
+
+def _flag(restart: Any, what: str) -> bool:
+    value = (
+        restart.item() if isinstance(restart, Tensor | np.generic) and restart.size in (1, ()) else restart
+    )
+    if not isinstance(value, bool):
+        raise StreamError(f"{what} is {_shown(restart)}; expected one of true and false")
+    return value
 
 
 def _target(y: Any, dtype: torch.dtype, what: str) -> Tensor:

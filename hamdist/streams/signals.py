@@ -47,7 +47,7 @@ class Signals(Stream):
         first, last = 0, math.inf if self.samples is None else self.samples
         block = self._batch_size * max(1, BLOCK // self._batch_size)
         while first < last:
-            inputs, targets = self.rows(first, int(min(first + block, last)))
+            inputs, targets, _ = self.rows(first, int(min(first + block, last)))
             assert targets is not None
             yield from map(Batch, inputs.split(self._batch_size), targets.split(self._batch_size))
             first += block

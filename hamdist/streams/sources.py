@@ -12,6 +12,7 @@ from hamdist.streams.csv_file import CSV
 from hamdist.streams.digits import Digits
 from hamdist.streams.iterable import Iterable
 from hamdist.streams.json_lines import JSONLines
+from hamdist.streams.lectures import Lectures
 from hamdist.streams.parquet import Parquet
 from hamdist.streams.river_dataset import River
 from hamdist.streams.setting_types import setting_problems
@@ -23,6 +24,7 @@ from hamdist.streams.torch_dataset import TorchDataset
 SOURCES: dict[str, type[Any]] = {
     "digits": Digits,
     "signals": Signals,
+    "lectures": Lectures,
     "arrays": Arrays,
     "csv": CSV,
     "parquet": Parquet,

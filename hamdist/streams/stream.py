@@ -13,10 +13,12 @@ class Batch(NamedTuple):
 
     inputs:  [R, ...]
     targets: [R, ...] numbers or [R] classes (int64); None where the stream has no targets
+    restarts: [R] booleans, where an episode begins: layers with a memory start anew there; None where none does
     """
 
     inputs: Tensor
     targets: Tensor | None
+    restarts: Tensor | None = None
 
 
 class Stream(ABC):
@@ -38,14 +40,17 @@ class Stream(ABC):
         return None
 
 
-def make_batch(inputs: Tensor, targets: Tensor | None, dtype: torch.dtype) -> Batch:
+def make_batch(
+    inputs: Tensor, targets: Tensor | None, dtype: torch.dtype, restarts: Tensor | None = None
+) -> Batch:
     """A batch by the conventions of every stream.
 
     Floating numbers and booleans among the inputs become `dtype`, integers stay (they are indices). Floating
     targets become `dtype`, integers and booleans int64 (they are classes). A floating number a row is a
     vector of length one.
     """
-    return Batch(_numbers(inputs, dtype), None if targets is None else _numbers(as_target(targets), dtype))
+    told = None if targets is None else _numbers(as_target(targets), dtype)
+    return Batch(_numbers(inputs, dtype), told, restarts)
 
 
 def as_target(values: Tensor) -> Tensor:

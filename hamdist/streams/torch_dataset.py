@@ -11,7 +11,7 @@ from hamdist.errors import Problem, StreamError
 from hamdist.streams.batching import in_batches
 from hamdist.streams.factory import bind_factory, either
 from hamdist.streams.row_order import RowOrder
-from hamdist.streams.sample import Sample, parse_sample, split_pair
+from hamdist.streams.sample import Sample, parse_sample, split_sample
 from hamdist.streams.settings import check_counts
 from hamdist.streams.stream import Batch, Stream, make_batch
 
@@ -19,7 +19,7 @@ BATCH_SIZE = 16
 
 
 class TorchDataset(Stream):
-    """The samples of a torch Dataset; each is (x, y), {"x": ..., "y": ...} or x alone.
+    """The samples of a torch Dataset; each is (x, y), {"x": ..., "y": ...} or x alone; also a flag, as `Parts` has one.
 
     A Dataset that can be indexed goes round and round, shuffled, until `samples` were presented. An
     IterableDataset is gone through once. A DataLoader's own batches are used as they are, in its own order,
@@ -74,9 +74,11 @@ def loaded_batches(loader: DataLoader, samples: int | None, dtype: torch.dtype) 
     while samples is None or done < samples:
         before = done
         for loaded in loader:
-            inputs, targets = _split_batch(loaded, f"the batch at sample {done}")
+            whole = _split_batch(loaded, f"the batch at sample {done}")
             left = None if samples is None else samples - done
-            batch = make_batch(inputs[:left], None if targets is None else targets[:left], dtype)
+            inputs, targets, restarts = (None if part is None else part[:left] for part in whole)
+            assert inputs is not None
+            batch = make_batch(inputs, targets, dtype, restarts)
             done += len(batch.inputs)
             yield batch
             if done == samples:
@@ -85,12 +87,14 @@ def loaded_batches(loader: DataLoader, samples: int | None, dtype: torch.dtype) 
             return
 
 
-def _split_batch(loaded: Any, where: str) -> tuple[Tensor, Tensor | None]:
-    inputs, targets = split_pair(tuple(loaded) if isinstance(loaded, list) else loaded, where)
-    for name, value in (("x", inputs), ("y", targets)):
-        if not isinstance(value, Tensor) and not (name == "y" and value is None):
+def _split_batch(loaded: Any, where: str) -> Batch:
+    """As it was loaded, in parts."""
+    x, y, restarts = split_sample(tuple(loaded) if isinstance(loaded, list) else loaded, where)
+    restarts = None if restarts is False else restarts
+    for name, value in (("x", x), ("y", y), ("restart", restarts)):
+        if not isinstance(value, Tensor) and not (name != "x" and value is None):
             raise StreamError(f"{where}: {name} is a {type(value).__name__}; expected a tensor of rows")
-    return inputs, targets
+    return Batch(x, y, restarts)
 
 
 def _check_loader(loader: DataLoader, batch_size: int | None) -> None:

@@ -62,6 +62,16 @@ SIGNAL_SCHOOL: dict[str, Wave] = {
 }
 """Smooth or square; high or low frequency; high or low amplitude: the lectures of a student of signals."""
 
+WORDS = ("3sin", "hf", "ha", "la", "lf", "square")
+DESCRIPTIONS: dict[str, tuple[float, ...]] = {
+    name: tuple(float(word in (shape, frequency, amplitude)) for word in WORDS)
+    for name, shape, frequency, amplitude in (
+        (name, {"smo": "3sin", "squ": "square"}[name[:3]], name[3:5].lower(), name[5:].lower())
+        for name in SIGNAL_SCHOOL
+    )
+}
+"""Of each, which of the WORDS describe it."""
+
 
 def parse_waves(signal: Any) -> list[Wave]:
     """One wave a channel, from what a config says of them; StreamError for anything not in `ACCEPTED`."""

@@ -1,6 +1,6 @@
 """What crosses the border of a fused part: the ways to other parts and from the source, tick by tick."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,15 +60,15 @@ class Boundary:
         """Notes the samples that come in, in the next so many ticks."""
         self.passage.add(self._first.signals.tokens(ticks))
 
-    def look(self, ticks: int) -> Entering:
-        """The signals and costates of the next so many ticks."""
+    def look(self, ticks: int, restarts: Mapping[int, Tensor]) -> Entering:
+        """The signals and costates of the next so many ticks, with the restarts of units in them."""
         signals = {index: there(way.signals.ahead(ticks).tensors[0]) for index, way in self._in}
         costates = {}
         for index, out in self._out:
             value, used = out.costates.ahead(ticks).tensors
             if value is not None:
                 costates[index] = Back({0: value}, () if used is None else (used,))
-        return Entering(signals, costates)
+        return Entering(signals, costates, restarts)
 
     def take(self, ticks: int) -> None:
         """So many ticks' are met."""

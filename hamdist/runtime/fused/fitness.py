@@ -17,7 +17,7 @@ from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Context, Layer, Point, Tensors
-from hamdist.physics.tick import Carry, advance_state, evaluate, initial_carry, react
+from hamdist.physics.tick import Carry, advance_state, evaluate, initial_carry, react, restarted
 from hamdist.physics.traced import Traced
 from hamdist.physics.traced_layer import TracedLayer
 from hamdist.runtime.fused.carries import along, apart, together
@@ -104,10 +104,17 @@ def _traces(traced: TracedLayer, facts: Facts) -> bool:
         theirs, _ = evaluate(traced.layer, carry, point._replace(context=Context(training)), None)
         if not torch.allclose(ours.output, theirs.output, rtol=1e-3, atol=1e-4, equal_nan=True):
             return False
+    if traced.remembers:
+        carry, point = restarted(traced, carry, point._replace(restarts=_some_rows(facts)))
     _, pullback = evaluate(traced, carry, point, _all_wanted(facts))
     assert pullback is not None
     pullback(q, carry.state_costate)
     return True
+
+
+def _some_rows(facts: Facts) -> Tensor:
+    """Restarts in every second row."""
+    return torch.arange(facts.says.shape[0], device=facts.says.device) % 2 == 0
 
 
 def _alone_as_among_others(traced: TracedLayer, facts: Facts, dynamics: Dynamics) -> bool:

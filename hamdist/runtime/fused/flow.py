@@ -6,16 +6,28 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from hamdist.physics.layers import Tensors
+from hamdist.physics.layers import Point, Tensors
 from hamdist.physics.tick import Carry
 from hamdist.runtime.aligned import settled
 
 
 class At(NamedTuple):
-    """What a unit was evaluated at: its inputs, by slot, and its state."""
+    """What a unit was evaluated at: its inputs, by slot, its state, and the rows in which an episode began.
+
+    restarts: one tensor, or none where nobody asks.
+    """
 
     inputs: tuple[Tensor, ...]
     state: tuple[Tensor, ...]
+    restarts: tuple[Tensor, ...] = ()
+
+    def stashed(self) -> "At":
+        """What a stash keeps of it; restarts are known from tokens."""
+        return self._replace(restarts=())
+
+    @property
+    def point(self) -> Point:
+        return Point(self.inputs, self.state, restarts=self.restarts[0] if self.restarts else None)
 
 
 class Back(NamedTuple):
@@ -40,15 +52,19 @@ class Flow(NamedTuple):
 
 
 class Entering(NamedTuple):
-    """What comes from outside in some ticks, by edge: tensors of all of them [ticks, …], or of the only one."""
+    """What comes from outside in some ticks, by edge: tensors of all of them [ticks, …], or of the only one.
+
+    restarts: by unit, the rows in which an episode begins, where any does in a unit that remembers.
+    """
 
     signals: Mapping[int, Tensor]
     costates: Mapping[int, Back]
+    restarts: Mapping[int, Tensor]
 
     def leaves(self) -> list[Tensor]:
         """All tensors, in the order in which torch takes the tree apart."""
         backs = (t for back in self.costates.values() for t in (*back.costates.values(), *back.used))
-        return [*self.signals.values(), *backs]
+        return [*self.signals.values(), *backs, *self.restarts.values()]
 
     def at(self, tick: int) -> "Entering":
         """That of one of several ticks."""

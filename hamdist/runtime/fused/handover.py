@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.physics.layers import Point as Place
-from hamdist.runtime.cell import Cell, CellPlan
+from hamdist.runtime.cell import Cell, CellPlan, restarts_of
 from hamdist.runtime.channel import Channel
 from hamdist.runtime.fused.carries import along, apart, there, together
 from hamdist.runtime.fused.flow import At, Back, Flow
@@ -139,23 +139,27 @@ class Handover:
             points = apart(latest[number], count) if unit.stacks else [latest[number]]
             for member, plan in enumerate(unit.plans):
                 cell = self._cells[plan.name]
+                latest_point = points[member].point
                 cell.carry = carries[member]
                 shown = passage[self._times.heard(plan.name, tick - 1)]
                 held = passage[self._times.returned(plan.name, tick - 1 + plan.layer.latency)]
-                remembered = self._points(unit, member, points[member], tick)
-                cell.resume(Place(*points[member]), remembered, shown, held)
+                remembered = self._points(unit, member, latest_point, tick, passage)
+                cell.resume(latest_point, remembered, shown, held)
         for channel in self._channels.values():
             if channel.edge.source != SOURCE:
                 self._refill(channel, flow, tick, passage)
 
-    def _points(self, unit: Unit, member: int, latest: At, tick: int) -> list[Place]:
+    def _points(self, unit: Unit, member: int, latest: Place, tick: int, passage: Passage) -> list[Place]:
         """What a member stashed, the latest first."""
         if unit.number not in self.stashes:
-            return [Place(*latest)]
-        inputs = unit.slots
-        stash = self.stashes[unit.number]
-        met = [stash.get_one(member, tick - ago) for ago in range(1, unit.plans[member].depth + 1)]
-        return [Place(tensors[:inputs], tensors[inputs:]) for tensors in met] or [Place(*latest)]
+            return [latest]
+        plan, stash, points = unit.plans[member], self.stashes[unit.number], []
+        for ago in range(1, plan.depth + 1):
+            tensors = stash.get_one(member, tick - ago)
+            token = passage[self._times.heard(plan.name, tick - ago)]
+            flags = restarts_of(token, plan) if unit.remembers else None
+            points.append(Place(tensors[: unit.slots], tensors[unit.slots :], restarts=flags))
+        return points or [latest]
 
     def _refill(self, channel: Channel, flow: Flow, tick: int, passage: Passage) -> None:
         edge = channel.edge

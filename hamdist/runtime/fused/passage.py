@@ -18,6 +18,7 @@ class Passage:
         self._tokens: list[Token] = []
         self._rows: list[int] = []  # of each and all before it
         self._breaks: list[int] = []  # those among these that do not go on where the one before ended
+        self._restarted = -1  # the tick of the latest token in which an episode begins
 
     @property
     def latest(self) -> int:
@@ -48,12 +49,20 @@ class Passage:
             before = self._tokens[-1]
             rows = self._rows[-1]
             breaks = self._breaks[-1] + (token.first != before.first + before.rows)
+        if token.restarts:
+            self._restarted = token.tick
         self._tokens.append(token)
         self._rows.append(rows + token.rows)
         self._breaks.append(breaks)
 
     def __getitem__(self, tick: int) -> Token:
         return self._tokens[tick - self._first]
+
+    def restarts(self, tick: int, ticks: int) -> bool:
+        """Whether an episode begins in any of so many ticks, from `tick` on."""
+        if self._restarted < tick:
+            return False
+        return any(token.restarts for token in self.told(tick, ticks))
 
     def told(self, tick: int, ticks: int) -> tuple[Token, ...]:
         """Those of so many ticks, from `tick` on."""

@@ -20,11 +20,12 @@ from hamdist.runtime.cell import Cell
 from hamdist.runtime.channel import Channel, InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
 from hamdist.runtime.fused.boundary import Boundary
+from hamdist.runtime.fused.episodes import Episodes
 from hamdist.runtime.fused.flow import At, Chunk, Entering
 from hamdist.runtime.fused.handover import Handover
 from hamdist.runtime.fused.plan import FusedPlan
 from hamdist.runtime.fused.tick import fused_chunk
-from hamdist.runtime.fused.ticks import Ticks
+from hamdist.runtime.fused.ticks import Pattern, Ticks
 from hamdist.runtime.fused.times import Times
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
@@ -62,6 +63,7 @@ class Region:
         kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
         batch = next(iter(cells.values())).plan.facts.says.shape[0]
         self._boundary = Boundary(outline, self._times, into, out_of, batch, kept)
+        self._episodes = Episodes(self._plan, self._times, self._boundary.passage)
         self._handover = Handover(self._plan, self._times, cells, losses, self._boundary.inner, chunk)
         self._steady = 0  # regular ticks in a row until now
         self._flow: list[Tensor] | None = None  # the leaves of it, while it is here
@@ -106,14 +108,19 @@ class Region:
             self._flow, self._shape = tree_flatten(self._handover.take(tick))
             self._counted = tick
         self._boundary.enter(ticks)
-        entering = self._boundary.look(ticks)
+        begins = self._episodes.begin(tick, ticks)
+        entering = self._boundary.look(ticks, self._episodes.heard(tick, ticks) if begins else {})
         judged = self._boundary.passage.told(self._times.judged(tick), ticks)
         scored = tuple(token.repeat == 0 for token in judged)
-        stashed = {unit: self._at(unit, s.get(tick, ticks)) for unit, s in self._handover.stashes.items()}
+        returned = self._episodes.returned(tick, ticks) if begins else {}
+        stashed = {
+            unit: self._at(unit, stash.get(tick, ticks), returned)
+            for unit, stash in self._handover.stashes.items()
+        }
         self._share_scores()
         tensors = [*self._flow, *entering.leaves()]
-        tensors += [leaf for at in stashed.values() for leaf in (*at.inputs, *at.state)]
-        ticked = self._ticks.of(scored, self._traced(scored, entering, stashed), tensors)
+        tensors += [leaf for at in stashed.values() for leaf in (*at.inputs, *at.state, *at.restarts)]
+        ticked = self._ticks.of(Pattern(scored, begins), self._traced(scored, entering, stashed), tensors)
         try:
             with self._computing:
                 leaves = ticked.flat(tensors)
@@ -123,9 +130,10 @@ class Region:
         self._flow = leaves[: len(self._flow)]
         return self._finish(tick, ticked.places, leaves, judged)
 
-    def _at(self, unit: int, met: tuple[Tensor, ...]) -> At:
+    def _at(self, unit: int, met: tuple[Tensor, ...], restarts: Mapping[int, Tensor]) -> At:
+        """What a unit's costates meet.  restarts: of the units that remember, if episodes begin."""
         slots = self._plan.units[unit].slots
-        return At(met[:slots], met[slots:])
+        return At(met[:slots], met[slots:], (restarts[unit],) if unit in restarts else ())
 
     def _traced(
         self, scored: tuple[bool, ...], entering: Entering, stashed: Mapping[int, At]
@@ -250,6 +258,7 @@ def region_of(
     if (
         any(cell.plan.traced is None for cell in cells.values())
         or outline.locality.gate != "always"
+        or outline.locality.horizon is not None
         or outline.mixing
         or any(edge.ticks == 0 for edge in crossing)
         or not all(_traceable(loss, cells[loss.spec.layer]) for loss in losses.values())

@@ -14,8 +14,7 @@ from torch.utils._pytree import tree_map
 
 from hamdist.physics.hamiltonian import Pullback
 from hamdist.physics.layers import Context
-from hamdist.physics.layers import Point as Place
-from hamdist.physics.tick import Carry, advance_state, evaluate, react
+from hamdist.physics.tick import Carry, advance_state, evaluate, forgotten, react, restarted
 from hamdist.runtime.aligned import settled
 from hamdist.runtime.fused.fitness import with_rates
 from hamdist.runtime.fused.flow import At, Back, Chunk, Entering, Flow, Leaving, Verdict
@@ -53,7 +52,7 @@ def fused_chunk(
         ticks.append(tick)
     met = {
         unit.number: tree_map(
-            lambda *tensors: torch.stack(tensors), *(tick.at[unit.number] for tick in ticks)
+            lambda *tensors: torch.stack(tensors), *(tick.at[unit.number].stashed() for tick in ticks)
         )
         for unit in plan.units
         if plan.stashes(unit)
@@ -111,8 +110,11 @@ class _Tick:
         number, wiring = unit.number, self._plan.wirings[unit.number]
         inputs = tuple(self._gathered(unit, origins, self._value) for origins in wiring.inputs)
         carry = self._carries[number]
-        at = self.at[number] = At(inputs, carry.state)
-        values, pullback = evaluate(unit.form, carry, Place(*at), unit.wanted)
+        begun = self._entering.restarts
+        at = At(inputs, carry.state, (begun[number],) if number in begun else ())
+        carry, point = restarted(unit.form, carry, at.point)
+        self.at[number] = at._replace(state=point.state)
+        values, pullback = evaluate(unit.form, carry, point, unit.wanted)
         assert pullback is not None
         if self._plan.meets_present(unit):
             self._pullbacks[number] = pullback
@@ -134,6 +136,7 @@ class _Tick:
         q = self._total(unit, wiring.costates)
         carry = self._carries[number]
         at, pullback = self._pair(unit, carry)
+        carry = forgotten(carry, at.point.restarts)
         partials = pullback(q, carry.state_costate)
         dynamics = with_rates(unit.dynamics, self._before.rates[number] or None)
         self._carries[number] = react(carry, partials, dynamics, costate=True, weights=True)
@@ -146,7 +149,7 @@ class _Tick:
         if number in self._pullbacks:
             return self.at[number], self._pullbacks[number]
         at = self._reconstructed(unit, carry) if self._plan.reconstructs(unit) else self._recalled(unit)
-        _, pullback = evaluate(unit.form, carry, Place(*at), unit.wanted)
+        _, pullback = evaluate(unit.form, carry, at.point, unit.wanted)
         assert pullback is not None
         return at, pullback
 
@@ -166,8 +169,11 @@ class _Tick:
             return self._gathered(unit, [self._within(point) for point in points], look)
 
         at = self.at[unit.number]
-        inputs = tuple(part("inputs", slot) for slot in range(len(at.inputs)))
-        return At(inputs, tuple(part("state", index) for index in range(len(at.state))))
+        return At(
+            tuple(part("inputs", slot) for slot in range(len(at.inputs))),
+            tuple(part("state", index) for index in range(len(at.state))),
+            tuple(part("restarts", index) for index in range(len(at.restarts))),
+        )
 
     def _within(self, point: Point) -> Point:
         """A point from before this chunk is among those stashed, whatever its age."""

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,8 +13,18 @@ HOT = 32  # single ticks after which they are compiled beside whole chunks
 Make = Callable[[bool], Traced]
 
 
+class Pattern(NamedTuple):
+    """What ticks that run in one go have in common.
+
+    scored: for each of them, whether the losses count.  restarts: whether episodes begin in them.
+    """
+
+    scored: tuple[bool, ...]
+    restarts: bool
+
+
 class Ticks:
-    """By the pattern of ticks that run in one go: for each of them, whether the losses count.
+    """By the pattern of ticks that run in one go.
 
     compiles: whether to compile them.  chunk: the length of a whole chunk.
     """
@@ -23,15 +33,16 @@ class Ticks:
         self._compiles, self._chunk = compiles, chunk
         self._why = ""  # nothing is compiled, though it was asked for
         self._seconds = 0.0
-        self._seen: dict[tuple[bool, ...], int] = {}
-        self._ready: dict[tuple[bool, ...], Traced] = {}
+        self._seen: dict[Pattern, int] = {}
+        self._ready: dict[Pattern, Traced] = {}
 
-    def of(self, pattern: tuple[bool, ...], make: Make, tensors: list[Tensor]) -> Traced:
+    def of(self, pattern: Pattern, make: Make, tensors: list[Tensor]) -> Traced:
         """make: traces them, to run one by one or not.  tensors: what they will run on."""
         seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
-        hot = self._compiles and seen == HOT and len(pattern) < self._chunk
+        ticks = len(pattern.scored)
+        hot = self._compiles and seen == HOT and ticks < self._chunk
         if hot or pattern not in self._ready:
-            whole = len(pattern) == self._chunk or seen == HOT
+            whole = ticks == self._chunk or seen == HOT
             self._ready[pattern] = self._made(make, tensors, whole)
         return self._ready[pattern]
 

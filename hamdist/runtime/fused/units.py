@@ -38,6 +38,10 @@ class Unit:
         return traced.form
 
     @property
+    def remembers(self) -> bool:
+        return self.form.remembers
+
+    @property
     def dynamics(self) -> Dynamics:
         return self.plans[0].dynamics
 

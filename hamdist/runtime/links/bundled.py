@@ -10,13 +10,16 @@ from hamdist.runtime.links.contract import Form, Frame, Frames, Link
 from hamdist.runtime.stretch import Stretch
 from hamdist.runtime.token import Token
 
-_FIELDS = 2 + len(Token._fields)  # of a frame's row, before one for each tensor: whether it is there
+_FIELDS = 1 + len(
+    Token._fields
+)  # of a frame's row, before the words of its restarts, and a mark for each tensor
+_WORD = 63  # bits
 _NOBODY = Token(valid=False)
 
 
-def bundled_forms(forms: tuple[Form, ...], count: int) -> tuple[Form, ...]:
+def bundled_forms(forms: tuple[Form, ...], count: int, batch: int) -> tuple[Form, ...]:
     """The tensors of a message: what the frames say, one row each, then `count` tensors of each form as one."""
-    rows = Form((count, _FIELDS + len(forms)), torch.int64)
+    rows = Form((count, _FIELDS + _words(batch) + len(forms)), torch.int64)
     return (rows, *(Form((count, *form.shape), form.dtype) for form in forms))
 
 
@@ -24,11 +27,12 @@ class Bundled(Link):
     """Frames over a link whose ends carry `bundled_forms`.
 
     sends: the forms of a frame's tensors.  gathers: how many frames make a message, which goes as soon as it has them;
-    1: those of a message are those that are sent together.
+    1: those of a message are those that are sent together.  batch: rows of one.
     """
 
-    def __init__(self, link: Link, gathers: int, sends: tuple[Form, ...]) -> None:
+    def __init__(self, link: Link, gathers: int, sends: tuple[Form, ...], batch: int) -> None:
         self._link, self._gathers, self._sends = link, gathers, sends
+        self._words = _words(batch)
         self._leaving: list[Frames] = []  # each of one tick
         self._come: deque[Frames] = deque()
         self._messages = 0
@@ -40,7 +44,9 @@ class Bundled(Link):
         ticks = frames.stretch.ticks
         if not self._leaving and ticks > 1 and self._gathers in (1, ticks):
             tensors = zip(self._sends, frames.stretch.tensors, strict=True)
-            self._post(_rows(frames), [_told(form, tensor, ticks) for form, tensor in tensors], frames.final)
+            self._post(
+                self._rows(frames), [_told(form, tensor, ticks) for form, tensor in tensors], frames.final
+            )
             return
         for each in frames.single():
             self._leaving.append(each)
@@ -64,19 +70,31 @@ class Bundled(Link):
         frames, self._leaving = self._leaving, []
         told = [[each.stretch.tensors[place] for each in frames] for place in range(len(self._sends))]
         together = [_together(form, tensors) for form, tensors in zip(self._sends, told, strict=True)]
-        self._post([row for each in frames for row in _rows(each)], together, frames[-1].final)
+        self._post([row for each in frames for row in self._rows(each)], together, frames[-1].final)
 
     def _post(self, rows: list[list[int]], tensors: list[Tensor], final: int) -> None:
         said = torch.from_numpy(np.array(rows, dtype=np.int64))
         self._link.send(Frame(self._messages, _NOBODY, (said, *tensors), final))
         self._messages += 1
 
+    def _rows(self, frames: Frames) -> list[list[int]]:
+        """All that frames say in numbers."""
+        tick, stretch, final = frames
+        marks = [tensor is not None for tensor in stretch.tensors]
+        return [
+            [tick + k, final, *token[:-1], *_split(token.restarts, self._words), *marks]
+            for k, token in enumerate(stretch.tokens)
+        ]
 
-def _rows(frames: Frames) -> list[list[int]]:
-    """All that frames say in numbers."""
-    tick, stretch, final = frames
-    marks = [tensor is not None for tensor in stretch.tensors]
-    return [[tick + k, final, *token, *marks] for k, token in enumerate(stretch.tokens)]
+
+def _words(batch: int) -> int:
+    """How many words the restarts of a batch take."""
+    return 1 + (batch - 1) // _WORD
+
+
+def _split(restarts: int, words: int) -> list[int]:
+    assert restarts >> words * _WORD == 0, "rows of the batch"
+    return [restarts >> word * _WORD & (1 << _WORD) - 1 for word in range(words)]
 
 
 def _told(form: Form, tensor: Tensor | None, ticks: int) -> Tensor:
@@ -97,8 +115,8 @@ def _unpacked(message: Frame) -> list[Frames]:
     rows, *together = message.tensors
     assert rows is not None, "every message has rows"
     told = rows.tolist()
-    marks = [row[_FIELDS:] for row in told]
-    tokens = tuple(_token(row) for row in told)
+    marks = [row[len(row) - len(together) :] for row in told]
+    tokens = tuple(_token(row[: len(row) - len(together)]) for row in told)
     if len(told) == 1:
         together = [None if tensor is None else tensor[0] for tensor in together]
     stretch = Stretch(tokens, tuple(together))
@@ -118,5 +136,6 @@ def _there(stretch: Stretch, marks: list[int]) -> Stretch:
 
 
 def _token(row: list[int]) -> Token:
-    _, _, tick, first, rows, repeat, valid, learn, *_ = row
-    return Token(tick, first, rows, repeat, valid != 0, learn != 0)
+    _, _, tick, first, rows, repeat, valid, learn, *words = row
+    restarts = sum(word << _WORD * place for place, word in enumerate(words)) if any(words) else 0
+    return Token(tick, first, rows, repeat, valid != 0, learn != 0, restarts)

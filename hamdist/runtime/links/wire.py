@@ -21,9 +21,10 @@ from hamdist.runtime.token import Token
 
 APART_BYTES = 64 * 1024  # from here on a part of its own costs a socket less than a copy
 
-_MAGIC, _VERSION = b"HDFR", 1
-# magic, version, generation, edge, forward; tick; the token's six fields; final; bytes that describe the tensors
-_FIXED = struct.Struct("<4sHqqBqqqqqBBqI")
+_MAGIC, _VERSION = b"HDFR", 2
+# magic, version, generation, edge, forward; tick; the token's first six fields; final; bytes that describe the tensors,
+# and bytes of the token's restarts, which follow them
+_FIXED = struct.Struct("<4sHqqBqqqqqBBqII")
 
 Part = bytes | memoryview
 Maker = Callable[[int, Place], Tensor]
@@ -100,7 +101,10 @@ def encode_head(frame: Frame, end: End, generation: int) -> bytes:
     token = frame.token
     origin = _MAGIC, _VERSION, generation, end.edge, end.forward
     said = token.tick, token.first, token.rows, token.repeat, token.valid, token.learn
-    return _FIXED.pack(*origin, frame.tick, *said, frame.final, len(places)) + places
+    restarts = token.restarts.to_bytes((token.restarts.bit_length() + 7) // 8, "little")
+    return (
+        _FIXED.pack(*origin, frame.tick, *said, frame.final, len(places), len(restarts)) + places + restarts
+    )
 
 
 def decode_head(data: bytes, end: End, generation: int) -> Head:
@@ -110,17 +114,20 @@ def decode_head(data: bytes, end: End, generation: int) -> Head:
     fields = _FIXED.unpack_from(data)
     if fields[:5] != (_MAGIC, _VERSION, generation, end.edge, not end.forward):
         _refuse(end, _strange(fields, end, generation))
-    tick, born, first, rows, repeat, valid, learn, final, length = fields[5:]
-    size = _FIXED.size + length
+    tick, born, first, rows, repeat, valid, learn, final, length, flags = fields[5:]
+    end_of_places = _FIXED.size + length
+    size = end_of_places + flags
     if len(data) < size:
         _refuse(end, f"it is cut off after {len(data)} bytes")
     try:
-        places = read_places(data[_FIXED.size : size])
+        places = read_places(data[_FIXED.size : end_of_places])
     except ValueError as error:
         _refuse(end, str(error))
     if end.receives:
         _check(places, end)
-    return Head(tick, Token(born, first, rows, repeat, valid != 0, learn != 0), final, places, size)
+    restarts = int.from_bytes(data[end_of_places:size], "little")
+    token = Token(born, first, rows, repeat, valid != 0, learn != 0, restarts)
+    return Head(tick, token, final, places, size)
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -1,0 +1,169 @@
+"""A layer whose module has a memory: its state and state costate are integrated with everything else."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hamdist.physics.layers import (
+    Context,
+    Join,
+    Layer,
+    Point,
+    PureModule,
+    Tensors,
+    Values,
+    along,
+    joined,
+    padded,
+)
+from hamdist.physics.randomness import seeded
+from hamdist.physics.statespace.contract import State
+from hamdist.physics.statespace.walk import Reads, Retrace, Walk, memories
+
+
+class PureMemory(PureModule):
+    """A module with memories as pure functions; as one of its inputs alone, it answers from where it starts."""
+
+    def __init__(self, module: nn.Module, join: Join, tau: float, reads: Reads) -> None:
+        super().__init__(module, join)
+        self.tau, self.reads = tau, reads
+        self._walked = _Walked(module, tau, reads)
+        self._renamed = {name: f"module.{name}" for name in self._names}
+
+    def initial(
+        self, parameters: Mapping[str, Tensor], buffers: Tensors, inputs: tuple[Tensor, ...]
+    ) -> State:
+        """ξ before the first inputs."""
+        return self._walk(parameters, buffers, inputs, None, None, Context(training=False))[2]
+
+    def step(
+        self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point
+    ) -> tuple[Tensor, State, Tensors]:
+        """Output, drift, and the buffers afterwards."""
+        inputs, state, context, restarts = point
+        output, drift, _, after = self._walk(parameters, buffers, inputs, state, restarts, context)
+        return output, drift, after
+
+    def materialise(self, inputs: tuple[Tensor, ...]) -> None:
+        if self._lazy:
+            self._set_training(False)
+            self._walked(joined(inputs, self.join), None, None)
+
+    def earlier(
+        self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point, after: State
+    ) -> State:
+        """The state that a step with the inputs of a point turned into `after`."""
+        tensors = self._called(parameters, self._prepared(buffers, point.context))
+        retraced = _Retraced(self.module, self.tau, self.reads)
+        return functional_call(retraced, tensors, (joined(point.inputs, self.join), after))
+
+    def _called(self, parameters: Mapping[str, Tensor], buffers: Tensors) -> Tensors:
+        return {self._renamed[name]: tensor for name, tensor in (*parameters.items(), *buffers.items())}
+
+    def __call__(
+        self, parameters: Mapping[str, Tensor], buffers: Tensors, inputs: tuple[Tensor, ...], context: Context
+    ) -> tuple[Tensor, Tensors]:
+        output, _, _, after = self._walk(parameters, buffers, inputs, None, None, context)
+        return output, after
+
+    def _walk(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Tensors,
+        inputs: tuple[Tensor, ...],
+        state: State | None,
+        restarts: Tensor | None,
+        context: Context,
+    ) -> tuple[Tensor, State, State, Tensors]:
+        """Output, drift, where it starts, and the buffers afterwards."""
+        buffers = self._prepared(buffers, context)
+        tensors = self._called(parameters, buffers)
+        rows, batch = context.rows, len(inputs[0])
+        arguments = joined(tuple(a[:rows] for a in inputs), self.join)
+        known = None if state is None else tuple(xi[:rows] for xi in state)
+        flags = None if restarts is None else restarts[:rows]
+        with seeded(context.seed, inputs[0].device):
+            output, drift, initial = functional_call(self._walked, tensors, (arguments, known, flags))
+        after = {name: tensors[self._renamed[name]] for name in buffers}
+        return (
+            padded(output, batch),
+            tuple(padded(f, batch) for f in drift),
+            tuple(padded(xi, batch) for xi in initial),
+            after,
+        )
+
+
+class StateSpaceLayer(Layer):
+    """dξ/dt = f(a, ξ; θ), y = g(a, ξ; θ), with ξ before this step (`old`: Hamiltonian Learning as published), or
+    after it (`new`: what PyTorch's cells give)."""
+
+    remembers = True
+    pure: PureMemory
+
+    def __init__(self, pure: PureMemory) -> None:
+        super().__init__(pure)
+
+    def initial_state(
+        self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        return self.pure.initial(parameters, buffers, inputs)
+
+    def restarted(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: tuple[Tensor, ...],
+        state: State,
+        restarts: Tensor,
+    ) -> State:
+        first = self.initial_state(parameters, buffers, inputs)
+        rows = along(restarts, state)
+        return tuple(torch.where(row, new, old) for row, new, old in zip(rows, first, state, strict=True))
+
+    @property
+    def retraceable(self) -> bool:
+        return all(memory.invertible for memory in memories(self.pure.module))
+
+    def earlier(
+        self, parameters: Tensors, buffers: Tensors, point: Point, after: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        return self.pure.earlier(parameters, buffers, point, after)
+
+    def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
+        return Values(*self.pure.step(parameters, buffers, point))
+
+
+class _Walked(nn.Module):
+    """A module's step as a forward, so that it can be called functionally."""
+
+    def __init__(self, module: nn.Module, tau: float, reads: Reads) -> None:
+        super().__init__()
+        self.module = module
+        self._tau, self._reads = tau, reads
+
+    def forward(
+        self, arguments: tuple[Tensor, ...], state: State | None, restarts: Tensor | None
+    ) -> tuple[Tensor, State, State]:
+        walk = Walk(self._tau, self._reads, state, restarts)
+        return walk(self.module, *arguments), tuple(walk.drift), tuple(walk.initial)
+
+
+class _Retraced(nn.Module):
+    """A module's step backward, as a forward."""
+
+    def __init__(self, module: nn.Module, tau: float, reads: Reads) -> None:
+        super().__init__()
+        self.module = module
+        self._tau, self._reads = tau, reads
+
+    def forward(self, arguments: tuple[Tensor, ...], after: State) -> State:
+        retrace = Retrace(self._tau, self._reads, after)
+        retrace(self.module, *arguments)
+        return tuple(retrace.before)
+
+
+def remembers(module: nn.Module) -> bool:
+    """Whether a module has a memory."""
+    return bool(memories(module))

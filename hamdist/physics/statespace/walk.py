@@ -1,0 +1,124 @@
+"""A layer's module walked through in one step: memories stand in a sequence, alone, or inside a residual block."""
+
+from abc import ABC, abstractmethod
+from itertools import islice
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hamdist.physics.blocks import Residual
+from hamdist.physics.layers import along
+from hamdist.physics.statespace.cells import CellView
+from hamdist.physics.statespace.contract import State, StateSpace, advanced
+
+Reads = Literal["new", "old"]
+Memory = StateSpace | CellView
+
+
+def memories(module: nn.Module) -> list[Memory]:
+    """The memories of a module, in the order in which a signal meets them."""
+    if isinstance(module, StateSpace):
+        return [module]
+    if isinstance(module, nn.RNNCellBase):
+        return [CellView(module)]
+    if isinstance(module, nn.Sequential):
+        return [memory for part in module for memory in memories(part)]
+    return memories(module.body) if isinstance(module, Residual) else []
+
+
+class Way(ABC):
+    """A module gone through, with something done at every memory.
+
+    reads: whether outputs are read from the state after a step, or before it.  tau: its length.
+    """
+
+    def __init__(self, tau: float, reads: Reads) -> None:
+        self._tau, self._reads = tau, reads
+
+    def __call__(self, module: nn.Module, *a: Tensor) -> Tensor:
+        """The module's output."""
+        met = memories(module)
+        if not met:
+            return module(*a)
+        if isinstance(module, nn.Sequential):
+            for part in module:
+                a = (self(part, *a),)
+            return a[0]
+        if isinstance(module, Residual):
+            return module.added(a[0], self(module.body, *a))
+        before, after = self._at(met[0], a[0])
+        return met[0].output(a[0], after if self._reads == "new" else before)
+
+    @abstractmethod
+    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+        """The states of a memory before and after a step with this input."""
+
+
+class Walk(Way):
+    """One step; afterwards `drift` and `initial` hold what all memories say, in order.
+
+    state: the components of all memories; None where each is at its start.  restarts: the rows [B] that are at their
+    start, so that it can learn.
+    """
+
+    def __init__(
+        self, tau: float, reads: Reads, state: State | None = None, restarts: Tensor | None = None
+    ) -> None:
+        super().__init__(tau, reads)
+        self._restarts = restarts
+        self._state = None if state is None else iter(state)
+        self.drift: list[Tensor] = []
+        self.initial: list[Tensor] = []
+
+    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+        before = self._before(memory, a)
+        start = self._start(memory, a)
+        state = added(before, start, 1.0)
+        drift = added(memory.drift(a, state, self._tau), start, 1 / self._tau)
+        self.drift += drift
+        return state, advanced(before, drift, self._tau)
+
+    def _before(self, memory: Memory, a: Tensor) -> State:
+        if self._state is None:
+            start = memory.initial_state(a)
+            self.initial += start
+            return start
+        return tuple(islice(self._state, memory.components))
+
+    def _start(self, memory: Memory, a: Tensor) -> State | None:
+        """Zeros with the derivatives of where the memory starts, in the rows of restarts; None where nothing learns it.
+
+        The state there is the start, and so is, but for its motion, the state a step later: both derivatives count.
+        """
+        if self._state is None or self._restarts is None or not memory.learns_start:
+            return None
+        start = memory.initial_state(a)
+        rows = along(self._restarts, start)
+        return tuple(torch.where(row, xi - xi.detach(), 0.0) for row, xi in zip(rows, start, strict=True))
+
+
+class Retrace(Way):
+    """One step backward; afterwards `before` holds the states of all memories before it, in order.
+
+    after: those after it.
+    """
+
+    def __init__(self, tau: float, reads: Reads, after: State) -> None:
+        super().__init__(tau, reads)
+        self._after = iter(after)
+        self.before: list[Tensor] = []
+
+    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+        assert isinstance(memory, StateSpace), "a layer is asked whether it is retraceable before"
+        after = tuple(islice(self._after, memory.components))
+        before = memory.earlier(a, after, self._tau)
+        self.before += before
+        return before, after
+
+
+def added(tensors: State, zeros: State | None, factor: float) -> State:
+    """The tensors, with derivatives that come with zeros."""
+    if zeros is None:
+        return tensors
+    return tuple(tensor + factor * zero for tensor, zero in zip(tensors, zeros, strict=True))
