@@ -129,10 +129,12 @@ def ours(
     locality: Locality,
     execution: Execution,
     rate: float = RATE,
+    state_dissipation: float = 0.0,
 ) -> Steps:
     """hamdist in its steady state, all batches at hand. Raises RuntimeError where it does not run in the form asked."""
     network = layers if isinstance(layers, Network) else Network.of(layers, mse)
-    learning = Learning(Dynamics(rate=Rate(rate), weight_dissipation=1 - MOMENTUM), rate="constant")
+    dynamics = Dynamics(rate=Rate(rate), weight_dissipation=1 - MOMENTUM, state_dissipation=state_dissipation)
+    learning = Learning(dynamics, rate="constant")
     runtime = InlineRuntime(program(network, locality, learning, data[0], execution=execution))
 
     def steps() -> None:

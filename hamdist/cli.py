@@ -110,7 +110,8 @@ def generate(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a finished run.")],
     steps: Annotated[int, typer.Option(min=1, help="How many steps to run freely.")],
     feed: Annotated[
-        Literal["output", "zero"], typer.Option(help="What the network hears: its own last output, or zero.")
+        Literal["output", "zero", "same"],
+        typer.Option(help="What the network hears: its own last output, zero, or its last input all along."),
     ] = "output",
     prime: Annotated[int, typer.Option(min=1, help="Batches of the run's stream to go through first.")] = 1,
 ) -> None:

@@ -75,7 +75,7 @@ def show_summary(summary: dict[str, Any]) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def show_generated(directory: Path, steps: int, feed: Literal["output", "zero"], prime: int) -> None:
+def show_generated(directory: Path, steps: int, feed: Literal["output", "zero", "same"], prime: int) -> None:
     """What a trained network says on its own, a line of JSON a step on stdout; at the end, on stderr, how far it was
     from the run's stream, where that has targets."""
     from hamdist.generation import errors_of, generate

@@ -181,7 +181,7 @@ class Learner:
         """Runs freely with today's weights: through inputs `first` [R, …], then so many steps more, whose outputs it
         returns; nothing here moves.
 
-        feed: the input of a step is the "output" of the one before, or "zero".
+        feed: the input of a step is the "output" of the one before, "zero", or the "same" as the last of the first.
         """
         primes = [self._tensor(x, "an input") for x in first]
         if not primes:

@@ -32,7 +32,7 @@ CONFIG = {
 }
 
 
-@pytest.mark.parametrize("feed", ["output", "zero"])
+@pytest.mark.parametrize("feed", ["output", "zero", "same"])
 def test_a_learner_runs_freely_and_goes_on_learning_as_if_it_had_not(feed: str) -> None:
     modules = [ss.CTBE(2, 6, 4), nn.Tanh(), nn.Linear(4, 2)]
     learner, other = (Learner(modules, "mse", locality="nonlocal", tau=0.5) for _ in range(2))
@@ -47,7 +47,7 @@ def test_a_learner_runs_freely_and_goes_on_learning_as_if_it_had_not(feed: str) 
     state, expected, y = None, [], torch.zeros(1, 2)
     with torch.no_grad():
         for k in range(10):
-            x = first[k] if k < 3 else torch.zeros(1, 2) if feed == "zero" else y
+            x = first[k] if k < 3 else {"zero": torch.zeros(1, 2), "output": y, "same": first[2]}[feed]
             hidden, state = plain[0](x, state, 0.5)
             y = plain[2](plain[1](hidden))
             expected.append(y)

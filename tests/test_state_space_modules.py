@@ -50,11 +50,12 @@ def diagonal_complex(m: ss.DiagonalComplex, tau: float):
 
 
 def lru(m: ss.LRU, tau: float):
-    turn = np.exp(tau * (-np.exp(array(m.nu)) + 1j * np.exp(array(m.theta))))
+    rate = -np.exp(array(m.nu)) + 1j * np.exp(array(m.theta))
+    turn, held = np.exp(tau * rate), (np.exp(tau * rate) - 1) / (np.exp(rate) - 1)
     gamma, B, C, D = np.exp(array(m.log_gamma)), complex_of(m.b), complex_of(m.c), weight(m.d)
 
     def step(h: Array, v: Array) -> tuple[Array, Array]:
-        after = turn * h + gamma * (B @ v)
+        after = turn * h + held * gamma * (B @ v)
         return after, (C @ after).real + D @ v
 
     return step

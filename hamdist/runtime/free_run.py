@@ -18,7 +18,7 @@ from hamdist.physics.layers import Context, Point, Tensors
 from hamdist.physics.statespace.contract import advanced
 from hamdist.runtime.program import Program
 
-Feed = Literal["output", "zero"]
+Feed = Literal["output", "zero", "same"]
 
 
 class Weights(NamedTuple):
@@ -51,8 +51,8 @@ class FreeRun:
     def go(self, first: Iterable[Tensor], steps: int, feed: Feed) -> Iterator[Tensor]:
         """Goes through the inputs `first`, then so many steps more, of which the outputs are given.
 
-        feed: whether the input of a step is the output of the one before, or zero. Where an input is a window of the
-        last values, channel after channel, as the source `signals` makes them, an output is its latest.
+        feed: the input of a step is the output of the one before, zero, or the same all along. Where an input is a
+        window of the last values, channel after channel, as the source `signals` makes them, an output is its latest.
         Raises NetworkError where outputs do not fit into inputs.
         """
         x = y = None
@@ -61,7 +61,7 @@ class FreeRun:
         assert x is not None, "it goes through one input at least"
         assert y is not None
         for _ in range(steps):
-            x = torch.zeros_like(x) if feed == "zero" else fed(x, y)
+            x = fed(x, y) if feed == "output" else torch.zeros_like(x) if feed == "zero" else x
             y = self.step(x)
             yield y
 

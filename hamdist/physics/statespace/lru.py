@@ -11,7 +11,9 @@ from hamdist.physics.statespace.start import Initial
 
 
 class LRU(StateSpace):
-    """h' = λ^τ ⊙ h + γ ⊙ B a with λ = exp(−e^ν + i e^θ), y = Re(C h) + D a: |λ| < 1 whatever the weights.
+    """h' = λ^τ ⊙ h + (λ^τ − 1)/(λ − 1) γ ⊙ B a with λ = exp(−e^ν + i e^θ), y = Re(C h) + D a: |λ| < 1 in any case.
+
+    A step of length 1 is that of the source; other steps are of the same motion, its input held.
 
     The state is (Re h, Im h), [B, hidden] each. |λ| is drawn from r_min … r_max, uniformly on the ring, its angle from
     0 … max_phase; γ begins at √(1 − |λ|²), which keeps the size of what comes in.
@@ -40,10 +42,24 @@ class LRU(StateSpace):
         self.d = nn.Linear(input_size, output_size, bias=False)
 
     def drift(self, a: Tensor, state: State, tau: float) -> State:
-        radius, angle = torch.exp(-tau * self.nu.exp()), tau * self.theta.exp()
-        real, imaginary = times((radius * angle.cos(), radius * angle.sin()), state)
-        gamma = self.log_gamma.exp()
-        return between(state, (real + gamma * self.b[0](a), imaginary + gamma * self.b[1](a)), tau)
+        turn, gamma = self._turn(tau), self.log_gamma.exp()
+        real, imaginary = times(turn, state)
+        driven = times(self._held(turn, tau), (gamma * self.b[0](a), gamma * self.b[1](a)))
+        return between(state, (real + driven[0], imaginary + driven[1]), tau)
 
     def output(self, a: Tensor, state: State) -> Tensor:
         return self.c[0](state[0]) - self.c[1](state[1]) + self.d(a)
+
+    def _turn(self, tau: float) -> State:
+        """λ^τ."""
+        radius, angle = torch.exp(-tau * self.nu.exp()), tau * self.theta.exp()
+        return radius * angle.cos(), radius * angle.sin()
+
+    def _held(self, turn: State, tau: float) -> State:
+        """(λ^τ − 1)/(λ − 1)."""
+        if tau == 1:
+            return torch.ones_like(turn[0]), torch.zeros_like(turn[1])
+        real, imaginary = self._turn(1.0)
+        real = real - 1
+        square = real * real + imaginary * imaginary
+        return times((turn[0] - 1, turn[1]), (real / square, -imaginary / square))

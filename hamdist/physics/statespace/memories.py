@@ -14,6 +14,8 @@ class Memories(nn.Module):
     Keys [count, words] are drawn at random and stay; the weights C [count, outputs, inputs] learn.
     """
 
+    keys: Tensor
+
     def __init__(self, input_size: int, output_size: int, words: int, count: int = 20) -> None:
         super().__init__()
         self.register_buffer("keys", normalize(torch.randn(count, words), dim=1))
@@ -21,8 +23,11 @@ class Memories(nn.Module):
         self.weight = nn.Parameter(torch.empty(count, output_size, input_size).uniform_(-bound, bound))
 
     def forward(self, h: Tensor, d: Tensor) -> Tensor:
-        nearest = (d @ self.keys.T).argmax(1)  # type: ignore[operator]
-        return (self.weight[nearest] @ h.unsqueeze(2)).squeeze(2)
+        return (self.weight[self.nearest(d)] @ h.unsqueeze(2)).squeeze(2)
+
+    def nearest(self, d: Tensor) -> Tensor:
+        """The memories [B] that descriptions choose."""
+        return (d @ self.keys.T).argmax(1)
 
 
 class Conjunctions(nn.Module):

@@ -1,0 +1,124 @@
+"""Online tracking: predict the next value of a signal, each before it is learnt from; 32 units.
+
+    sines     a sum of three sines
+    regimes   a sine that stops, and stands still, and goes on, every 500 values
+
+The same network, a rotation in pairs of 32 units with a linear readout, learns in each of these ways, one sample at a
+time: hamdist forward in time (`time: forward`); backward over windows that slide, of 1 and of 20 ticks, which are
+truncated backpropagation through time; and forward with nothing but what a tick's own gradient says (the state costate
+kept at zero). Each takes the best of four rates. River's SNARIMAX and Holt-Winters see the same values.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from river import time_series
+from table import machine, show
+
+from hamdist import Learner
+from hamdist.errors import DivergenceError
+from hamdist.network.network import LayerSpec
+from hamdist.physics.statespace import CTBE
+from hamdist.streams.waves import SIGNAL_SCHOOL
+
+UNITS, STEP, SKIPPED = 32, 0.1, 200
+RATES = (0.0003, 0.001, 0.003, 0.01)
+
+
+def sines(count: int) -> np.ndarray:
+    return SIGNAL_SCHOOL["smoHfHa"](STEP * np.arange(count))
+
+
+def regimes(count: int) -> np.ndarray:
+    """A sine of frequency 0.1, and every other 500 values the value it had."""
+    ticks = np.arange(count)
+    moving = (ticks // 500) % 2 == 0
+    return np.sin(2 * np.pi * 0.1 * STEP * np.cumsum(moving))
+
+
+SIGNALS: Mapping[str, Callable[[int], np.ndarray]] = {"sines": sines, "regimes": regimes}
+WAYS: Mapping[str, dict[str, Any]] = {
+    "forward": {},
+    "forward, p = 0": {"clip": 1e-30},
+    "BPTT(1)": {"time": "backward", "horizon": 1, "window": "slid"},
+    "BPTT(20)": {"time": "backward", "horizon": 20, "window": "slid"},
+}
+
+
+def learner(way: str, rate: float, reads: str) -> Learner:
+    settings = WAYS[way]
+    pairing = "stashed" if "time" in settings else "current"
+    return Learner(
+        [LayerSpec("memory", lambda: CTBE(1, UNITS, 1, fastest=2.0), reads=reads)],
+        "mse",
+        locality="nonlocal",
+        pairing=pairing,
+        tau=STEP,
+        beta=rate / STEP**2,
+        dissipation={"state": 1.0, "weight": 2.0},
+        seed=0,
+        **settings,
+    )
+
+
+def error_of(way: str, rate: float, reads: str, values: np.ndarray) -> float:
+    """The prequential mean squared error, the first values left out; infinite where it diverges."""
+    tensors = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+    squares = []
+    model = learner(way, rate, reads)
+    try:
+        for x, y in pairwise(tensors):
+            prediction = model.step(x, y)
+            assert prediction is not None
+            squares.append(prediction.loss.item())
+    except DivergenceError:
+        return float("inf")
+    return float(np.mean(squares[SKIPPED:]))
+
+
+def best(way: str, reads: str, values: np.ndarray) -> tuple[float, float]:
+    return min((error_of(way, rate, reads, values), rate) for rate in RATES)
+
+
+def rivers() -> Iterator[tuple[str, Any]]:
+    yield "River, SNARIMAX(10, 0, 1)", time_series.SNARIMAX(p=10, d=0, q=1)
+    yield "River, Holt-Winters", time_series.HoltWinters(alpha=0.9, beta=0.5)
+
+
+def rivers_error(model: Any, values: np.ndarray) -> float:
+    squares = []
+    for n, value in enumerate(values.tolist()):
+        if n > SKIPPED:
+            squares.append((model.forecast(horizon=1)[0] - value) ** 2)
+        model.learn_one(value)
+    return float(np.mean(squares))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="2000 values instead of 6000")
+    parser.add_argument("--values", type=int)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    count = given.values or (2000 if given.quick else 6000)
+    for name, make in SIGNALS.items():
+        values = make(count + 1)
+        rows: list[tuple[object, ...]] = [("the last value again", float(np.mean(np.diff(values) ** 2)), "")]
+        rows.append(("the mean", float(np.var(values)), ""))
+        for reads in ("old", "new"):
+            for way in WAYS:
+                error, rate = best(way, reads, values)
+                rows.append((f"{way}, reads {reads}", error, f"{rate:g}"))
+        rows += [(title, rivers_error(model, values), "") for title, model in rivers()]
+        show(f"{name}: {count} values", ["", "mean squared error", "rate βτ²"], rows)
+    print(machine())
+
+
+if __name__ == "__main__":
+    main()
