@@ -189,10 +189,18 @@ def test_every_mistake_in_the_edges_is_reported_at_once():
     ]
 
 
-@pytest.mark.parametrize("edge", [("a", SOURCE), (LOSS, "a"), ("a", LOSS)])
-def test_the_source_hears_nobody_and_losses_are_not_wired_by_hand(edge):
+@pytest.mark.parametrize("edge", [("a", SOURCE), (LOSS, "a")])
+def test_the_source_hears_nobody_and_losses_tell_nobody(edge):
     with pytest.raises(NetworkError, match="there is no layer"):
         graph_of(ABC, [*chain(ABC), edge])
+
+
+def test_the_edge_to_a_loss_may_be_listed_with_a_delay_and_from_its_layer_only():
+    assert graph_of(ABC, [*chain(ABC), ("c", LOSS)]) == graph_of(ABC)
+    slow = graph_of(ABC, [*chain(ABC), Edge("c", LOSS, 2)])
+    assert slow == graph_of(ABC, delays={"c->loss": 2})
+    with pytest.raises(NetworkError, match="edge a->loss: 'loss' judges layer 'c', not 'a'"):
+        graph_of(ABC, [*chain(ABC), ("a", LOSS)])
 
 
 def test_a_layer_that_leads_to_no_loss_is_refused_by_name():

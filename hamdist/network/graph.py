@@ -125,31 +125,38 @@ def connect(
     """The whole graph from the edges between layers.
 
     layers: as listed.  losses: loss node → the layer that bears it.  A layer without a forward in-edge reads the
-    source; every loss hears its layer and, last, the source, which sends it the target. Raises NetworkError with
-    every edge that names no layer, stands twice, or leaves a layer without a way to a loss.
+    source; every loss hears its layer, by an edge that need not be given, and, last, the source, which sends it the
+    target. Raises NetworkError with every edge that names no layer, leads to another layer's loss, stands twice, or
+    leaves a layer without a way to a loss.
     """
     edges = tuple(edges)
-    check_ends(layers, edges)
+    check_ends(layers, losses, edges)
+    judged = {edge.target: edge for edge in edges if edge.target in losses}
+    edges = tuple(edge for edge in edges if edge.target not in losses)
     rank = {name: index for index, name in enumerate(layers)}
     marked = [replace(e, feedback=e.source != SOURCE and rank[e.target] <= rank[e.source]) for e in edges]
     fed = {edge.target for edge in marked if not edge.feedback}
     inputs = [Edge(SOURCE, name) for name in layers if name not in fed]
-    to_loss = [Edge(layer, loss) for loss, layer in losses.items()]
+    to_loss = [judged.get(loss, Edge(layer, loss)) for loss, layer in losses.items()]
     targets = [Edge(SOURCE, loss) for loss in losses]
     graph = Graph(layers, tuple(losses), (*inputs, *marked, *to_loss, *targets), dict(latencies))
     check_reach(graph)
     return graph
 
 
-def check_ends(layers: tuple[str, ...], edges: tuple[Edge, ...]) -> None:
-    """Every edge joins layers that exist (or starts at the source), once, with a delay of 0 or more."""
+def check_ends(layers: tuple[str, ...], losses: Mapping[str, str], edges: tuple[Edge, ...]) -> None:
+    """Every edge joins layers that exist (or starts at the source, or ends at its layer's loss), once, with a delay of
+    0 or more."""
     problems, seen = [], set()
     for edge in edges:
-        for end, allowed in ((edge.source, (*layers, SOURCE)), (edge.target, layers)):
+        for end, allowed in ((edge.source, (*layers, SOURCE)), (edge.target, (*layers, *losses))):
             if end not in allowed:
                 problems.append(
                     f"edge {edge.name}: there is no layer {end!r}; the layers are {', '.join(layers)}"
                 )
+        bearer = losses.get(edge.target, edge.source)
+        if edge.source != bearer:
+            problems.append(f"edge {edge.name}: {edge.target!r} judges layer {bearer!r}, not {edge.source!r}")
         if edge.delay is not None and edge.delay < 0:
             problems.append(f"edge {edge.name}: its delay is {edge.delay}, but a delay is 0 ticks or more")
         if edge.name in seen:
