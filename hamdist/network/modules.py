@@ -10,7 +10,7 @@ from torch import nn
 from hamdist.errors import NetworkError, Problem, UserError, did_you_mean
 from hamdist.objects import find_object
 from hamdist.physics import statespace
-from hamdist.physics.blocks import Coupling, Residual
+from hamdist.physics.blocks import Coupling, Merging, Residual
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,12 @@ class ModuleSpec:
         return kind
 
 
-def build_stack(modules: Sequence[ModuleSpec], residual: bool = False) -> nn.Module:
-    """The modules one after another, and around them the input added to their output."""
-    stack = nn.Sequential(*build_all(modules))
+def build_stack(modules: Sequence[ModuleSpec], residual: bool = False, merges: bool = False) -> nn.Module:
+    """The modules one after another, and around them the input added to their output.
+
+    merges: whether the first takes several inputs.
+    """
+    stack = (Merging if merges else nn.Sequential)(*build_all(modules))
     return Residual(stack) if residual else stack
 
 

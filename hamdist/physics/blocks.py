@@ -4,6 +4,17 @@ import torch
 from torch import Tensor, nn
 
 
+class Merging(nn.Sequential):
+    """A sequence whose first module takes several inputs."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        first, *others = self
+        y: Tensor = first(*inputs)
+        for module in others:
+            y = module(y)
+        return y
+
+
 class Residual(nn.Module):
     """y = x + body(x)."""
 
