@@ -121,6 +121,7 @@ FLAGS = {5: [True, False], 6: [False, True], 11: [True, True]}  # rows in which 
 
 
 def layers_of(name: str, reads: str) -> list[LayerSpec]:
+    torch.manual_seed(2)
     modules = [module.double() for module in CHAINS[name]()]
     return [LayerSpec(f"layer{k}", lambda m=m: m, reads=reads) for k, m in enumerate(modules)]
 
@@ -183,7 +184,7 @@ def layer_point(a: Tensor, state: tuple[Tensor, ...]):
 def test_a_plain_loop(name: str, reads: str) -> None:
     """Weights, costates and predictions over 20 ticks in which episodes begin in either row, and in both."""
     batches = real_samples(20)
-    tau, beta, eta = 0.5, 0.3, (0.4, 0.6)
+    tau, beta, eta = 0.5, 0.1, (0.4, 0.6)
     rule = learning(beta, tau=tau, state_dissipation=eta[0], weight_dissipation=eta[1])
     specs = layers_of(name, reads)
     loop = Loop(specs, tau, beta, eta)

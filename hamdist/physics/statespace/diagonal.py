@@ -55,3 +55,9 @@ class DiagonalComplex(StateSpace):
 def times(x: State, y: State) -> State:
     """The product of two complex numbers, each as its real and imaginary part."""
     return x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]
+
+
+def over(x: State, y: State) -> State:
+    """The quotient of two complex numbers, as `times`."""
+    square = y[0] * y[0] + y[1] * y[1]
+    return times(x, (y[0] / square, -y[1] / square))

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hamdist.physics.statespace.contract import State, StateSpace, between
-from hamdist.physics.statespace.diagonal import times
+from hamdist.physics.statespace.contract import State, StateSpace
+from hamdist.physics.statespace.diagonal import over, times
 from hamdist.physics.statespace.start import Initial
 
 
@@ -42,24 +42,18 @@ class LRU(StateSpace):
         self.d = nn.Linear(input_size, output_size, bias=False)
 
     def drift(self, a: Tensor, state: State, tau: float) -> State:
-        turn, gamma = self._turn(tau), self.log_gamma.exp()
-        real, imaginary = times(turn, state)
-        driven = times(self._held(turn, tau), (gamma * self.b[0](a), gamma * self.b[1](a)))
-        return between(state, (real + driven[0], imaginary + driven[1]), tau)
+        gamma, turn = self.log_gamma.exp(), self._turn_less_one(tau)
+        driven: State = (gamma * self.b[0](a), gamma * self.b[1](a))
+        if tau != 1:
+            driven = times(over(turn, self._turn_less_one(1.0)), driven)
+        turned = times(turn, state)
+        return (turned[0] + driven[0]) / tau, (turned[1] + driven[1]) / tau
 
     def output(self, a: Tensor, state: State) -> Tensor:
         return self.c[0](state[0]) - self.c[1](state[1]) + self.d(a)
 
-    def _turn(self, tau: float) -> State:
-        """λ^τ."""
-        radius, angle = torch.exp(-tau * self.nu.exp()), tau * self.theta.exp()
-        return radius * angle.cos(), radius * angle.sin()
-
-    def _held(self, turn: State, tau: float) -> State:
-        """(λ^τ − 1)/(λ − 1)."""
-        if tau == 1:
-            return torch.ones_like(turn[0]), torch.zeros_like(turn[1])
-        real, imaginary = self._turn(1.0)
-        real = real - 1
-        square = real * real + imaginary * imaginary
-        return times((turn[0] - 1, turn[1]), (real / square, -imaginary / square))
+    def _turn_less_one(self, tau: float) -> State:
+        """λ^τ − 1, to the last digit where λ is near 1, too."""
+        decay, angle = -tau * self.nu.exp(), tau * self.theta.exp()
+        bent = (0.5 * angle).sin().square()  # (1 − cos) / 2
+        return decay.expm1() * angle.cos() - 2 * bent, decay.exp() * angle.sin()
