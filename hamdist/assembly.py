@@ -28,7 +28,7 @@ from hamdist.physics.randomness import derive_seed, seeded
 from hamdist.physics.rates import Adam, Adaptive, Rate, RMSprop
 from hamdist.physics.schedules import SCHEDULES, Schedule, warmed_up
 from hamdist.runtime.fused.execution import Execution
-from hamdist.runtime.stream_worker import StreamWorker
+from hamdist.runtime.stream_worker import Pairs, StreamWorker
 from hamdist.streams import Batch, Stream, open_stream
 
 TICKS_TO_COMPILE = 8  # in one go, where nothing else is asked for
@@ -58,11 +58,19 @@ def stream_worker_of(
 ) -> StreamWorker:
     """What says the stream's batches to a run's actors; it opens the stream where it lives."""
 
-    def opened() -> tuple[Iterator[Batch], Callable[[], Iterator[Batch] | None]]:
+    def opened() -> tuple[Pairs, Callable[[], Pairs | None]]:
         stream = stream_of(config, seed, dtype)
+
+        def holdout() -> Pairs | None:
+            held_out = stream.holdout()
+            return None if held_out is None else pairs(held_out)
+
         with stream_keys():
-            batches = iter(stream)
-            return chain([next(batches)], batches), stream.holdout
+            batches = pairs(iter(stream))
+            return chain([next(batches)], batches), holdout
+
+    def pairs(batches: Iterator[Batch]) -> Pairs:
+        return ((batch.inputs, batch.targets, batch.restarts) for batch in batches)
 
     return StreamWorker(name, opened, idle_seconds, profile)
 
@@ -173,7 +181,8 @@ def _builder(layer: LayerConfig, key: str) -> Any:
         g = _module_specs(layer.coupling.g, f"{key}.coupling.g")
         return partial(build_coupling, f, g)
     assert layer.modules is not None
-    return partial(build_stack, _module_specs(layer.modules, f"{key}.modules"), layer.residual)
+    modules = _module_specs(layer.modules, f"{key}.modules")
+    return partial(build_stack, modules, layer.residual, merges=layer.join == "arguments")
 
 
 def _module_specs(modules: Sequence[ModuleConfig], key: str) -> list[ModuleSpec]:
