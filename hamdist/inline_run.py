@@ -1,10 +1,11 @@
 """A run in one process: it presents batch after batch, drains, tests on the hold-out, and writes what came of it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -24,12 +25,14 @@ from hamdist.errors import StreamError, UserError
 from hamdist.interruption import interruptible
 from hamdist.network.locality import apply_locality
 from hamdist.record import OnProgress, Record
+from hamdist.report.latency import Latency
 from hamdist.report.profile import Profile
 from hamdist.report.wording import listed
 from hamdist.run_directory import RunDirectory
 from hamdist.runtime.devices import local_device, moved
 from hamdist.runtime.feed import Given
 from hamdist.runtime.inline import InlineRuntime
+from hamdist.runtime.loss_cell import Prediction
 from hamdist.runtime.memory import peak_memory_bytes
 from hamdist.runtime.program import Program, program
 from hamdist.runtime.timeline import Timeline, timeline_of
@@ -101,6 +104,7 @@ class InlineRun:
         self.runtime = InlineRuntime(prepared.program, timeline)
         self._timeline, self._reading = timeline, timeline.span("read")
         self.record = Record(directory, on_progress, prepared.stream.samples)
+        self._latency = Latency()
         self._learnt: tuple[int, float] | None = None  # ticks and seconds
         self._next_metrics = prepared.config.metrics_every
 
@@ -123,7 +127,7 @@ class InlineRun:
         with interruptible() as interruption:
             try:
                 for batches in interruption.until_asked(self._batches()):
-                    self.runtime.present_all(map(self._placed, batches))
+                    self._predicted(self.runtime.present_all(map(self._placed, batches)))
                     self._report()
             except StreamError:
                 self._drain()
@@ -132,21 +136,26 @@ class InlineRun:
         return "interrupted" if interruption.asked else "finished"
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """The stream's batches, as many at a time as run in one go; all that came before an error are among them.
+        """The stream's batches, as many at a time as run in one go, live ones one by one; all that came before an error
+        are among them.
 
         What the user's own code raises in making them becomes a StreamError.
         """
         outline = self.prepared.program.outline
-        together = math.ceil(outline.execution.chunk / outline.locality.hold)
+        most = math.ceil(outline.execution.chunk / outline.locality.hold)
+        together = 1 if self.prepared.stream.live else most
         failure: BaseException | None = None
         while failure is None:
             read: list[Batch] = []
+            asked = perf_counter()
             try:
                 with self._reading:
                     for batch in islice(self.prepared.batches, together):
                         read.append(batch)  # one by one, so that none is lost
             except (Exception, KeyboardInterrupt) as error:
                 failure = error
+            for batch in read:
+                self._latency.present(batch.arrivals, asked)
             if read:
                 yield read
             elif failure is None:
@@ -156,10 +165,17 @@ class InlineRun:
         raise StreamError(f"the stream failed after {self.runtime.samples} samples: {failure!r}") from failure
 
     def _drain(self) -> None:
-        for _ in self.runtime.drain():
-            pass
+        for prediction in self.runtime.drain():
+            self._predicted([prediction])
         self._learnt = self.runtime.tick, self.record.elapsed
         self._write_metrics()
+
+    def _predicted(self, predictions: Sequence[Prediction]) -> None:
+        """Notes how long live samples waited for them."""
+        if predictions and self.prepared.stream.live:
+            if predictions[-1].output.is_cuda:
+                torch.cuda.synchronize(predictions[-1].output.device)
+            self._latency.predicted(predictions[-1].first + predictions[-1].rows, perf_counter())
 
     def _test(self) -> None:
         holdout = self.prepared.stream.holdout()
@@ -206,8 +222,13 @@ class InlineRun:
             layers={name: {**cell.ledger.counts(), **cell.energies} for name, cell in runtime.cells.items()},
             peak_memory_bytes={"inline": peak_memory_bytes()},
             profiles=self._profiles(),
-            more={"execution": {"inline": runtime.told}} if runtime.told else {},
+            more=self._more(),
         )
+
+    def _more(self) -> dict[str, Any]:
+        execution = {"inline": self.runtime.told} if self.runtime.told else {}
+        told = {"execution": execution, "latency": self._latency.told()}
+        return {key: value for key, value in told.items() if value}
 
     def _profiles(self) -> dict[str, Profile]:
         """That of the only actor; none where none was wanted."""

@@ -38,4 +38,5 @@ def _stack(samples: list[Sample], dtype: torch.dtype) -> Batch:
     targets = [sample.targets for sample in samples if sample.targets is not None]
     flags = [sample.restart for sample in samples]
     restarts = torch.tensor(flags) if any(flags) else None
-    return make_batch(inputs, torch.stack(targets) if targets else None, dtype, restarts)
+    batch = make_batch(inputs, torch.stack(targets) if targets else None, dtype, restarts)
+    return batch._replace(arrivals=tuple(s.arrived for s in samples if s.arrived is not None))

@@ -20,7 +20,7 @@ class Checked(Stream):
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self.samples, self.classes = stream.samples, stream.classes
+        self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
 
     def __iter__(self) -> Iterator[Batch]:
         number = 0

@@ -1,6 +1,8 @@
 """Samples as lines of JSON, from standard input or any other text file."""
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from typing import TextIO
@@ -9,6 +11,7 @@ import torch
 
 from hamdist.errors import StreamError
 from hamdist.streams.batching import in_batches
+from hamdist.streams.live_lines import LiveLines
 from hamdist.streams.sample import Sample, parse_sample
 from hamdist.streams.settings import check_counts
 from hamdist.streams.stream import Batch, Stream
@@ -22,7 +25,7 @@ class JSONLines(Stream):
     x is a number or a list of numbers, all floating here. y is a whole number: a class; a number with a point
     or a list: numbers; or it is left out. Blank lines are skipped. The lines can be gone through once only.
 
-    file: None: standard input
+    file: None: standard input; where that is a pipe, the stream is live and tells when each sample arrived
     """
 
     def __init__(
@@ -37,7 +40,8 @@ class JSONLines(Stream):
         self._name = "standard input" if file is None else getattr(file, "name", "the text")
         self._batch_size, self._dtype = batch_size, dtype
         self._spent = False
-        self.samples = samples
+        self._pipe = _pipe_of(sys.stdin) if file is None else None
+        self.samples, self.live = samples, self._pipe is not None
 
     def __iter__(self) -> Iterator[Batch]:
         if self._spent:
@@ -46,17 +50,30 @@ class JSONLines(Stream):
         return in_batches(self._single_samples(), self._batch_size, self.samples, self._dtype)
 
     def _single_samples(self) -> Iterator[Sample]:
-        for number, line in enumerate(self._lines(), start=1):
+        for number, (line, arrived) in enumerate(self._lines(), start=1):
             if line.strip():
                 place = f"{self._name}:{number}"
-                yield parse_sample(_parse(line, place), self._dtype, place)._replace(place=place)
+                sample = parse_sample(_parse(line, place), self._dtype, place)
+                yield sample._replace(place=place, arrived=arrived)
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self) -> Iterator[tuple[str, float | None]]:
         file = self._file or sys.stdin
         try:
-            yield from iter(file.readline, "")
+            if self._pipe is None:
+                yield from ((line, None) for line in iter(file.readline, ""))
+            else:
+                yield from LiveLines(self._pipe, file.encoding)
         except UnicodeDecodeError as error:
             raise StreamError(f"{self._name} is not {error.encoding} text: {error}") from error
+
+
+def _pipe_of(file: TextIO) -> int | None:
+    """Its descriptor, where lines come through it in their own time; None where they lie in a file, or in memory."""
+    try:
+        descriptor = file.fileno()
+    except OSError:
+        return None
+    return None if stat.S_ISREG(os.fstat(descriptor).st_mode) else descriptor
 
 
 def _parse(line: str, place: str) -> dict[str, object]:

@@ -17,13 +17,14 @@ ACCEPTED = "a sample is (x, y), (x, y, restart), {'x': ..., 'y': ..., 'restart':
 class Sample(NamedTuple):
     """One sample before it is batched: a row of a `Batch`, and the `place` it was read from, such as file and line.
 
-    restart: whether an episode begins with it.
+    restart: whether an episode begins with it.  arrived: as in a `Batch`.
     """
 
     inputs: Tensor
     targets: Tensor | None
     place: str = ""
     restart: bool = False
+    arrived: float | None = None
 
 
 class Parts(NamedTuple):

@@ -47,9 +47,9 @@ class Signals(Stream):
         first, last = 0, math.inf if self.samples is None else self.samples
         block = self._batch_size * max(1, BLOCK // self._batch_size)
         while first < last:
-            inputs, targets, _ = self.rows(first, int(min(first + block, last)))
-            assert targets is not None
-            yield from map(Batch, inputs.split(self._batch_size), targets.split(self._batch_size))
+            rows = self.rows(first, int(min(first + block, last)))
+            assert rows.targets is not None
+            yield from map(Batch, rows.inputs.split(self._batch_size), rows.targets.split(self._batch_size))
             first += block
 
     def rows(self, first: int, end: int) -> Batch:

@@ -53,7 +53,7 @@ class Standardise(Stream):
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._moments: Moments | None = None
-        self.samples, self.classes = stream.samples, stream.classes
+        self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
 
     def __iter__(self) -> Iterator[Batch]:
         self._moments = None

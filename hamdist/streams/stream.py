@@ -14,11 +14,13 @@ class Batch(NamedTuple):
     inputs:  [R, ...]
     targets: [R, ...] numbers or [R] classes (int64); None where the stream has no targets
     restarts: [R] booleans, where an episode begins: layers with a memory start anew there; None where none does
+    arrivals: of live samples, when each was there, by time.perf_counter
     """
 
     inputs: Tensor
     targets: Tensor | None
     restarts: Tensor | None = None
+    arrivals: tuple[float, ...] = ()
 
 
 class Stream(ABC):
@@ -26,10 +28,12 @@ class Stream(ABC):
 
     samples: how many samples it promises; None where it is endless or cannot know
     classes: into how many classes its targets fall, where it knows
+    live: whether samples come in their own time, and none is to wait for the next
     """
 
     samples: int | None = None
     classes: int | None = None
+    live: bool = False
 
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]:

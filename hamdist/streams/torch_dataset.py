@@ -74,7 +74,7 @@ def loaded_batches(loader: DataLoader, samples: int | None, dtype: torch.dtype) 
     while samples is None or done < samples:
         before = done
         for loaded in loader:
-            whole = _split_batch(loaded, f"the batch at sample {done}")
+            whole = _parts(loaded, f"the batch at sample {done}")
             left = None if samples is None else samples - done
             inputs, targets, restarts = (None if part is None else part[:left] for part in whole)
             assert inputs is not None
@@ -87,14 +87,14 @@ def loaded_batches(loader: DataLoader, samples: int | None, dtype: torch.dtype) 
             return
 
 
-def _split_batch(loaded: Any, where: str) -> Batch:
-    """As it was loaded, in parts."""
+def _parts(loaded: Any, where: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Inputs, targets and restarts, as they were loaded."""
     x, y, restarts = split_sample(tuple(loaded) if isinstance(loaded, list) else loaded, where)
     restarts = None if restarts is False else restarts
     for name, value in (("x", x), ("y", y), ("restart", restarts)):
         if not isinstance(value, Tensor) and not (name != "x" and value is None):
             raise StreamError(f"{where}: {name} is a {type(value).__name__}; expected a tensor of rows")
-    return Batch(x, y, restarts)
+    return x, y, restarts
 
 
 def _check_loader(loader: DataLoader, batch_size: int | None) -> None:
