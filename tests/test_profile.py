@@ -161,6 +161,20 @@ def test_the_summary_shows_the_shares_largest_first(capsys: pytest.CaptureFixtur
     ]
 
 
+def test_the_summary_shows_what_ran_node_by_node_though_stacks_were_asked_for(
+    capsys: pytest.CaptureFixture[str],
+):
+    from rich.console import Console
+    from summaries import SUMMARY
+
+    execution = {"actor 0 (a)": {"node_by_node": "not traced: 'a'"}, "actor 1 (b)": {"chunk": 2}}
+    Console(width=160).print(summary_table({**SUMMARY, "execution": execution}))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line.startswith("execution")] == [
+        "execution actor 0 (a): node by node (not traced: 'a')"
+    ]
+
+
 # Runs
 
 

@@ -98,6 +98,9 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         "speed",
         f"{summary['samples_per_second']:,.0f} samples a second, {summary['wall_seconds']:.1f} s in all",
     )
+    for name, told in summary.get("execution", {}).items():
+        if reason := told.get("node_by_node"):
+            yield "execution", f"{name}: node by node ({reason})"
     if latency := summary.get("latency"):
         yield "latency", _latency(latency)
     for name, profile in summary.get("profile", {}).items():

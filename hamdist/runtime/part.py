@@ -17,7 +17,8 @@ from hamdist.network.graph import Edge
 from hamdist.runtime.cell import Cell, CellPlan
 from hamdist.runtime.channel import InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
-from hamdist.runtime.fused.region import region_of
+from hamdist.runtime.fused.obstacles import obstacle
+from hamdist.runtime.fused.region import Region
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
 from hamdist.runtime.timeline import SILENT, Timeline
@@ -60,12 +61,19 @@ class Part:
             self._into[inward.edge.target].append(inward)
         for outward in out_of:
             self._out_of[outward.edge.source].append(outward)
-        self._region = region_of(outline, self._cells, self.losses, into, out_of, chunk, timeline)
+        self._obstacle = (
+            obstacle(outline, self._cells, self.losses, into, out_of) if outline.execution.stacked else ""
+        )
+        self._region = None
+        if outline.execution.stacked and not self._obstacle:
+            self._region = Region(outline, self._cells, self.losses, into, out_of, chunk, timeline)
 
     @property
     def told(self) -> dict[str, Any]:
-        """How regular ticks ran, for the summary; nothing where all ran node by node."""
-        return {} if self._region is None else self._region.told
+        """How regular ticks ran, for the summary; nothing where all were to run node by node."""
+        if self._region is not None:
+            return self._region.told
+        return {"node_by_node": self._obstacle} if self._obstacle else {}
 
     @property
     def cells(self) -> dict[str, Cell]:

@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from hamdist.errors import DivergenceError, RunError, StreamError
-from hamdist.network.graph import SOURCE
 from hamdist.physics.traced import Traced
 from hamdist.runtime.cell import Cell
-from hamdist.runtime.channel import Channel, InWay, OutWay
+from hamdist.runtime.channel import InWay, OutWay
 from hamdist.runtime.divergence import diagnosis, extents
 from hamdist.runtime.fused.boundary import Boundary
 from hamdist.runtime.fused.episodes import Episodes
@@ -236,41 +235,3 @@ class Region:
         latest = tree_map(lambda place: leaves[place], places)
         self._handover.give_back(flow, tick, self._boundary.passage, latest)
         self._check()
-
-
-def region_of(
-    outline: Outline,
-    cells: Mapping[str, Cell],
-    losses: Mapping[str, LossCell],
-    into: Sequence[InWay],
-    out_of: Sequence[OutWay],
-    chunk: int,
-    timeline: Timeline,
-) -> Region | None:
-    """The region of a part; None where its ticks cannot run as one.
-
-    That is where a layer is not traced, where a gate waits, where joins mix samples, and where what another part says
-    or returns is needed in the tick in which it is said.
-    """
-    inner = {way.edge.name for way in out_of if isinstance(way, Channel)}
-    edges = [way.edge for way in into] + [way.edge for way in out_of]
-    crossing = [edge for edge in edges if edge.source != SOURCE and edge.name not in inner]
-    if (
-        any(cell.plan.traced is None for cell in cells.values())
-        or outline.locality.gate != "always"
-        or outline.locality.horizon is not None
-        or outline.mixing
-        or any(edge.ticks == 0 for edge in crossing)
-        or not all(_traceable(loss, cells[loss.spec.layer]) for loss in losses.values())
-    ):
-        return None
-    return Region(outline, cells, losses, into, out_of, chunk, timeline)
-
-
-def _traceable(loss: LossCell, cell: Cell) -> bool:
-    """Whether a loss and its metrics are operations on tensors alone; whatever they raise is a no."""
-    try:
-        Traced(loss.judge, cell.plan.facts.output, loss.example)
-    except Exception:
-        return False
-    return True
