@@ -14,7 +14,7 @@ from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig,
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import LocalityConfig
 from hamdist.config.stream_schema import StreamConfig
-from hamdist.errors import MissingExtraError, NetworkError, Problem, StreamError, UserError
+from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Horizon, Locality
@@ -46,20 +46,42 @@ def execution_of(config: PlacementConfig) -> Execution:
     return Execution(config.stack or config.compile, config.compile, chunk)
 
 
-def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype) -> Stream:
-    """The stream, not yet read. Raises StreamError and MissingExtraError with the keys of the config."""
+def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype, horizon: int | None = None) -> Stream:
+    """The stream, not yet read.
+
+    horizon: ticks that it must last for, if it knows how long it lasts. Raises StreamError, MissingExtraError and
+    ConfigError with the keys of the config.
+    """
     settings = config.model_dump(exclude={"hold"})
     with stream_keys():
-        return open_stream(**settings, seed=seed, dtype=dtype)
+        stream = open_stream(**settings, seed=seed, dtype=dtype)
+    check_horizon(horizon, stream.samples, config.batch_size)
+    return stream
+
+
+def check_horizon(horizon: int | None, samples: int | None, rows: int) -> None:
+    """Raises ConfigError for a window of more ticks than the stream has.  rows: samples a tick."""
+    if horizon is not None and samples is not None and horizon > (ticks := -(-samples // rows)):
+        message = f"a horizon of {horizon} ticks is longer than the stream, which has {ticks}: lower it"
+        raise ConfigError(Problem("locality.horizon", message))
 
 
 def stream_worker_of(
-    config: StreamConfig, seed: int, dtype: torch.dtype, name: str, idle_seconds: float, profile: bool
+    config: StreamConfig,
+    seed: int,
+    dtype: torch.dtype,
+    horizon: int | None,
+    name: str,
+    idle_seconds: float,
+    profile: bool,
 ) -> StreamWorker:
-    """What says the stream's batches to a run's actors; it opens the stream where it lives."""
+    """What says the stream's batches to a run's actors; it opens the stream where it lives.
+
+    horizon: as in `stream_of`.
+    """
 
     def opened() -> tuple[Pairs, Callable[[], Pairs | None]]:
-        stream = stream_of(config, seed, dtype)
+        stream = stream_of(config, seed, dtype, horizon)
 
         def holdout() -> Pairs | None:
             held_out = stream.holdout()

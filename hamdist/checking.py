@@ -90,7 +90,9 @@ class Check:
         stream = self.sections.stream
         if stream is None:
             return None
-        opened = stream_of(stream, self.sections.seed or 0, self._dtype)
+        locality = self.sections.locality
+        horizon = None if locality is None else locality.horizon
+        opened = stream_of(stream, self.sections.seed or 0, self._dtype, horizon)
         if stream.source == "stdin":
             return None
         with stream_keys():

@@ -73,12 +73,12 @@ def prepare(config: RunConfig) -> Prepared:
     locality = locality_of(config.locality, network.names, config.stream.hold)
     with network_keys("network.edges"):
         apply_locality(network.graph, locality)
-    stream = stream_of(config.stream, config.seed, dtype_of(config.network))
+    dtype, horizon = dtype_of(config.network), config.locality.horizon
+    stream = stream_of(config.stream, config.seed, dtype, horizon)
     batches = iter(stream)
     with stream_keys():
         first = next(batches)
-    learning, dtype = learning_of(config.learning), dtype_of(config.network)
-    execution = execution_of(config.placement)
+    learning, execution = learning_of(config.learning), execution_of(config.placement)
     with network_keys():
         built = program(network, locality, learning, on(device, first)[:2], config.seed, dtype, execution)
     return Prepared(config, stream, chain([first], batches), first.inputs, built)

@@ -175,6 +175,7 @@ def _opened(
         config.stream,
         config.seed,
         script.outline.dtype,
+        config.locality.horizon,
         STREAM,
         idle_seconds,
         script.profile,

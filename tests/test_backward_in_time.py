@@ -11,7 +11,7 @@ import torch
 from helpers import learning, runtime_of
 from torch import Tensor, nn
 
-from hamdist import Learner
+from hamdist import Learner, check, plan
 from hamdist.errors import ConfigError, NetworkError
 from hamdist.network.locality import Horizon
 from hamdist.network.network import Network
@@ -298,3 +298,26 @@ def test_what_cannot_be_integrated_back_is_refused() -> None:
 def test_settings_that_do_not_go_together(settings: dict, message: str) -> None:
     with pytest.raises((ConfigError, NetworkError), match=message):
         Learner([nn.GRUCell(4, 3)], "mse", **settings).step(torch.zeros(1, 4), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("stream", "ticks"),
+    [
+        ({"source": "lectures", "rounds": 1, "length": 5}, 35),
+        ({"source": "signals", "signal": "smoHfHa", "samples": 20, "batch_size": 3}, 7),
+    ],
+)
+def test_a_horizon_is_not_longer_than_the_stream(stream: dict, ticks: int) -> None:
+    inputs = 6 if stream["source"] == "lectures" else 1
+    cell = {"type": "RNNCell", "input_size": inputs, "hidden_size": 1}
+    config = {
+        "name": "short",
+        "stream": stream,
+        "network": {"loss": "mse", "layers": [{"name": "cell", "modules": [cell]}]},
+        "locality": {"mode": "nonlocal", "time": "backward", "horizon": ticks + 1},
+    }
+    message = f"locality.horizon: a horizon of {ticks + 1} ticks is longer than the stream, which has {ticks}: lower it"
+    assert check(config) == [message]
+    with pytest.raises(ConfigError, match=message):
+        plan(config)
+    assert check(config, [f"locality.horizon={ticks}"]) == []

@@ -153,17 +153,6 @@ class RunConfig(Section):
     metrics_every: Count = Field(default=1000, description="Samples between two lines of `metrics.jsonl`.")
 
     @model_validator(mode="after")
-    def _horizon_fits_into_the_stream(self) -> "RunConfig":
-        horizon, samples, rows = self.locality.horizon, self.stream.samples, self.stream.batch_size
-        if horizon is not None and samples is not None and horizon > -(-samples // rows):
-            message = (
-                f"a horizon of {horizon} ticks is longer than the stream, which has {-(-samples // rows)}: lower it, or"
-                " raise stream.samples"
-            )
-            refuse((("locality", "horizon"), message))
-        return self
-
-    @model_validator(mode="after")
     def _relaxing_layers_are_stable(self) -> "RunConfig":
         tau = self.learning.tau
         problems: list[tuple[tuple[str | int, ...], str]] = [
