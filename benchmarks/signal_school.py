@@ -2,7 +2,8 @@
 
 Seven signals are taught, three rounds of a thousand samples each, from a description; a student learns online, forward
 in time. Then it is examined on each by free running, and passes at a mean squared error of 0.2 or less; where it fails
-one, the whole curriculum is repeated. Last comes an eighth signal, which was never taught.
+one, the whole curriculum is repeated. Last comes an eighth signal, which was never taught. Here all take two cycles, so
+that both can be compared; those after which the school would have ended count as passed or not.
 
     memories       the authors' student: 1000 units that turn in pairs, read out by one of 20 memories, which the
                    description chooses
@@ -34,14 +35,14 @@ from hamdist.streams.waves import DESCRIPTIONS, SIGNAL_SCHOOL, WORDS
 UNITS, STEP, PASSED = 1000, 0.1, 0.2
 HELD_OUT = "squLfLa"
 ZERO = dict(zip(SIGNAL_SCHOOL, (0.3456, 0.0864, 0.3456, 0.0864, 1.0, 0.25, 1.0, 0.25), strict=True))
-AUTHORS = {
-    1: dict(
-        zip(SIGNAL_SCHOOL, (0.0132, 0.0008, 0.0131, 0.0012, 0.2140, 0.0453, 0.1074, 0.0204), strict=True)
-    ),
-    2: dict(
-        zip(SIGNAL_SCHOOL, (0.0027, 0.0008, 0.0026, 0.0007, 0.1796, 0.0433, 0.0598, 0.0222), strict=True)
-    ),
-}
+AUTHORS = [
+    dict(zip(SIGNAL_SCHOOL, marks, strict=True))
+    for marks in (
+        (0.0132, 0.0008, 0.0131, 0.0012, 0.2140, 0.0453, 0.1074, 0.0204),
+        (0.0027, 0.0008, 0.0026, 0.0007, 0.1796, 0.0433, 0.0598, 0.0222),
+    )
+]
+CYCLES = len(AUTHORS)
 Marks = Mapping[str, float]
 
 
@@ -51,13 +52,12 @@ class Kind(NamedTuple):
     readout: type[nn.Module] | None
     beta: float
     fastest: float
-    cycles: int
 
 
 KINDS = {
-    "memories": Kind(Memories, 0.01, 1.0, 2),
-    "linear": Kind(None, 0.01, 1.0, 2),
-    "conjunctions": Kind(Conjunctions, 0.03, 1.3, 3),
+    "memories": Kind(Memories, 0.01, 1.0),
+    "linear": Kind(None, 0.01, 1.0),
+    "conjunctions": Kind(Conjunctions, 0.03, 1.3),
 }
 
 
@@ -117,45 +117,38 @@ def examined(learner: Learner, name: str) -> float:
 
 
 def schooled(kind: Kind, seed: int, chunk: int) -> tuple[list[Marks], float]:
-    """The marks after each cycle, the last of which every taught signal passes, or which was the last allowed; and the
-    microseconds a sample took."""
+    """The marks after each cycle, and the microseconds that a sample took."""
     learner, marks, spent = student(kind, seed, chunk), [], 0.0
-    for _ in range(kind.cycles):
+    for _ in range(CYCLES):
         started = time.perf_counter()
         learner.steps(lessons(TAUGHT, 3))
         spent += time.perf_counter() - started
         marks.append({name: examined(learner, name) for name in SIGNAL_SCHOOL})
-        if all(marks[-1][name] <= PASSED for name in TAUGHT):
-            break
-    return marks, 1e6 * spent / (len(marks) * 3000 * len(TAUGHT))
+    return marks, 1e6 * spent / (CYCLES * 3000 * len(TAUGHT))
+
+
+def final(marks: list[Marks]) -> Marks:
+    """Those that count: after the first cycle that every taught signal passes, or else after the last."""
+    return next((found for found in marks if all(found[name] <= PASSED for name in TAUGHT)), marks[-1])
 
 
 def report(name: str, found: list[list[Marks]]) -> None:
-    last = [marks[-1] for marks in found]
-    first = [marks[0] for marks in found]
-    rows = []
+    counted = [final(marks) for marks in found]
+    rows: list[tuple[object, ...]] = []
     for signal in SIGNAL_SCHOOL:
-        after, once = [m[signal] for m in last], [m[signal] for m in first]
-        rows.append(
-            (
-                signal,
-                ZERO[signal],
-                AUTHORS[1][signal],
-                AUTHORS[2][signal],
-                statistics.mean(once),
-                statistics.mean(after),
-                statistics.stdev(after) if len(after) > 1 else 0.0,
-                f"{sum(mark <= PASSED for mark in after)} of {len(after)}",
-            )
-        )
-    headings = ["exam", "zero", "authors, 1", "authors, 2", "first cycle", "last cycle", "spread", "passed"]
-    cycles = statistics.mean(len(marks) for marks in found)
-    show(f"{name}: {len(found)} seeds, {cycles:.2g} cycles on average", headings, rows)
-    seven = sum(all(m[s] <= PASSED for s in TAUGHT) for m in last)
-    eight = sum(all(m[s] <= PASSED for s in SIGNAL_SCHOOL) for m in last)
-    print(f"all seven passed by {seven} of {len(last)}, all eight by {eight}")
+        row: list[object] = [signal, ZERO[signal]]
+        for cycle in range(CYCLES):
+            marks = [each[cycle][signal] for each in found]
+            spread = statistics.stdev(marks) if len(marks) > 1 else 0.0
+            row += [AUTHORS[cycle][signal], f"{statistics.mean(marks):.4f} ± {spread:.4f}"]
+        rows.append((*row, f"{sum(mark[signal] <= PASSED for mark in counted)} of {len(counted)}"))
+    headings = ["exam", "zero", "authors, 1", "cycle 1", "authors, 2", "cycle 2", "passed"]
+    show(f"{name}: {len(found)} seeds, mean and standard deviation", headings, rows)
+    seven = sum(all(marks[s] <= PASSED for s in TAUGHT) for marks in counted)
+    eight = sum(all(marks[s] <= PASSED for s in SIGNAL_SCHOOL) for marks in counted)
+    print(f"all seven passed by {seven} of {len(counted)}, all eight by {eight}")
     if name == "conjunctions":
-        print(verdict("all eight exams, share of seeds", eight / len(last), 0.8, at_most=False))
+        print(verdict("all eight exams, share of seeds", eight / len(counted), 0.8, at_most=False))
 
 
 def main() -> None:

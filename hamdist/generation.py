@@ -44,6 +44,8 @@ def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: in
         raise UserError("prime must be 1 or more: memories start from a first input")
     weights = load_weights(Path(directory))
     config = load(Path(directory) / CONFIG).config
+    if feed == "output" and config.stream.source == "lectures":
+        raise UserError("a student of lectures hears a description, not what it said: feed same")
     batches = _batches(config)
     first = list(islice(batches, prime))
     if len(first) < prime:

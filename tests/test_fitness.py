@@ -107,7 +107,7 @@ def test_what_a_trace_cannot_mean_runs_as_python(make: Callable[[], nn.Module]):
     traced = [plan.traced is not None for plan in runtime.program.cells.values()]
     assert traced == [True, False, True, True]
     assert runtime._part._region is None
-    assert runtime.told == {}
+    assert runtime.told == {"node_by_node": "not traced: '1'"}
 
 
 def test_kept_graphs_are_of_plain_layers():

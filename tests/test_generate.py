@@ -94,6 +94,17 @@ def test_a_run_generates_beside_its_stream(tmp_path) -> None:
     assert f"over 5 steps: {distance:.6g}" in result.stderr
 
 
+def test_a_student_of_lectures_hears_no_output(tmp_path) -> None:
+    layers = [{"name": "only", "modules": [{"type": "Linear", "in_features": 6, "out_features": 1}]}]
+    stream = {"source": "lectures", "rounds": 1, "length": 5, "exams": ["smoHfHa"]}
+    config = {**CONFIG, "stream": stream, "network": {"loss": "mse", "layers": layers}}
+    hamdist.run(config, out=tmp_path / "run")
+    result = CliRunner().invoke(app, ["generate", str(tmp_path / "run"), "--steps", "3"])
+    assert (result.exit_code, "hears a description" in result.stderr) == (2, True)
+    result = CliRunner().invoke(app, ["generate", str(tmp_path / "run"), "--steps", "3", "--feed", "same"])
+    assert result.exit_code == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

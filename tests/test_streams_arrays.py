@@ -30,7 +30,7 @@ def npz(tmp_path):
 
 
 def collect(batches):
-    inputs, targets, _ = zip(*batches, strict=True)
+    inputs, targets, *_ = zip(*batches, strict=True)
     return torch.cat(inputs).numpy(), torch.cat(targets).numpy()
 
 

@@ -14,7 +14,7 @@ F64 = torch.float64
 
 
 def collect(batches):
-    inputs, targets, _ = zip(*batches, strict=True)
+    inputs, targets, *_ = zip(*batches, strict=True)
     return torch.cat(inputs), torch.cat(targets)
 
 

@@ -126,6 +126,12 @@ def test_errors_name_standard_input_or_the_file(monkeypatch, tmp_path):
         refused(f"{path}:1: not an object; {EXPECTED}", file)
 
 
+def test_a_process_may_have_no_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(StreamError, match=r"^there is no standard input$"):
+        list(JSONLines())
+
+
 def test_lines_can_be_gone_through_once():
     stream = JSONLines(text(*LINES))
     list(stream)

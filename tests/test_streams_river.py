@@ -19,7 +19,7 @@ F64 = torch.float64
 
 
 def collect(stream):
-    inputs, targets, _ = zip(*stream, strict=True)
+    inputs, targets, *_ = zip(*stream, strict=True)
     return torch.cat(inputs).numpy(), torch.cat(targets).numpy()
 
 

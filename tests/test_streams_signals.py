@@ -98,7 +98,7 @@ def test_by_default_the_next_value_is_predicted_from_this_one():
 
 
 def test_ahead_0_asks_for_the_value_itself():
-    inputs, targets, _ = next(iter(Signals("smoLfHa", window=2, ahead=0, batch_size=9)))
+    inputs, targets, *_ = next(iter(Signals("smoLfHa", window=2, ahead=0, batch_size=9)))
     assert torch.equal(inputs[:, 1:], targets)
 
 

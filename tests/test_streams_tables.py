@@ -46,7 +46,7 @@ def table(request, csv_path, parquet_path):
 
 
 def collect(stream):
-    inputs, targets, _ = zip(*stream, strict=True)
+    inputs, targets, *_ = zip(*stream, strict=True)
     return torch.cat(inputs).numpy(), torch.cat(targets).numpy()
 
 

@@ -26,7 +26,7 @@ def make_pairs(rows=10):
 
 
 def collect(stream):
-    inputs, targets, _ = zip(*stream, strict=True)
+    inputs, targets, *_ = zip(*stream, strict=True)
     return torch.cat(inputs), torch.cat(targets)
 
 

@@ -14,7 +14,7 @@ Parquet       Parquet tables, record batch by record batch                      
 River         River's datasets and generators                                   river_dataset.py
 TorchDataset  torch Datasets, IterableDatasets and DataLoaders                  torch_dataset.py
 Iterable      any Python iterable, or a function that returns one               iterable.py
-JSONLines     lines of JSON from standard input                                 json_lines.py
+JSONLines     lines of JSON from standard input                                 json_lines.py, live_lines.py
 
 Standardise   a stream with inputs standardised online                          standardise.py
 Checked       a stream whose promises are kept, or a StreamError says which     checked.py

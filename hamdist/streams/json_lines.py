@@ -58,6 +58,8 @@ class JSONLines(Stream):
 
     def _lines(self) -> Iterator[tuple[str, float | None]]:
         file = self._file or sys.stdin
+        if file is None:
+            raise StreamError("there is no standard input")
         try:
             if self._pipe is None:
                 yield from ((line, None) for line in iter(file.readline, ""))
@@ -67,8 +69,10 @@ class JSONLines(Stream):
             raise StreamError(f"{self._name} is not {error.encoding} text: {error}") from error
 
 
-def _pipe_of(file: TextIO) -> int | None:
+def _pipe_of(file: TextIO | None) -> int | None:
     """Its descriptor, where lines come through it in their own time; None where they lie in a file, or in memory."""
+    if file is None:  # a process may have no standard input
+        return None
     try:
         descriptor = file.fileno()
     except OSError:
