@@ -37,13 +37,21 @@ OVER_TIME = {
 }
 
 
-@pytest.mark.parametrize("links", ["threads", "zeromq"])
-@pytest.mark.parametrize("case", OVER_TIME)
+@pytest.mark.parametrize(
+    ("case", "links"),
+    [
+        ("forward", "shared"),
+        ("forward, stacked", "threads"),
+        ("forward, chunks", "zeromq"),
+        ("blocks", "zeromq"),
+        ("blocks, chunks", "zeromq"),
+        ("non-local blocks", "threads"),
+        ("slid", "shared"),
+    ],
+)
 def test_layers_with_memories(case, links):
     """Episodes begin in one row or several, every seventh batch; memories of two kinds stack, by kind."""
     place, execution = OVER_TIME[case]
-    if links == "zeromq" and execution == PLAIN:
-        links = "shared"
     flags = [torch.tensor([(k + row) % 7 == 0 for row in range(5)]) for k in range(95)]
     data = [(*batch, flag) for batch, flag in zip(batches(96)[:-1], flags, strict=True)] + batches(96)[-1:]
     actors = [["embed", "b"], ["a", "c"], ["head"]]

@@ -46,6 +46,7 @@ def test_an_example_learns(name: str):
     changes = [f"stream.samples={samples}", "metrics_every=100", "placement.runtime=inline"]
     if name == "signal-school":
         changes += ["placement.compile=false", "stream.length=100", "stream.rounds=1"]
+        changes += ["stream.exams=[squLfLa]", "placement.chunk=1"]
     summary = run(name, changes, out="out")
     assert (summary["status"], summary["samples"], summary["samples_seen_once"]) == (
         "finished",

@@ -161,9 +161,7 @@ def test_layers_of_different_delays_can_be_stacked() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "rule", [MOMENTUM, RULES["explicit"], RULES["Adam"]], ids=["momentum", "explicit", "Adam"]
-)
+@pytest.mark.parametrize("rule", [MOMENTUM, RULES["Adam"]], ids=["momentum", "Adam"])
 def test_a_compiled_tick_is_the_plain_one(rule: Dynamics) -> None:
     """Without a break in the graph; to 1e-10, since compiled code fuses operations and may round otherwise."""
     torch._dynamo.reset()
