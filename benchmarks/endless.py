@@ -1,8 +1,8 @@
 """Ten million ticks of one run, from a signal without end: resident memory stays flat, compiled and in one process.
 
-A CSSM of 32 units learns to foresee a sum of sines, forward in time, sample by sample. Prints the resident memory along
-the way, its slope by least squares, and the error. The peer, in a process of its own and for fewer ticks, is PyTorch's
-loop on the same stream: one step of backpropagation a sample.
+Thirty-two units that turn in pairs, and fade, learn to foresee a sum of sines, forward in time, sample by sample. Prints
+the resident memory along the way, its slope by least squares, and the error. The peer, in a process of its own and for
+fewer ticks, is PyTorch's loop on the same stream: one step of backpropagation a sample.
 """
 
 import argparse
@@ -22,13 +22,14 @@ from table import machine, show, verdict
 from torch import nn
 
 import hamdist
-from hamdist.physics.statespace import CSSM
+from hamdist.physics.statespace import CTB
 from hamdist.report.progress import Snapshot
 from hamdist.streams import Signals
 
-UNITS, LIMIT_BYTES_PER_TICK = 32, 1.0
+UNITS, TAU, RATE, LIMIT_BYTES_PER_TICK = 32, 0.1, 0.01, 1.0
 WARM = 0.02  # share of the ticks: buffers fill, and ticks are compiled
-STREAM: Mapping[str, Any] = {"signal": "smoHfHa", "window": 4, "ahead": 5}
+STREAM: Mapping[str, Any] = {"signal": "smoHfHa", "step": TAU}
+TURNING: Mapping[str, float] = {"fastest": 2.0, "damping": 1.0}
 PEER_SHARE = 100  # the peer takes so many times fewer ticks
 
 
@@ -38,14 +39,14 @@ def resident_bytes() -> int:
 
 
 def config(ticks: int) -> dict[str, Any]:
-    memory = {"type": "CSSM", "input_size": 4, "hidden_size": UNITS, "output_size": 1}
+    memory = {"type": "CTB", "input_size": 1, "hidden_size": UNITS, "output_size": 1, **TURNING}
     return {
         "name": "endless",
         "stream": {"source": "signals", **STREAM, "samples": ticks},
         "network": {"loss": "mse", "layers": [{"name": "memory", "modules": [memory]}]},
         "locality": {"mode": "nonlocal", "pairing": "current"},
-        "learning": {"beta": 0.001, "dissipation": {"state": 0.5}},
-        "placement": {"compile": True, "chunk": 64},
+        "learning": {"tau": TAU, "beta": RATE / TAU**2, "dissipation": {"weight": 2.0}},
+        "placement": {"compile": True, "chunk": 16},
         "metrics_every": max(1, ticks // 100),
     }
 
@@ -74,12 +75,12 @@ def ours(ticks: int) -> None:
 
 def peer(ticks: int) -> None:
     torch.manual_seed(0)
-    module = CSSM(4, UNITS, 1)
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.001, foreach=True)
+    module = CTB(1, UNITS, 1, **TURNING)
+    optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=1 - 2 * TAU, foreach=True)
     state, started, total = None, time.perf_counter(), 0.0
     for batch in islice(Signals(**STREAM), ticks):
         optimiser.zero_grad()
-        output, after = module(batch.inputs, state)
+        output, after = module(batch.inputs, state, TAU)
         loss = nn.functional.mse_loss(output, batch.targets)
         loss.backward()
         optimiser.step()

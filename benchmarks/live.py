@@ -1,6 +1,6 @@
 """A live stream: JSON lines come through standard input at a fixed rate; how long each waits for its prediction.
 
-    hamdist    `hamdist run` of a CSSM of 32 units and a linear readout, compiled, which learns from every line
+    hamdist    `hamdist run` of 32 units that turn in pairs, and fade, and a linear readout, compiled, forward in time
     PyTorch    a loop over the same lines: the same network, one step of backpropagation a line
 
 Both count from the moment a line was there to be read, and both learn from it before the next; hamdist's prediction
@@ -24,12 +24,13 @@ import yaml
 from table import machine, show, verdict
 from torch import nn
 
-from hamdist.physics.statespace import CSSM
+from hamdist.physics.statespace import CTB
 from hamdist.report.latency import Latency
 from hamdist.streams.live_lines import LiveLines
 from hamdist.streams.waves import SIGNAL_SCHOOL
 
-UNITS, STEP, BETA = 32, 0.1, 0.001
+UNITS, STEP, RATE = 32, 0.1, 0.01
+TURNING = {"fastest": 2.0, "damping": 1.0}
 LIMIT_MS = 1.0  # the median, of either rate
 
 
@@ -39,13 +40,13 @@ def lines(count: int) -> Iterator[str]:
 
 
 def config() -> dict[str, Any]:
-    memory = {"type": "CSSM", "input_size": 1, "hidden_size": UNITS, "output_size": 1}
+    memory = {"type": "CTB", "input_size": 1, "hidden_size": UNITS, "output_size": 1, **TURNING}
     return {
         "name": "live",
         "stream": {"source": "stdin"},
         "network": {"loss": "mse", "layers": [{"name": "memory", "modules": [memory]}]},
         "locality": {"mode": "nonlocal", "pairing": "current"},
-        "learning": {"beta": BETA, "dissipation": {"state": 0.5}},
+        "learning": {"tau": STEP, "beta": RATE / STEP**2, "dissipation": {"weight": 2.0}},
         "placement": {"compile": True},
     }
 
@@ -54,8 +55,8 @@ def pytorch() -> None:
     """The peer, in a process of its own; prints what hamdist's summary says of latency."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    module = CSSM(1, UNITS, 1)
-    optimiser = torch.optim.SGD(module.parameters(), lr=BETA, foreach=True)
+    module = CTB(1, UNITS, 1, **TURNING)
+    optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=1 - 2 * STEP, foreach=True)
     coming, latency, state, done = iter(LiveLines(sys.stdin.fileno(), "utf-8")), Latency(), None, 0
     while True:
         asked = time.perf_counter()
@@ -66,7 +67,7 @@ def pytorch() -> None:
         sample = json.loads(line.text)
         x, y = torch.tensor([sample["x"]]), torch.tensor([sample["y"]])
         optimiser.zero_grad()
-        output, after = module(x, state)
+        output, after = module(x, state, STEP)
         nn.functional.mse_loss(output, y).backward()
         optimiser.step()
         state, done = tuple(xi.detach() for xi in after), done + 1

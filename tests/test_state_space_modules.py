@@ -279,3 +279,18 @@ def test_the_memory_with_the_nearest_key_speaks() -> None:
         torch.testing.assert_close(readout(h, d)[row], expected, rtol=0, atol=TOLERANCE)
     chosen = readout(h[:1], 10 * readout.keys[4:5])
     torch.testing.assert_close(chosen[0], readout.weight[4] @ h[0], rtol=0, atol=TOLERANCE)
+
+
+def test_every_pair_of_words_speaks() -> None:
+    """Σ_{i≤j} d_i d_j C_ij h over the length of all d_i d_j; a description of one word has one pair."""
+    torch.manual_seed(4)
+    readout = ss.Conjunctions(5, 2, 3).double()
+    h, d = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    pairs = [(i, j) for i in range(3) for j in range(i, 3)]
+    for row in range(4):
+        products = np.array([array(d[row])[i] * array(d[row])[j] for i, j in pairs])
+        products /= np.linalg.norm(products)
+        expected = sum(g * array(readout.weight[k]) for k, g in enumerate(products)) @ array(h[row])
+        np.testing.assert_allclose(array(readout(h, d)[row]), expected, rtol=0, atol=TOLERANCE)
+    alone = readout(h[:1], torch.tensor([[0.0, 0.7, 0.0]], dtype=torch.float64))
+    torch.testing.assert_close(alone[0], readout.weight[pairs.index((1, 1))] @ h[0], rtol=0, atol=TOLERANCE)
