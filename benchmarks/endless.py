@@ -1,8 +1,8 @@
 """Ten million ticks of one run, from a signal without end: resident memory stays flat, compiled and in one process.
 
-Thirty-two units that turn in pairs, and fade, learn to foresee a sum of sines, forward in time, sample by sample. Prints
-the resident memory along the way, its slope by least squares, and the error. The peer, in a process of its own and for
-fewer ticks, is PyTorch's loop on the same stream: one step of backpropagation a sample.
+Thirty-two units that turn in pairs, and fade, learn to foresee a sum of sines, forward in time, sample by sample.
+Prints the resident memory along the way, its slope by least squares, and the error. The peer, in a process of its own
+and for fewer ticks, is PyTorch's loop on the same stream: one step of backpropagation a sample.
 """
 
 import argparse

@@ -315,7 +315,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         yield os.environ | {"RAY_TMPDIR": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str, str]):
     layers = [
         {"name": "embed", "modules": [{"type": "Linear", "in_features": 64, "out_features": 4}]},
@@ -326,7 +326,7 @@ def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(document))
     line = [sys.executable, "-m", "launch.local", "small.yaml", "seed=3", "--actors", "2"]
     done = subprocess.run(
-        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=110
+        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=220
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:2] == ["status", "finished"]
