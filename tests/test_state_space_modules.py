@@ -292,5 +292,7 @@ def test_every_pair_of_words_speaks() -> None:
         products /= np.linalg.norm(products)
         expected = sum(g * array(readout.weight[k]) for k, g in enumerate(products)) @ array(h[row])
         np.testing.assert_allclose(array(readout(h, d)[row]), expected, rtol=0, atol=TOLERANCE)
+    with pytest.raises(ValueError, match="a description has 3 words, not 4"):
+        readout(h, torch.zeros(4, 4, dtype=torch.float64))
     alone = readout(h[:1], torch.tensor([[0.0, 0.7, 0.0]], dtype=torch.float64))
     torch.testing.assert_close(alone[0], readout.weight[pairs.index((1, 1))] @ h[0], rtol=0, atol=TOLERANCE)

@@ -34,7 +34,7 @@ class Conjunctions(nn.Module):
     """Σ_{i≤j} g_ij C_ij h [B, outputs], with g the products d_i d_j scaled to length one.
 
     What is said of a description that never came is put together from what its pairs of words have come to mean.
-    Weights C [pairs, outputs, inputs] learn.
+    Weights C [pairs, outputs, inputs] learn. Raises ValueError for a description of another length.
     """
 
     first: Tensor
@@ -42,6 +42,7 @@ class Conjunctions(nn.Module):
 
     def __init__(self, input_size: int, output_size: int, words: int) -> None:
         super().__init__()
+        self.words = words
         first, second = torch.triu_indices(words, words)
         self.register_buffer("first", first, persistent=False)
         self.register_buffer("second", second, persistent=False)
@@ -49,6 +50,8 @@ class Conjunctions(nn.Module):
         self.weight = nn.Parameter(torch.empty(len(first), output_size, input_size).uniform_(-bound, bound))
 
     def forward(self, h: Tensor, d: Tensor) -> Tensor:
+        if d.shape[-1] != self.words:
+            raise ValueError(f"a description has {self.words} words, not {d.shape[-1]}")
         told = normalize(d[:, self.first] * d[:, self.second], dim=1)
         readout = torch.tensordot(told, self.weight, dims=1)
         return (readout @ h.unsqueeze(2)).squeeze(2)
