@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from time import perf_counter
 from typing import Any
@@ -79,6 +79,10 @@ def prepare(config: RunConfig) -> Prepared:
     with stream_keys():
         first = next(batches)
     learning, execution = learning_of(config.learning), execution_of(config.placement)
+    if stream.live:
+        execution = replace(
+            execution, chunk=1
+        )  # whatever the config says, since no sample waits for the next
     with network_keys():
         built = program(network, locality, learning, on(device, first)[:2], config.seed, dtype, execution)
     return Prepared(config, stream, chain([first], batches), first.inputs, built)
@@ -104,7 +108,7 @@ class InlineRun:
         self.runtime = InlineRuntime(prepared.program, timeline)
         self._timeline, self._reading = timeline, timeline.span("read")
         self.record = Record(directory, on_progress, prepared.stream.samples)
-        self._latency = Latency()
+        self._latency, self._compiling = Latency(), 0.0
         self._learnt: tuple[int, float] | None = None  # ticks and seconds
         self._next_metrics = prepared.config.metrics_every
 
@@ -172,7 +176,12 @@ class InlineRun:
 
     def _predicted(self, predictions: Sequence[Prediction]) -> None:
         """Notes how long live samples waited for them."""
-        if predictions and self.prepared.stream.live:
+        if not self.prepared.stream.live:
+            return
+        if (compiling := self.runtime.told.get("compile_seconds", 0.0)) != self._compiling:
+            self._compiling = compiling
+            self._latency.stalled()
+        if predictions:
             if predictions[-1].output.is_cuda:
                 torch.cuda.synchronize(predictions[-1].output.device)
             self._latency.predicted(predictions[-1].first + predictions[-1].rows, perf_counter())

@@ -5,6 +5,7 @@ q_t = e^{iντt}, backward p_t = τ (1 − e^{iντ} M)⁻¹ Cᵀ q_t, forward p
 """
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Layer, Point
 from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer
-from hamdist.physics.sweep import swept
+from hamdist.physics.sweep import stepped, swept
 from hamdist.physics.tick import Carry, advance_costate, evaluate, initial_carry
 
 TOLERANCE = 1e-10  # float64; what is left of the start after TICKS is below 1e-15
@@ -74,7 +75,8 @@ def forward(layer: Layer, frequency: float) -> Tensor:
 def backward(layer: Layer, frequency: float) -> Tensor:
     """p at the first of TICKS, where the error's phase is 0."""
     carry, point = started(layer)
-    carry, _ = swept(layer, carry, [point] * TICKS, list(errors(frequency)), TAU, WANTED)
+    step = partial(stepped, layer, TAU)
+    carry, _ = swept(step, carry, [point] * TICKS, list(errors(frequency)), WANTED)
     return amplitude(carry)
 
 

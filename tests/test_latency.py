@@ -182,6 +182,23 @@ def test_samples_from_before_the_run_first_waited_count_apart():
     }
 
 
+def test_a_stall_and_what_came_in_it_count_apart():
+    """Of five samples the second is presented, and compiled for; the third came meanwhile; the others after."""
+    latency = Latency()
+    latency.present([2.0], asked=1.0)
+    latency.predicted(1, now=3.0)
+    latency.present([5.0], asked=4.0)
+    latency.stalled()
+    latency.predicted(2, now=90.0)
+    latency.present([80.0], asked=91.0)
+    latency.predicted(3, now=92.0)
+    latency.present([94.0], asked=93.0)
+    latency.present([95.0], asked=94.5)
+    latency.predicted(5, now=96.0)
+    told = latency.told()
+    assert (told["samples"], told["samples_before_caught_up"], told["longest_ms"]) == (3, 2, 2000)
+
+
 def test_nothing_is_told_where_nothing_is_live():
     latency = Latency()
     latency.present((), asked=1.0)

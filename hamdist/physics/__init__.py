@@ -10,7 +10,8 @@ rates.py         β: scaled by the delay, per parameter, adaptive
 schedules.py     β as a function of time
 pairing.py       which activations a costate meets: current, stashed (inputs or graphs), reversible; the gate
 statespace/      layers with a memory: the contract, the modules, and what makes layers of them
-sweep.py         state costates integrated backward over a window of time; past.py: what a layer keeps of it
+sweep.py         state costates integrated backward over a window of time; past.py: what a layer keeps of it;
+                 traced_sweep.py: a step back as traced operations
 transforms.py    whether torch.func must take the derivatives, or autograd may
 stack.py         N layers of equal structure as one
 traced.py        functions of tensors as bare operations; traced_graph.py, few_kernels.py, spoken.py: passes over them

@@ -5,44 +5,62 @@
 p/τ is the gradient that backpropagation through time finds, and G what it finds for the weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hamdist.physics.hamiltonian import Partials, Wanted
+from hamdist.physics.hamiltonian import Partials, Wanted, linearise
 from hamdist.physics.layers import Layer, Point, Tensors
 from hamdist.physics.sums import plus
-from hamdist.physics.tick import Carry, evaluate, forgotten
+from hamdist.physics.tick import Carry, forgotten
+
+
+class Swept(NamedTuple):
+    """What a sweep has come to: p, and the sum of ∂H/∂θ so far."""
+
+    costate: tuple[Tensor, ...]
+    drive: Tensors
+
+
+Step = Callable[[Carry, Point, Tensor, Swept, Wanted], tuple[Swept, tuple[Tensor | None, ...]]]
+"""One point further back, with the q that came to it: p there, the drive with its share, and ∂H/∂a."""
 
 
 def swept(
-    layer: Layer,
-    carry: Carry,
-    points: Sequence[Point],
-    costates: Sequence[Tensor],
-    tau: float,
-    wanted: Wanted,
+    step: Step, carry: Carry, points: Sequence[Point], costates: Sequence[Tensor], wanted: Wanted
 ) -> tuple[Carry, Partials]:
     """The carry with p at the first point, and the partial derivatives of the window.
 
-    points, costates: of successive ticks, the latest last; each costate is the q of its point. An episode that begins
-    at a point knows nothing of what was before. The partials by the weights are summed; those by an input are of all
-    points [len(points), …], in their order; those by the state are the last p.
+    points, costates: of successive ticks, the latest last; each costate is the q of its point. The partials by the
+    weights are summed; those by an input are of all points [len(points), …], in their order; those by the state are the
+    last p.
     """
-    carry = carry._replace(state_costate=tuple(map(torch.zeros_like, carry.state)))
-    weights: Tensors = {}
+    weights = carry.parameters if wanted.weights else {}
+    so_far = Swept(_zeros(carry.state), dict(zip(weights, _zeros(tuple(weights.values())), strict=True)))
     returned: list[tuple[Tensor | None, ...]] = []
     for point, q in zip(reversed(points), reversed(costates), strict=True):
-        _, pullback = evaluate(layer, carry, point, wanted)
-        assert pullback is not None
-        partials = pullback(q, carry.state_costate)
-        costate = tuple(plus(p, g, tau) for p, g in zip(carry.state_costate, partials.state, strict=True))
-        carry = forgotten(carry._replace(state_costate=costate), point.restarts)
-        weights = {name: weights[name] + g if name in weights else g for name, g in partials.weights.items()}
-        returned.append(partials.inputs)
+        so_far, told = step(carry, point, q, so_far, wanted)
+        returned.append(told)
     inputs = tuple(_of_all(tensors) for tensors in zip(*reversed(returned), strict=True))
-    return carry, Partials(weights, inputs, carry.state_costate)
+    return carry._replace(state_costate=so_far.costate), Partials(so_far.drive, inputs, so_far.costate)
+
+
+def stepped(
+    layer: Layer, tau: float, carry: Carry, point: Point, q: Tensor, so_far: Swept, wanted: Wanted
+) -> tuple[Swept, tuple[Tensor | None, ...]]:
+    """A `Step` of a layer. An episode that begins at a point knows nothing of what was before."""
+    _, pullback = linearise(layer, carry.parameters, carry.buffers, point, wanted)
+    partials = pullback(q, so_far.costate)
+    costate = tuple(plus(p, g, tau) for p, g in zip(so_far.costate, partials.state, strict=True))
+    costate = forgotten(carry._replace(state_costate=costate), point.restarts).state_costate
+    drive = {name: so_far.drive[name] + gradient for name, gradient in partials.weights.items()}
+    return Swept(costate, drive), partials.inputs
+
+
+def _zeros(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(map(torch.zeros_like, tensors))
 
 
 def _of_all(tensors: Sequence[Tensor | None]) -> Tensor | None:

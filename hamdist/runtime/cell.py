@@ -43,7 +43,7 @@ class CellPlan:
     depth: D, the ticks from its evaluation to its costate's return.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  warm: whether a layer with latency starts with a valid output.
     mixing: whether joins are out of balance, so that samples mix.  horizon: how far back in time it looks.
-    traced: the layer as traced operations, if it runs so.
+    traced: the layer as traced operations, if it runs so.  compiles: whether windows of time are compiled.
     """
 
     name: str
@@ -63,6 +63,7 @@ class CellPlan:
     horizon: Horizon | None = None
     seed: int = 0
     traced: TracedLayer | None = None
+    compiles: bool = False
 
 
 def restarts_of(token: Token, plan: CellPlan) -> Tensor | None:

@@ -80,6 +80,7 @@ class Outline:
             horizon=place.horizon,
             seed=self.seed,
             traced=traced,
+            compiles=self.execution.compiled,
         )
 
 

@@ -22,7 +22,7 @@ from hamdist.runtime.fused.region import Region
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
 from hamdist.runtime.timeline import SILENT, Timeline
-from hamdist.runtime.window_cell import cell_of
+from hamdist.runtime.window_cell import WindowCell, cell_of
 from hamdist.runtime.window_loss import Window
 
 
@@ -73,7 +73,10 @@ class Part:
         """How regular ticks ran, for the summary; nothing where all were to run node by node."""
         if self._region is not None:
             return self._region.told
-        return {"node_by_node": self._obstacle} if self._obstacle else {}
+        told: dict[str, Any] = {"node_by_node": self._obstacle} if self._obstacle else {}
+        windows = [cell for cell in self._cells.values() if isinstance(cell, WindowCell)]
+        seconds = sum(cell.compile_seconds for cell in windows)
+        return told | ({"compile_seconds": round(seconds, 3)} if seconds else {})
 
     @property
     def cells(self) -> dict[str, Cell]:

@@ -1,5 +1,6 @@
 """A layer whose costates go back through a window of time: `time: backward`."""
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -7,8 +8,9 @@ from torch import Tensor
 
 from hamdist.network.locality import Horizon
 from hamdist.physics.past import Past
-from hamdist.physics.sweep import swept
+from hamdist.physics.sweep import Step, stepped, swept
 from hamdist.physics.tick import learn
+from hamdist.physics.traced_sweep import TracedStep
 from hamdist.runtime.aligned import aligned
 from hamdist.runtime.cell import Cell, CellPlan
 from hamdist.runtime.timeline import SILENT, Timeline
@@ -24,9 +26,15 @@ class WindowCell(Cell):
     def __init__(self, plan: CellPlan, horizon: Horizon, timeline: Timeline = SILENT) -> None:
         super().__init__(plan, timeline)
         self._horizon = horizon
+        self._step = _step_of(plan)
         self.past = Past(self._layer, horizon.ticks, plan.depth, horizon.reintegrates)
         self._entered = self.carry.state  # this tick's, before episodes began
         self._uncounted: list[Token] = []  # of what was evaluated and has not driven
+
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling its part of a sweep took."""
+        return self._step.seconds if isinstance(self._step, TracedStep) else 0.0
 
     @property
     def _linearises(self) -> bool:
@@ -52,9 +60,7 @@ class WindowCell(Cell):
         points = self.past.window(token.tick, most, self.carry)
         told = self._total(costates)[self._horizon.ticks - len(points) :].unbind()
         with self._computing:
-            carry, partials = swept(
-                self._layer, self.carry, points, told, self.plan.dynamics.tau, self._wanted(tick)
-            )
+            carry, partials = swept(self._step, self.carry, points, told, self._wanted(tick))
         with self._integrating:
             self.carry = learn(carry, partials, self.plan.dynamics)
         self._count(driving)
@@ -83,6 +89,15 @@ class WindowCell(Cell):
         in_order = all(before.first + before.rows == after.first for before, after in pairwise(driving))
         rows = sum(t.rows for t in driving)
         self.ledger.drove_in_a_row(1, rows, driving[0], driving[-1], in_order)
+
+
+def _step_of(plan: CellPlan) -> Step:
+    tau = plan.dynamics.tau
+    return (
+        partial(stepped, plan.layer, tau)
+        if plan.traced is None
+        else TracedStep(plan.layer, tau, plan.compiles)
+    )
 
 
 def cell_of(plan: CellPlan, timeline: Timeline = SILENT) -> Cell:
