@@ -5,6 +5,7 @@ student's state, which goes on by itself from where its description put it, is r
 the description chooses.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import cycle
 
@@ -13,7 +14,7 @@ from step_contenders import MOMENTUM, Batch, Steps, mse, ours
 from torch import Tensor, nn
 
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.network.locality import Locality
+from hamdist.network.locality import Horizon, Locality
 from hamdist.network.network import LayerSpec, LossSpec, Network
 from hamdist.physics.statespace import CSSM, CTBE, Memories
 from hamdist.runtime.fused.execution import Execution
@@ -68,6 +69,46 @@ def recurrent_pytorch(module: nn.Module, data: Sequence[Batch]) -> Steps:
         state = tuple(xi.detach() for xi in after)
 
     return Steps(tick, 1)
+
+
+def windowed_pytorch(module: nn.Module, data: Sequence[Batch], horizon: Horizon) -> Steps:
+    """Truncated backpropagation through time: (K, K), or slid (1, K), which evaluates its window anew every tick."""
+    coming = cycle(data)
+    optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, foreach=True)
+    first = module.initial_state(data[0][0])
+    states, inputs = deque([first], horizon.ticks), deque[Tensor](maxlen=horizon.ticks)
+    state, loss, ticks = first, torch.zeros(()), 0
+
+    def learn(loss: Tensor) -> None:
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    def slid() -> None:
+        x, y = next(coming)
+        inputs.append(x)
+        state = states[0]
+        for past in inputs:
+            output, state = module(past, state)
+        learn(mse(output, y))
+        with torch.no_grad():
+            states.append(module(x, states[-1])[1])
+
+    def blocked() -> None:
+        nonlocal state, loss, ticks
+        x, y = next(coming)
+        output, state = module(x, state)
+        loss, ticks = loss + mse(output, y), ticks + 1
+        if ticks % horizon.ticks == 0:
+            learn(loss)
+            state, loss = tuple(xi.detach() for xi in state), torch.zeros(())
+
+    return Steps(slid if horizon.slid else blocked, 1)
+
+
+def windowed_ours(units: int, data: Sequence[Batch], execution: Execution, horizon: Horizon) -> Steps:
+    network = Network.of([LayerSpec("cssm", lambda: cssm(units))], mse)
+    return ours(network, data, Locality("nonlocal", horizon=horizon), execution, RATE)
 
 
 def recurrent_ours(units: int, data: Sequence[Batch], execution: Execution) -> Steps:

@@ -4,6 +4,7 @@
     4x64, 8x64-16, 8x1024-64   non-local ones: the same learning as PyTorch's, bit for bit but for rounding
     cssm                       a layer with a memory of 32 units; batch 1
     student                    the signal school's: 1000 units that turn in pairs, 20 memories; batch 1
+    blocked, slid              the memory of 32 units, backward in time over windows of 20 ticks
 
 PyTorch takes a step of SGD with momentum: zero_grad, loss, backward, step (foreach). Compiled, it is the whole step,
 update included, in one graph, a step a call. Fully local learning pairs by `current` unless said otherwise; the layers
@@ -27,6 +28,8 @@ from recurrent_contenders import (
     recurrent_pytorch,
     student_batches,
     student_ours,
+    windowed_ours,
+    windowed_pytorch,
 )
 from rounds import Times, in_rounds, ratio
 from step_contenders import (
@@ -42,13 +45,13 @@ from step_contenders import (
 )
 from table import machine, show, verdict
 
-from hamdist.network.locality import Locality
+from hamdist.network.locality import Horizon, Locality
 from hamdist.physics.pairing import PairingName
 from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
 
 PYTORCH, COMPILED_PEER, COUPLINGS = "PyTorch", "PyTorch, compiled", "PyTorch, couplings"
 NODE_BY_NODE, STACKS, COMPILES = "node by node", "stacked", "compiled"
-UNITS, STUDENTS_UNITS = 32, 1000
+UNITS, STUDENTS_UNITS, WINDOW = 32, 1000, 20
 Make = Callable[[], Steps | None]
 
 
@@ -122,6 +125,14 @@ def student(options: Options) -> dict[str, Make]:
     return makers
 
 
+def windows(slid: bool, options: Options) -> dict[str, Make]:
+    data, horizon = cssm_batches(BATCHES), Horizon(WINDOW, slid)
+    makers: dict[str, Make] = {PYTORCH: lambda: windowed_pytorch(cssm(UNITS), data, horizon)}
+    for form, execution in forms(1).items():
+        makers[form] = partial(windowed_ours, UNITS, data, execution, horizon)
+    return makers
+
+
 def against_both(eager: float, compiled: float) -> tuple[Limit, Limit]:
     """By what factor the compiled form must beat PyTorch, as it is and compiled."""
     return Limit(PYTORCH, COMPILES, eager), Limit(COMPILED_PEER, COMPILES, compiled)
@@ -158,6 +169,10 @@ CASES = {
         student,
         (Limit(COMPILES, None, 100, at_most=True),),
     ),
+    "blocked": Case(
+        f"Windows of {WINDOW} ticks, {UNITS} units, blocked, batch 1", partial(windows, False), ()
+    ),
+    "slid": Case(f"Windows of {WINDOW} ticks, {UNITS} units, slid, batch 1", partial(windows, True), ()),
 }
 
 
