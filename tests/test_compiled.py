@@ -4,9 +4,11 @@ import warnings
 
 import pytest
 import torch
-from helpers import everything, mlp, runtime_of, samples
-from torch import Tensor
+from helpers import everything, learning, mlp, runtime_of, samples
+from torch import Tensor, nn
 
+from hamdist.network.locality import Horizon
+from hamdist.physics import statespace
 from hamdist.physics.compiled import to_machine_code
 from hamdist.physics.traced import Traced
 from hamdist.runtime.fused.execution import PLAIN, Execution
@@ -87,4 +89,37 @@ def test_where_nothing_compiles_a_run_says_so_once_and_goes_on(monkeypatch, mess
     ]
     assert compiled.told["not_compiled"] in str(told[0].message)
     ours, theirs = carried(compiled), carried(stacked)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def remembering() -> list[nn.Module]:
+    torch.manual_seed(1)
+    memory = statespace.CTBE(8, 6, 5, initial="learnt")
+    return [nn.Sequential(memory, nn.Tanh()).double(), nn.Linear(5, 3).double()]
+
+
+def over_time(execution: Execution) -> InlineRuntime:
+    """Windows of five ticks, in which episodes begin now and then, in one row or the other."""
+    batches = [(x[:2], y[:2]) for x, y in samples(23, (8,))]
+    horizon = Horizon(5, slid=True)
+    runtime = runtime_of(remembering(), batches, execution=execution, rule=learning(tau=0.5), horizon=horizon)
+    for k, (x, y) in enumerate(batches):
+        list(runtime.present(x, y, restarts=torch.tensor([k % 9 == 4, k % 7 == 2])))
+    list(runtime.drain())
+    return runtime
+
+
+def test_a_compiled_step_back_through_a_window_gives_the_numbers_of_a_plain_one():
+    plain, compiled = over_time(PLAIN), over_time(Execution(stacked=True, compiled=True))
+    assert compiled.told["compile_seconds"] > 0
+    ours, theirs = carried(compiled), carried(plain)
+    assert max((ours[key] - theirs[key]).abs().max().item() for key in theirs) < 1e-10
+
+
+def test_where_nothing_compiles_a_window_is_gone_through_uncompiled(monkeypatch):
+    monkeypatch.setattr(torch._inductor, "compile", lambda *_, **__: 1 / 0)
+    with pytest.warns(UserWarning, match="windows of time are gone through uncompiled: division by zero"):
+        compiled = over_time(Execution(stacked=True, compiled=True))
+    assert "compile_seconds" not in compiled.told
+    ours, theirs = carried(compiled), carried(over_time(Execution(stacked=True)))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
