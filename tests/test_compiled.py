@@ -92,17 +92,13 @@ def test_where_nothing_compiles_a_run_says_so_once_and_goes_on(monkeypatch, mess
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def remembering() -> list[nn.Module]:
-    torch.manual_seed(1)
-    memory = statespace.CTBE(8, 6, 5, initial="learnt")
-    return [nn.Sequential(memory, nn.Tanh()).double(), nn.Linear(5, 3).double()]
-
-
 def over_time(execution: Execution) -> InlineRuntime:
     """Windows of five ticks, in which episodes begin now and then, in one row or the other."""
+    torch.manual_seed(1)
+    layer = nn.Sequential(statespace.CTBE(8, 6, initial="learnt"), nn.Tanh(), nn.Linear(6, 3)).double()
     batches = [(x[:2], y[:2]) for x, y in samples(23, (8,))]
-    horizon = Horizon(5, slid=True)
-    runtime = runtime_of(remembering(), batches, execution=execution, rule=learning(tau=0.5), horizon=horizon)
+    place = {"horizon": Horizon(5, slid=True), "rule": learning(tau=0.5)}
+    runtime = runtime_of([layer], batches, execution=execution, **place)
     for k, (x, y) in enumerate(batches):
         list(runtime.present(x, y, restarts=torch.tensor([k % 9 == 4, k % 7 == 2])))
     list(runtime.drain())
