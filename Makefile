@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/hamdist run digits
 
 test: $(STAMP) check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
