@@ -20,7 +20,7 @@ from hamdist.physics.sweep import stepped, swept
 from hamdist.physics.tick import Carry, advance_costate, evaluate, initial_carry
 
 TOLERANCE = 1e-10  # float64; what is left of the start after TICKS is below 1e-15
-TAU, TICKS, DAMPING = 0.2, 800, 0.4
+TAU, TICKS, DAMPING = 0.2, 300, 1.2
 WANTED = Wanted(weights=False, inputs=(False,))
 
 MEMORIES = {
