@@ -6,6 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hamdist.assembly import (
@@ -21,6 +22,7 @@ from hamdist.config.loader import load
 from hamdist.config.schema import RunConfig
 from hamdist.errors import StreamError, UserError
 from hamdist.physics.layers import Tensors
+from hamdist.report.wording import listed
 from hamdist.run_directory import CONFIG, load_weights
 from hamdist.runtime.free_run import Feed, FreeRun, Weights
 from hamdist.runtime.program import Program, program
@@ -43,6 +45,8 @@ def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: in
     if prime < 1:
         raise UserError("prime must be 1 or more: memories start from a first input")
     weights = load_weights(Path(directory))
+    if odd := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
+        raise UserError(f"{directory}: the run diverged: not all numbers of {listed(odd)} are finite")
     config = load(Path(directory) / CONFIG).config
     if feed == "output" and config.stream.source == "lectures":
         raise UserError("a student of lectures hears a description, not what it said: feed same")

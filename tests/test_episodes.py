@@ -243,6 +243,20 @@ def test_a_state_costate_that_runs_away_is_named_with_what_grows_it() -> None:
         learner.steps(batches)
 
 
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ({"window": "blocked"}, r": lower learning.beta \(the losses of 5 ticks add up\)$"),
+        ({"window": "slid"}, ": lower learning.beta$"),
+    ],
+)
+def test_backward_in_time_other_remedies_help(window: dict, message: str) -> None:
+    settings = {"locality": "nonlocal", "time": "backward", "horizon": 5, "beta": 1e6, **window}
+    learner = Learner([nn.GRUCell(1, 4), nn.Linear(4, 1)], "mse", **settings)
+    with pytest.raises(DivergenceError, match=message):
+        learner.steps([(torch.ones(1, 1), torch.zeros(1, 1))] * 600)
+
+
 def test_clipping_bounds_it() -> None:
     module = ss.DiagonalReal(1, 4, 1)
     with torch.no_grad():

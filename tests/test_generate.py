@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import hamdist
 from hamdist import Learner
 from hamdist.cli import app
-from hamdist.errors import NetworkError, StreamError
+from hamdist.errors import DivergenceError, NetworkError, StreamError
 from hamdist.physics import statespace as ss
 
 CONFIG = {
@@ -103,6 +103,14 @@ def test_a_student_of_lectures_hears_no_output(tmp_path) -> None:
     assert (result.exit_code, "hears a description" in result.stderr) == (2, True)
     result = CliRunner().invoke(app, ["generate", str(tmp_path / "run"), "--steps", "3", "--feed", "same"])
     assert result.exit_code == 0, result.stderr
+
+
+def test_a_run_that_diverged_generates_nothing(tmp_path) -> None:
+    with pytest.raises(DivergenceError):
+        hamdist.run(CONFIG, ["learning.beta=1e30"], out=tmp_path / "run")
+    result = CliRunner().invoke(app, ["generate", str(tmp_path / "run"), "--steps", "3"])
+    assert result.exit_code == 2
+    assert "the run diverged: not all numbers of " in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -20,15 +20,17 @@ class Extent(NamedTuple):
 
     largest: the largest magnitude in its weights, costates and state; infinity where one is not a number.
     unscaled: its costates come late, and its rate does not allow for that.  momentum: whether it has any.
-    remembers: whether it has a memory.  radius: the largest magnitude of an eigenvalue of what a step does to a row of
-    its state, where that was cheap to find.
+    forward: whether it has a memory whose costate is integrated forward.  block: the ticks whose losses are summed
+    before it learns, 0 where it learns at every tick.  radius: the largest magnitude of an eigenvalue of what a step
+    does to a row of its state, where that was cheap to find.
     """
 
     layer: str
     largest: float
     unscaled: bool
     momentum: bool
-    remembers: bool = False
+    forward: bool = False
+    block: int = 0
     radius: float | None = None
 
 
@@ -44,7 +46,8 @@ def _extent(name: str, cell: Cell) -> Extent:
         largest,
         bool(plan.depth) and plan.dynamics.rate.delay_factor == 1.0,
         plan.dynamics.weight_coefficients.decay > 0,
-        plan.layer.remembers,
+        plan.layer.remembers and plan.horizon is None,
+        0 if plan.horizon is None or plan.horizon.slid else plan.horizon.ticks,
         spectral_radius(cell) if largest > FAR else None,
     )
 
@@ -56,7 +59,9 @@ def diagnosis(tick: int, loss: float | None, layers: Sequence[Extent]) -> str:
     """
     worst = max(layers, key=lambda layer: layer.largest)
     remedy = "lower learning.beta"
-    if worst.remembers:
+    if worst.block > 1:
+        remedy += f" (the losses of {worst.block} ticks add up)"
+    if worst.forward:
         remedy += ", raise learning.dissipation.state, or set learning.clip"
     if any(layer.unscaled for layer in layers):
         remedy += ", or set learning.rate: delay-scaled"
