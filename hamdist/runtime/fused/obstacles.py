@@ -25,7 +25,8 @@ def obstacle(
     if outline.locality.gate != "always":
         return f"gate {outline.locality.gate} waits for what is heard to settle"
     if outline.locality.horizon is not None:
-        return "costates go back through windows of time"
+        form = "compiled" if outline.execution.compiled else "traced"
+        return f"costates go back through windows of time; a step back is {form}"
     if outline.locality.stash == "graph":
         return "stash graph keeps what was evaluated"
     if outline.mixing:
