@@ -39,10 +39,10 @@ def dtype_of(config: NetworkConfig) -> torch.dtype:
     return DTYPES[config.dtype]
 
 
-def execution_of(config: PlacementConfig) -> Execution:
-    """In which form the layers run."""
+def execution_of(config: PlacementConfig, live: bool = False) -> Execution:
+    """In which form the layers run.  live: no sample waits for the next, whatever the config says."""
     alone = config.compile and config.runtime == "inline"
-    chunk = config.chunk or (TICKS_TO_COMPILE if alone else 1)
+    chunk = 1 if live else config.chunk or (TICKS_TO_COMPILE if alone else 1)
     return Execution(config.stack or config.compile, config.compile, chunk)
 
 

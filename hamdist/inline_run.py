@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from time import perf_counter
 from typing import Any
@@ -78,11 +78,7 @@ def prepare(config: RunConfig) -> Prepared:
     batches = iter(stream)
     with stream_keys():
         first = next(batches)
-    learning, execution = learning_of(config.learning), execution_of(config.placement)
-    if stream.live:
-        execution = replace(
-            execution, chunk=1
-        )  # whatever the config says, since no sample waits for the next
+    learning, execution = learning_of(config.learning), execution_of(config.placement, stream.live)
     with network_keys():
         built = program(network, locality, learning, on(device, first)[:2], config.seed, dtype, execution)
     return Prepared(config, stream, chain([first], batches), first.inputs, built)
@@ -140,14 +136,12 @@ class InlineRun:
         return "interrupted" if interruption.asked else "finished"
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """The stream's batches, as many at a time as run in one go, live ones one by one; all that came before an error
-        are among them.
+        """The stream's batches, as many at a time as run in one go; all that came before an error are among them.
 
         What the user's own code raises in making them becomes a StreamError.
         """
         outline = self.prepared.program.outline
-        most = math.ceil(outline.execution.chunk / outline.locality.hold)
-        together = 1 if self.prepared.stream.live else most
+        together = math.ceil(outline.execution.chunk / outline.locality.hold)
         failure: BaseException | None = None
         while failure is None:
             read: list[Batch] = []
@@ -158,8 +152,9 @@ class InlineRun:
                         read.append(batch)  # one by one, so that none is lost
             except (Exception, KeyboardInterrupt) as error:
                 failure = error
-            for batch in read:
-                self._latency.present(batch.arrivals, asked)
+            if self.prepared.stream.live:
+                for batch in read:
+                    self._latency.present(batch.arrivals, asked)
             if read:
                 yield read
             elif failure is None:

@@ -1,6 +1,8 @@
 """Traced operations as machine code, by torch's compiler, where there is one: the same numbers within rounding."""
 
 import time
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +14,29 @@ from hamdist.physics.traced_graph import aten
 
 class CompilerMissingError(Exception):
     """The compiler did not compile: there is none on this machine, or it failed."""
+
+
+class Compiling:
+    """Makes traced functions, as machine code where that is wanted and for as long as the compiler does it.
+
+    what: is said to be uncompiled where it fails.  seconds: compiling took.  why: it failed; empty where it did not.
+    """
+
+    def __init__(self, wanted: bool, what: str) -> None:
+        self.wanted, self._what = wanted, what
+        self.seconds, self.why = 0.0, ""
+
+    def __call__(self, make: Callable[[bool], Traced], tensors: list[Tensor]) -> Traced:
+        """make: traces, to run one by one or not.  tensors: examples."""
+        if self.wanted:
+            traced = make(False)
+            try:
+                self.seconds += to_machine_code(traced, tensors)
+                return traced
+            except CompilerMissingError as error:
+                self.wanted, self.why = False, str(error)
+                warnings.warn(f"{self._what} uncompiled: {error}", stacklevel=2)
+        return make(True)
 
 
 def to_machine_code(traced: Traced, tensors: list[Tensor]) -> float:

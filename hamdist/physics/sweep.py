@@ -24,8 +24,9 @@ class Swept(NamedTuple):
     drive: Tensors
 
 
-Step = Callable[[Carry, Point, Tensor, Swept, Wanted], tuple[Swept, tuple[Tensor | None, ...]]]
-"""One point further back, with the q that came to it: p there, the drive with its share, and ∂H/∂a."""
+Step = Callable[[Tensors, Tensors, Point, Tensor, Swept, Wanted], tuple[Swept, tuple[Tensor | None, ...]]]
+"""One point further back, by the weights, the buffers and the q of the point: p there, the drive with its share, and
+∂H/∂a."""
 
 
 def swept(
@@ -41,22 +42,28 @@ def swept(
     so_far = Swept(_zeros(carry.state), dict(zip(weights, _zeros(tuple(weights.values())), strict=True)))
     returned: list[tuple[Tensor | None, ...]] = []
     for point, q in zip(reversed(points), reversed(costates), strict=True):
-        so_far, told = step(carry, point, q, so_far, wanted)
+        so_far, told = step(carry.parameters, carry.buffers, point, q, so_far, wanted)
         returned.append(told)
     inputs = tuple(_of_all(tensors) for tensors in zip(*reversed(returned), strict=True))
     return carry._replace(state_costate=so_far.costate), Partials(so_far.drive, inputs, so_far.costate)
 
 
 def stepped(
-    layer: Layer, tau: float, carry: Carry, point: Point, q: Tensor, so_far: Swept, wanted: Wanted
+    layer: Layer,
+    tau: float,
+    parameters: Tensors,
+    buffers: Tensors,
+    point: Point,
+    q: Tensor,
+    so_far: Swept,
+    wanted: Wanted,
 ) -> tuple[Swept, tuple[Tensor | None, ...]]:
     """A `Step` of a layer. An episode that begins at a point knows nothing of what was before."""
-    _, pullback = linearise(layer, carry.parameters, carry.buffers, point, wanted)
+    _, pullback = linearise(layer, parameters, buffers, point, wanted)
     partials = pullback(q, so_far.costate)
     costate = tuple(plus(p, g, tau) for p, g in zip(so_far.costate, partials.state, strict=True))
-    costate = forgotten(carry._replace(state_costate=costate), point.restarts).state_costate
     drive = {name: so_far.drive[name] + gradient for name, gradient in partials.weights.items()}
-    return Swept(costate, drive), partials.inputs
+    return Swept(forgotten(costate, point.restarts), drive), partials.inputs
 
 
 def _zeros(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -57,13 +57,11 @@ def restarted(layer: Layer, carry: Carry, point: Point) -> tuple[Carry, Point]:
     return carry._replace(state=state), point._replace(state=state)
 
 
-def forgotten(carry: Carry, restarts: Tensor | None) -> Carry:
-    """p in the rows of `restarts` is zero: what comes of another episode does not speak of this one."""
+def forgotten(costate: tuple[Tensor, ...], restarts: Tensor | None) -> tuple[Tensor, ...]:
+    """p, zero in the rows of `restarts`: what comes of another episode does not speak of this one."""
     if restarts is None:
-        return carry
-    rows = along(restarts, carry.state_costate)
-    costate = tuple(torch.where(row, 0.0, p) for row, p in zip(rows, carry.state_costate, strict=True))
-    return carry._replace(state_costate=costate)
+        return costate
+    return tuple(torch.where(row, 0.0, p) for row, p in zip(along(restarts, costate), costate, strict=True))
 
 
 def evaluate(

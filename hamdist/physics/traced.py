@@ -5,7 +5,7 @@ and vjp are gone from it: a `vmap` of a gradient spends most of a small layer's 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,6 +19,17 @@ from hamdist.physics.traced_graph import drop_written, simplify
 from hamdist.physics.transforms import tracing
 
 TRACING = threading.RLock()  # torch traces, and compiles, for one thread of a process at a time
+
+
+def leaves(trees: Iterable[Any]) -> list[Tensor]:
+    """The tensors of tensors, of tuples and of dictionaries of them, in the order of torch's pytrees."""
+    found: list[Tensor] = []
+    for tree in trees:
+        if isinstance(tree, Tensor):
+            found.append(tree)
+        else:
+            found += tree.values() if isinstance(tree, dict) else tree
+    return found
 
 
 class Traced:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
 from hamdist.physics.layers import Context, Layer, Point, Tensors, Values
 from hamdist.physics.stack import Stack
-from hamdist.physics.traced import Traced
+from hamdist.physics.traced import Traced, leaves
 
 _NUMBERS = count()
 
@@ -111,8 +111,7 @@ class TracedLayer(Layer):
     def _run(self, what: Any, parameters: Tensors, buffers: Tensors, *rest: Any) -> list[Tensor]:
         """The leaves of what the trace gives, the arguments taken apart as torch does."""
         traced = self._trace(what, parameters, buffers, *rest)
-        leaves = (t for part in rest for t in ((part,) if isinstance(part, Tensor) else part))
-        return traced.flat([*parameters.values(), *buffers.values(), *leaves])
+        return traced.flat(leaves((parameters, buffers, *rest)))
 
     def _trace(self, what: Any, *arguments: Any) -> Traced:
         key = (

@@ -97,6 +97,11 @@ class Cell:
         self._needs_latest = bool(plan.layer.latency) or plan.settling is not None
         self._latest: Point | None = None  # the last that learnt
 
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling took that this cell does by itself."""
+        return 0.0
+
     def tensors(self) -> dict[str, Tensor]:
         """What the layer's module would have in its state_dict."""
         return self.plan.layer.pure.state_dict(self.carry.parameters, self.carry.buffers)
@@ -238,7 +243,8 @@ class Cell:
     ) -> tuple[Point, Partials]:
         """The point that the costate meets, and ∂H there.  present: this tick's evaluation."""
         point, pullback = self._met(driving, costates, present)
-        self.carry = forgotten(self.carry, point.restarts)
+        costate = forgotten(self.carry.state_costate, point.restarts)
+        self.carry = self.carry._replace(state_costate=costate)
         with self._computing:
             if pullback is None:
                 _, pullback = evaluate(self._layer, self.carry, point, self._wanted(tick))

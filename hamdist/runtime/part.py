@@ -22,7 +22,7 @@ from hamdist.runtime.fused.region import Region
 from hamdist.runtime.loss_cell import LossCell, Prediction
 from hamdist.runtime.outline import Outline
 from hamdist.runtime.timeline import SILENT, Timeline
-from hamdist.runtime.window_cell import WindowCell, cell_of
+from hamdist.runtime.window_cell import cell_of
 from hamdist.runtime.window_loss import Window
 
 
@@ -61,12 +61,11 @@ class Part:
             self._into[inward.edge.target].append(inward)
         for outward in out_of:
             self._out_of[outward.edge.source].append(outward)
-        self._obstacle = (
-            obstacle(outline, self._cells, self.losses, into, out_of) if outline.execution.stacked else ""
-        )
-        self._region = None
-        if outline.execution.stacked and not self._obstacle:
-            self._region = Region(outline, self._cells, self.losses, into, out_of, chunk, timeline)
+        self._obstacle, self._region = "", None
+        if outline.execution.stacked:
+            self._obstacle = obstacle(outline, self._cells, self.losses, into, out_of)
+            if not self._obstacle:
+                self._region = Region(outline, self._cells, self.losses, into, out_of, chunk, timeline)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -74,8 +73,7 @@ class Part:
         if self._region is not None:
             return self._region.told
         told: dict[str, Any] = {"node_by_node": self._obstacle} if self._obstacle else {}
-        windows = [cell for cell in self._cells.values() if isinstance(cell, WindowCell)]
-        seconds = sum(cell.compile_seconds for cell in windows)
+        seconds = sum(cell.compile_seconds for cell in self._cells.values())
         return told | ({"compile_seconds": round(seconds, 3)} if seconds else {})
 
     @property

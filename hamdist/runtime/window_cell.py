@@ -33,7 +33,7 @@ class WindowCell(Cell):
 
     @property
     def compile_seconds(self) -> float:
-        """What compiling its part of a sweep took."""
+        """What compiling a step back took."""
         return self._step.seconds if isinstance(self._step, TracedStep) else 0.0
 
     @property
@@ -92,12 +92,9 @@ class WindowCell(Cell):
 
 
 def _step_of(plan: CellPlan) -> Step:
-    tau = plan.dynamics.tau
-    return (
-        partial(stepped, plan.layer, tau)
-        if plan.traced is None
-        else TracedStep(plan.layer, tau, plan.compiles)
-    )
+    if plan.traced is None:
+        return partial(stepped, plan.layer, plan.dynamics.tau)
+    return TracedStep(plan.layer, plan.dynamics.tau, plan.compiles)
 
 
 def cell_of(plan: CellPlan, timeline: Timeline = SILENT) -> Cell:

@@ -25,8 +25,7 @@ def obstacle(
     if outline.locality.gate != "always":
         return f"gate {outline.locality.gate} waits for what is heard to settle"
     if outline.locality.horizon is not None:
-        form = "compiled" if outline.execution.compiled else "traced"
-        return f"costates go back through windows of time; a step back is {form}"
+        return "costates go back through windows of time; only a step back is traced"
     if outline.locality.stash == "graph":
         return "stash graph keeps what was evaluated"
     if outline.mixing:

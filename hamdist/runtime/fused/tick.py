@@ -136,7 +136,7 @@ class _Tick:
         q = self._total(unit, wiring.costates)
         carry = self._carries[number]
         at, pullback = self._pair(unit, carry)
-        carry = forgotten(carry, at.point.restarts)
+        carry = carry._replace(state_costate=forgotten(carry.state_costate, at.point.restarts))
         partials = pullback(q, carry.state_costate)
         dynamics = with_rates(unit.dynamics, self._before.rates[number] or None)
         self._carries[number] = react(carry, partials, dynamics, costate=True, weights=True)

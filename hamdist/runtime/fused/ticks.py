@@ -1,12 +1,11 @@
 """The operations of a part's regular ticks, made when they first come: traced, and compiled if asked for."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from hamdist.physics.compiled import CompilerMissingError, to_machine_code
+from hamdist.physics.compiled import Compiling
 from hamdist.physics.traced import Traced
 
 HOT = 32  # single ticks after which they are compiled beside whole chunks
@@ -30,9 +29,7 @@ class Ticks:
     """
 
     def __init__(self, compiles: bool, chunk: int) -> None:
-        self._compiles, self._chunk = compiles, chunk
-        self._why = ""  # nothing is compiled, though it was asked for
-        self._seconds = 0.0
+        self._compiling, self._chunk = Compiling(compiles, "ticks run"), chunk
         self._seen: dict[Pattern, int] = {}
         self._ready: dict[Pattern, Traced] = {}
 
@@ -40,27 +37,16 @@ class Ticks:
         """make: traces them, to run one by one or not.  tensors: what they will run on."""
         seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
         ticks = len(pattern.scored)
-        hot = self._compiles and seen == HOT and ticks < self._chunk
+        hot = self._compiling.wanted and seen == HOT and ticks < self._chunk
         if hot or pattern not in self._ready:
             whole = ticks == self._chunk or seen == HOT
-            self._ready[pattern] = self._made(make, tensors, whole)
+            self._ready[pattern] = self._compiling(make, tensors) if whole else make(True)
         return self._ready[pattern]
 
     @property
     def told(self) -> dict[str, Any]:
         """What the summary says of them."""
         told: dict[str, Any] = {"chunk": self._chunk}
-        if self._seconds:
-            told |= {"compile_seconds": round(self._seconds, 3)}
-        return told | ({"not_compiled": self._why} if self._why else {})
-
-    def _made(self, make: Make, tensors: list[Tensor], whole: bool) -> Traced:
-        if self._compiles and whole:
-            traced = make(False)
-            try:
-                self._seconds += to_machine_code(traced, tensors)
-                return traced
-            except CompilerMissingError as error:
-                self._compiles, self._why = False, str(error)
-                warnings.warn(f"ticks run uncompiled: {error}", stacklevel=2)
-        return make(True)
+        if seconds := self._compiling.seconds:
+            told |= {"compile_seconds": round(seconds, 3)}
+        return told | ({"not_compiled": self._compiling.why} if self._compiling.why else {})
