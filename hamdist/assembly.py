@@ -12,7 +12,7 @@ from torch import nn
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
 from hamdist.config.placement_schema import PlacementConfig
-from hamdist.config.schema import LocalityConfig
+from hamdist.config.schema import LocalityConfig, RunConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
 from hamdist.network.graph import LOSS, Edge
@@ -66,22 +66,12 @@ def check_horizon(horizon: int | None, samples: int | None, rows: int) -> None:
         raise ConfigError(Problem("locality.horizon", message))
 
 
-def stream_worker_of(
-    config: StreamConfig,
-    seed: int,
-    dtype: torch.dtype,
-    horizon: int | None,
-    name: str,
-    idle_seconds: float,
-    profile: bool,
-) -> StreamWorker:
-    """What says the stream's batches to a run's actors; it opens the stream where it lives.
-
-    horizon: as in `stream_of`.
-    """
+def stream_worker_of(config: RunConfig, name: str, idle_seconds: float, profile: bool) -> StreamWorker:
+    """What says the stream's batches to a run's actors; it opens the stream where it lives."""
 
     def opened() -> tuple[Pairs, Callable[[], Pairs | None]]:
-        stream = stream_of(config, seed, dtype, horizon)
+        dtype, horizon = dtype_of(config.network), config.locality.horizon
+        stream = stream_of(config.stream, config.seed, dtype, horizon)
 
         def holdout() -> Pairs | None:
             held_out = stream.holdout()

@@ -170,16 +170,7 @@ def _opened(
     """Where the stream lives, and its first batch. Raises what is wrong with the stream."""
     config, stream = script.config, len(troupe.names) - 1
     idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
-    make_stream = partial(
-        stream_worker_of,
-        config.stream,
-        config.seed,
-        script.outline.dtype,
-        config.locality.horizon,
-        STREAM,
-        idle_seconds,
-        script.profile,
-    )
+    make_stream = partial(stream_worker_of, config, STREAM, idle_seconds, script.profile)
     if here:
         place = troupe.host_here(make_stream())
     else:

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,11 +61,10 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts 1, 2, 3, …: each look at it is another second."""
     seconds = itertools.count(1.0)
     monkeypatch.setattr(live_lines, "perf_counter", lambda: next(seconds))
-    return lambda: next(seconds)
 
 
 # lines

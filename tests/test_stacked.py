@@ -184,6 +184,26 @@ def test_every_rule_and_every_graph(case: Case) -> None:
     compare(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("layers", "place", "reason"),
+    [
+        (
+            lambda: residual_net(3),
+            {"gate": "settled", "pairing": "current", "hold": 9},
+            "gate settled waits for",
+        ),
+        (lambda: residual_net(3), {"horizon": Horizon(2)}, "costates go back through windows of time"),
+        (lambda: residual_net(3), {"stash": "graph"}, "stash graph keeps what was evaluated"),
+        (lambda: [tanh(), nn.Sequential(tanh(), nn.Dropout()), tanh(8, 3)], {}, "not traced: '1'"),
+    ],
+)
+def test_what_runs_node_by_node_though_stacks_were_asked_for_says_why(layers, place, reason):
+    batches = samples(3, (8,))
+    stacked = runtime_of(layers(), batches, execution=Execution(stacked=True), **place)
+    assert stacked.told["node_by_node"].startswith(reason)
+    assert runtime_of(layers(), batches, **place).told == {}
+
+
 class Run:
     """A stream with a hold-out in the middle and a short batch at its end, presented to a runtime."""
 
@@ -209,26 +229,6 @@ def patterns(runtime: InlineRuntime) -> dict[Pattern, int]:
 def fused(patterns: dict[Pattern, int]) -> int:
     """The number of these ticks."""
     return sum(len(pattern.scored) * count for pattern, count in patterns.items())
-
-
-@pytest.mark.parametrize(
-    ("layers", "place", "reason"),
-    [
-        (
-            lambda: residual_net(3),
-            {"gate": "settled", "pairing": "current", "hold": 9},
-            "gate settled waits for",
-        ),
-        (lambda: residual_net(3), {"horizon": Horizon(2)}, "costates go back through windows of time"),
-        (lambda: residual_net(3), {"stash": "graph"}, "stash graph keeps what was evaluated"),
-        (lambda: [tanh(), nn.Sequential(tanh(), nn.Dropout()), tanh(8, 3)], {}, "not traced: '1'"),
-    ],
-)
-def test_what_runs_node_by_node_though_stacks_were_asked_for_says_why(layers, place, reason):
-    batches = samples(3, (8,))
-    stacked = runtime_of(layers(), batches, execution=Execution(stacked=True), **place)
-    assert stacked.told["node_by_node"].startswith(reason)
-    assert runtime_of(layers(), batches, **place).told == {}
 
 
 def held(runtime: InlineRuntime) -> list[tuple[Token, Tensor | None, Tensor | None]]:
