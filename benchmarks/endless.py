@@ -6,7 +6,6 @@ and for fewer ticks, is PyTorch's loop on the same stream: one step of backpropa
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,39 +15,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from table import machine, show, verdict
-from torch import nn
+from resident import report_memory, resident_bytes
+from table import machine
+from turning import STEP, PyTorchs, config
 
 import hamdist
-from hamdist.physics.statespace import CTB
 from hamdist.report.progress import Snapshot
 from hamdist.streams import Signals
 
-UNITS, TAU, RATE, LIMIT_BYTES_PER_TICK = 32, 0.1, 0.01, 1.0
 WARM = 0.02  # share of the ticks: buffers fill, and ticks are compiled
-STREAM: Mapping[str, Any] = {"signal": "smoHfHa", "step": TAU}
-TURNING: Mapping[str, float] = {"fastest": 2.0, "damping": 1.0}
+STREAM: Mapping[str, Any] = {"signal": "smoHfHa", "step": STEP}
 PEER_SHARE = 100  # the peer takes so many times fewer ticks
 
 
-def resident_bytes() -> int:
-    """The resident memory of this process now (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def config(ticks: int) -> dict[str, Any]:
-    memory = {"type": "CTB", "input_size": 1, "hidden_size": UNITS, "output_size": 1, **TURNING}
-    return {
-        "name": "endless",
-        "stream": {"source": "signals", **STREAM, "samples": ticks},
-        "network": {"loss": "mse", "layers": [{"name": "memory", "modules": [memory]}]},
-        "locality": {"mode": "nonlocal", "pairing": "current"},
-        "learning": {"tau": TAU, "beta": RATE / TAU**2, "dissipation": {"weight": 2.0}},
-        "placement": {"compile": True, "chunk": 16},
-        "metrics_every": max(1, ticks // 100),
-    }
+def settings(ticks: int) -> dict[str, Any]:
+    stream = {"source": "signals", **STREAM, "samples": ticks}
+    placement = {"compile": True, "chunk": 16}
+    return config(stream, placement=placement, metrics_every=max(1, ticks // 100))
 
 
 def ours(ticks: int) -> None:
@@ -60,31 +44,20 @@ def ours(ticks: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        summary = hamdist.run(config(ticks), out=Path(folder) / "out", on_progress=seen)
+        summary = hamdist.run(settings(ticks), out=Path(folder) / "out", on_progress=seen)
         seconds = time.perf_counter() - started
     assert summary["samples_seen_once"]
     assert summary["samples"] == ticks
-    late = np.array([point for point in points if point[0] >= WARM * ticks], dtype=float)
-    slope = np.polyfit(late[:, 0], late[:, 1], 1)[0]
-    shown = [points[round(i * (len(points) - 1) / 10)] for i in range(11)]
-    show("Resident memory", ["tick", "MB"], [(f"{tick:,}", f"{size / 1e6:.2f}") for tick, size in shown])
+    judged = report_memory(points, WARM * ticks)
     print(f"{ticks:,} ticks in {seconds:.0f} s, {1e6 * seconds / ticks:.1f} µs a tick, compiling included")
     print(f"mean squared error before learning {summary['prequential']['loss']:.3g}")
-    print(verdict("bytes per tick", slope, LIMIT_BYTES_PER_TICK))
+    print(judged)
 
 
 def peer(ticks: int) -> None:
-    torch.manual_seed(0)
-    module = CTB(1, UNITS, 1, **TURNING)
-    optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=1 - 2 * TAU, foreach=True)
-    state, started, total = None, time.perf_counter(), 0.0
+    pytorch, started, total = PyTorchs(), time.perf_counter(), 0.0
     for batch in islice(Signals(**STREAM), ticks):
-        optimiser.zero_grad()
-        output, after = module(batch.inputs, state, TAU)
-        loss = nn.functional.mse_loss(output, batch.targets)
-        loss.backward()
-        optimiser.step()
-        state, total = tuple(xi.detach() for xi in after), total + loss.item()
+        total += pytorch.step(batch.inputs, batch.targets).item()
     seconds = time.perf_counter() - started
     cost = f"{1e6 * seconds / ticks:.1f} µs a tick"
     print(f"PyTorch's loop: {ticks:,} ticks, {cost}, mean squared error {total / ticks:.3g}")

@@ -16,21 +16,17 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from table import machine, show, verdict
-from torch import nn
+from turning import STEP, PyTorchs, config
 
-from hamdist.physics.statespace import CTB
 from hamdist.report.latency import Latency
 from hamdist.streams.live_lines import LiveLines
 from hamdist.streams.waves import SIGNAL_SCHOOL
 
-UNITS, STEP, RATE = 32, 0.1, 0.01
-TURNING = {"fastest": 2.0, "damping": 1.0}
 LIMIT = 1.0  # hamdist's median over PyTorch's
 
 
@@ -39,25 +35,11 @@ def lines(count: int) -> Iterator[str]:
     return (json.dumps({"x": [now], "y": [later]}) + "\n" for now, later in pairwise(values))
 
 
-def config() -> dict[str, Any]:
-    memory = {"type": "CTB", "input_size": 1, "hidden_size": UNITS, "output_size": 1, **TURNING}
-    return {
-        "name": "live",
-        "stream": {"source": "stdin"},
-        "network": {"loss": "mse", "layers": [{"name": "memory", "modules": [memory]}]},
-        "locality": {"mode": "nonlocal", "pairing": "current"},
-        "learning": {"tau": STEP, "beta": RATE / STEP**2, "dissipation": {"weight": 2.0}},
-        "placement": {"compile": True},
-    }
-
-
 def pytorch() -> None:
     """The peer, in a process of its own; prints what hamdist's summary says of latency."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    module = CTB(1, UNITS, 1, **TURNING)
-    optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=1 - 2 * STEP, foreach=True)
-    coming, latency, state, done = iter(LiveLines(sys.stdin.fileno(), "utf-8")), Latency(), None, 0
+    coming, latency = iter(LiveLines(sys.stdin.fileno(), "utf-8")), Latency()
+    pytorchs, done = PyTorchs(), 0
     while True:
         asked = time.perf_counter()
         line = next(coming, None)
@@ -65,12 +47,8 @@ def pytorch() -> None:
             break
         latency.present([line.arrived], asked)
         sample = json.loads(line.text)
-        x, y = torch.tensor([sample["x"]]), torch.tensor([sample["y"]])
-        optimiser.zero_grad()
-        output, after = module(x, state, STEP)
-        nn.functional.mse_loss(output, y).backward()
-        optimiser.step()
-        state, done = tuple(xi.detach() for xi in after), done + 1
+        pytorchs.step(torch.tensor([sample["x"]]), torch.tensor([sample["y"]]))
+        done += 1
         latency.predicted(done, time.perf_counter())
     print(json.dumps(latency.told()))
 
@@ -100,7 +78,7 @@ def started(*command: str) -> "subprocess.Popen[str]":
 
 def latencies(rate: float, count: int, folder: Path) -> dict[str, dict[str, float]]:
     path, out = folder / "live.yaml", folder / f"out-{rate:g}"
-    path.write_text(yaml.safe_dump(config()))
+    path.write_text(yaml.safe_dump(config({"source": "stdin"}, placement={"compile": True})))
     told(started("-m", "hamdist", "run", str(path), "--out", str(out)), rate, count)
     ours = json.loads((out / "summary.json").read_text())["latency"]
     return {"hamdist": ours, "PyTorch": json.loads(told(started(__file__, "--answer"), rate, count))}

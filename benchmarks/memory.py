@@ -4,24 +4,16 @@ Prints the resident memory along the way and its slope by least squares.
 """
 
 import argparse
-import os
 import time
-from pathlib import Path
 
-import numpy as np
 import torch
-from table import machine, show, verdict
+from resident import report_memory, resident_bytes
+from table import machine
 from torch import nn
 
 import hamdist
 
-LIMIT_BYTES_PER_TICK = 1.0  # 1 MB in a million ticks: the noise of the allocator
 WARM = 1000
-
-
-def resident_bytes() -> int:
-    """The resident memory of this process now (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
@@ -43,12 +35,9 @@ def main() -> None:
     learner.drain()
     assert learner.samples_seen_once
     seconds = time.perf_counter() - started
-    late = np.array([point for point in points if point[0] >= WARM], dtype=float)
-    slope = np.polyfit(late[:, 0], late[:, 1], 1)[0]
-    shown = [points[round(i * (len(points) - 1) / 10)] for i in range(11)]
-    show("Resident memory", ["tick", "MB"], [(f"{tick:,}", f"{size / 1e6:.2f}") for tick, size in shown])
+    judged = report_memory(points, WARM)
     print(f"{ticks:,} ticks in {seconds:.0f} s, {1e6 * seconds / ticks:.0f} µs a tick")
-    print(verdict("bytes per tick", slope, LIMIT_BYTES_PER_TICK))
+    print(judged)
     print(machine())
 
 

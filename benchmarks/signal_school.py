@@ -33,7 +33,6 @@ from hamdist.streams.lectures import TAUGHT, normalised
 from hamdist.streams.waves import DESCRIPTIONS, SIGNAL_SCHOOL, WORDS
 
 UNITS, STEP, PASSED = 1000, 0.1, 0.2
-HELD_OUT = "squLfLa"
 ZERO = dict(zip(SIGNAL_SCHOOL, (0.3456, 0.0864, 0.3456, 0.0864, 1.0, 0.25, 1.0, 0.25), strict=True))
 AUTHORS = [
     dict(zip(SIGNAL_SCHOOL, marks, strict=True))
