@@ -100,6 +100,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for rate in given.rates:
             found = latencies(rate, round(rate * seconds), Path(folder))
+            if late := [who for who, waits in found.items() if not waits["samples"]]:
+                raise SystemExit(
+                    f"{', '.join(late)} had not caught up when the lines ended: raise --seconds, or lower --rates"
+                )
             rows = [
                 (who, f"{t['samples']:,}", t["median_ms"], t["p99_ms"], t["longest_ms"])
                 for who, t in found.items()
