@@ -15,11 +15,11 @@ from statistics import median
 import torch
 from table import machine, show
 
-from hamdist.runtime.links.contract import End, Form, Frame, Link
-from hamdist.runtime.links.security import Station
-from hamdist.runtime.links.zeromq import ZeroMQWiring
-from hamdist.runtime.memory import keep_freed_memory
-from hamdist.runtime.token import Token
+from hamdist.engine.device import keep_freed_memory
+from hamdist.engine.message import Form, Token
+from hamdist.transport.base import End, Frame, Link
+from hamdist.transport.security import Station
+from hamdist.transport.zeromq import ZeroMQWiring
 
 KIB = 1024
 SIZES = tuple(4 * KIB * 4**power for power in range(7))  # 4 KiB … 16 MiB

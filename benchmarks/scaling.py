@@ -26,8 +26,8 @@ from rounds import in_rounds
 from step_contenders import Steps, batches, chain, ours, pytorch, seconds
 from table import machine, show
 
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.network.locality import Locality
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
 
 PYTORCH, NODE_BY_NODE, STACKS, COMPILES = "PyTorch", "node by node", "stacked", "compiled"
 COLOURS = {PYTORCH: "#222222", NODE_BY_NODE: "#1f77b4", STACKS: "#d62728", COMPILES: "#2ca02c"}

@@ -1,4 +1,4 @@
-"""The command line: thin shells around `hamdist.execution` and `hamdist.weights`.
+"""The command line: thin shells around `hamdist.runs.run` and `hamdist.runs.weights`.
 
 Exit status: as in `hamdist.command`. PyTorch is imported inside the commands only, so that `--help` answers at once.
 """
@@ -64,7 +64,7 @@ def run(config: Config, overrides: Overrides = None, out: Out = None, profile: P
 def check(config: Config, overrides: Overrides = None) -> None:
     """Find every mistake in a config, each with its place, without running it."""
     with exit_status():
-        from hamdist.checking import check as check_config
+        from hamdist.runs.check import check as check_config
 
         if problems := check_config(config, overrides or ()):
             complain(problems)
@@ -80,8 +80,8 @@ def plan(
 ) -> None:
     """Show the layers, their delays and costs, and the edges between them, without running."""
     with exit_status():
-        from hamdist.execution import plan as plan_config
         from hamdist.report.tables import edges_table, layers_table
+        from hamdist.runs.run import plan as plan_config
 
         planned = plan_config(config, overrides or ())
         console().print(layers_table(planned.layers), edges_table(planned.edges), sep="\n")
@@ -99,7 +99,7 @@ def export(
 ) -> None:
     """Write a run's weights as a state_dict that loads into the plain PyTorch model."""
     with exit_status():
-        from hamdist.weights import export as export_weights
+        from hamdist.runs.weights import export as export_weights
 
         tensors = export_weights(directory, to)
         typer.echo(f"{to}: {tensors} tensors")

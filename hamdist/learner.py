@@ -11,21 +11,20 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from hamdist.assembly import learning_of, locality_of
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.problems import problems_of, suggestion
 from hamdist.config.schema import LocalityConfig
+from hamdist.engine.free_run import Feed
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.loss_node import Prediction
+from hamdist.engine.spec import Execution, program
 from hamdist.errors import ConfigError, Problem, RunError, StreamError
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Mode
 from hamdist.network.network import Builder, EdgeLike, LayerSpec, Network
 from hamdist.physics.losses import LOSSES, LossFunction
-from hamdist.physics.tick import Carry
-from hamdist.runtime.free_run import Feed
-from hamdist.runtime.fused.execution import Execution
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.loss_cell import Prediction
-from hamdist.runtime.program import program
+from hamdist.physics.step import Carry
+from hamdist.runs.assembly import learning_of, locality_of
 from hamdist.streams.checked import check_flags
 from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
 from hamdist.streams.sample import tensor_of

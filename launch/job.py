@@ -15,10 +15,10 @@ from pathlib import Path
 
 import typer
 
+from hamdist.cluster.session import prepare_environment
 from hamdist.command import INTERRUPTED, Profile, complain, exit_status, follow_run
 from hamdist.config.document import parse
-from hamdist.run_directory import CONFIG
-from hamdist.runtime.actors.session import prepare_environment
+from hamdist.runs.record import CONFIG
 from launch.parcel import LIMIT, lines_of, size_of
 
 PACKAGE = "hamdist_submission"

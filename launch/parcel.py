@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hamdist.errors import RunError
-from hamdist.run_directory import WEIGHTS
+from hamdist.runs.record import WEIGHTS
 
 LIMIT = 256 * 2**20  # bytes of files
 LINE = 12 * 2**10  # bytes a line, before base64

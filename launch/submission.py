@@ -21,12 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import launch
+from hamdist.cluster.session import ADDRESS, AUTH_MODE, prepare_environment, shipment
 from hamdist.command import INTERRUPTED, complain, show_summary
 from hamdist.config.loader import Loaded, load, resolved_yaml
 from hamdist.errors import ConfigError, MissingExtraError, Problem, RunError, UserError
-from hamdist.run_directory import CONFIG, SUMMARY, fresh_directory
-from hamdist.runtime.actors.session import ADDRESS, AUTH_MODE, prepare_environment
-from hamdist.runtime.actors.shipping import shipment
+from hamdist.runs.record import CONFIG, SUMMARY, fresh_directory
 from launch.job import PACKAGE
 from launch.parcel import Inbox
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from hamdist.engine.message import Form
 from hamdist.network.graph import SOURCE, Edge, Graph
-from hamdist.network.islands import islands
-from hamdist.runtime.links.contract import End, Form
-from hamdist.runtime.links.lane import Turn, turns
+from hamdist.network.timing import islands
+from hamdist.transport.base import End
+from hamdist.transport.p2p_order import Turn, turns
 
 WINDOW = 6  # ticks that a stream may be ahead, beyond the delay
 

@@ -7,22 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hamdist.cluster.actor import Whereabouts
+from hamdist.cluster.layout import Layout, hosts_of
+from hamdist.cluster.setup import layout_of, survey_actors, wire
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.transports import SHARED_BYTES, carriers_of, wirings_of
+from hamdist.cluster.worker import Outcome, Share, StreamOutcome, Worker
+from hamdist.cluster.worker_group import Threads
+from hamdist.engine.layer_node import Cell
+from hamdist.engine.spec import PLAIN, Execution, outline_of
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
-from hamdist.runtime.actors.layer_actor import Whereabouts
-from hamdist.runtime.actors.wirings import SHARED_BYTES, carriers_of, wirings_of
-from hamdist.runtime.cell import Cell
-from hamdist.runtime.company import Threads
-from hamdist.runtime.ends import Layout, hosts_of
-from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.links.contract import Patience, Wiring
-from hamdist.runtime.links.in_process import Exchange, InProcessWiring
-from hamdist.runtime.outline import outline_of
-from hamdist.runtime.rehearsal import layout_of, survey_actors, wire
-from hamdist.runtime.share import Outcome, Share, StreamOutcome
-from hamdist.runtime.stream_worker import StreamWorker
-from hamdist.runtime.worker import Worker
+from hamdist.transport.base import Patience, Wiring
+from hamdist.transport.local import Exchange, InProcessWiring
 
 Batches = list[tuple[Tensor, Tensor]]
 SECONDS = 60.0

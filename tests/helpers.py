@@ -7,17 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.layer_node import Cell
+from hamdist.engine.spec import PLAIN, Execution, program
 from hamdist.network.graph import LOSS
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import LayerSpec, LossSpec, Network, edge_of
-from hamdist.physics.blocks import Residual
 from hamdist.physics.dynamics import Dynamics
+from hamdist.physics.modules import Residual
 from hamdist.physics.rates import Rate
-from hamdist.runtime.cell import Cell
-from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.program import program
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hamdist.runtime.links.contract import End, Form, Frame, Link, Patience, Wiring
-from hamdist.runtime.links.in_process import Exchange, InProcessWiring
-from hamdist.runtime.links.lane import Turn
-from hamdist.runtime.links.security import KeyPair, Station, fresh_keys
-from hamdist.runtime.links.torch_distributed import TorchWiring
-from hamdist.runtime.links.zeromq import ZeroMQWiring
-from hamdist.runtime.token import Token
+from hamdist.engine.message import Form, Token
+from hamdist.transport.base import End, Frame, Link, Patience, Wiring
+from hamdist.transport.local import Exchange, InProcessWiring
+from hamdist.transport.p2p_order import Turn
+from hamdist.transport.security import KeyPair, Station, fresh_keys
+from hamdist.transport.torch_distributed import TorchWiring
+from hamdist.transport.zeromq import ZeroMQWiring
 
 EDGE = 0
 PATIENCE = Patience(heartbeat_seconds=10.0, progress_seconds=30.0)

@@ -10,7 +10,7 @@ import sys
 import torch
 from link_kinds import EDGE, KINDS, ends, forms, frame
 
-from hamdist.runtime.links.contract import Patience
+from hamdist.transport.base import Patience
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from link_kinds import EDGE, Kind, ends, frame
 
-from hamdist.runtime.links.contract import Form, Link, Patience
+from hamdist.engine.message import Form
+from hamdist.transport.base import Link, Patience
 
 SMALL = Form((4,), torch.float32)
 

@@ -17,12 +17,11 @@ from actors import WIRINGS, Ensemble
 from helpers import changed, everything, learning, network_of, run_through
 from torch import nn
 
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.spec import PLAIN, STACKED, Execution, program
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
-from hamdist.physics.blocks import Coupling, Residual
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.program import program
+from hamdist.physics.modules import Coupling, Residual
 
 WIDTH = 14  # not a multiple of any vector's length
 LAYERS = ("embed", "a", "b", "c", "head")

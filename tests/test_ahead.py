@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from hamdist.runtime.stream_worker import Ahead
+from hamdist.cluster.stream_worker import Ahead
 
 NEVER = threading.Event()
 SECONDS = 10.0

@@ -12,13 +12,13 @@ from helpers import learning, runtime_of
 from torch import Tensor, nn
 
 from hamdist import Learner, check, plan
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.errors import ConfigError, NetworkError
 from hamdist.network.locality import Horizon
 from hamdist.network.network import Network
 from hamdist.physics import statespace as ss
 from hamdist.physics.statespace.walk import memories
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
-from hamdist.runtime.inline import InlineRuntime
 
 TOLERANCE = 1e-10
 mse = nn.functional.mse_loss

@@ -7,11 +7,10 @@ import torch
 from link_kinds import KINDS, PATIENCE, ends, forms, joined, same
 from torch import Tensor
 
-from hamdist.runtime.aligned import BYTES
-from hamdist.runtime.links.bundled import Bundled, bundled_forms
-from hamdist.runtime.links.contract import Form, Frame, Frames, Link
-from hamdist.runtime.stretch import Stretch
-from hamdist.runtime.token import INVALID, Token
+from hamdist.engine.aligned import BYTES
+from hamdist.engine.message import INVALID, Form, Stretch, Token
+from hamdist.transport.base import Frame, Frames, Link
+from hamdist.transport.bundled import Bundled, bundled_forms
 
 COUNT = 3
 FORWARD = (Form((4, 5), torch.float32), Form((2,), torch.int64))  # neither is a multiple of 64 bytes

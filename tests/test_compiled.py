@@ -7,13 +7,13 @@ import torch
 from helpers import everything, learning, mlp, runtime_of, samples
 from torch import Tensor, nn
 
+from hamdist.compiler.inductor import to_machine_code
+from hamdist.compiler.trace import Traced
+from hamdist.engine.fused.executor import HOT, Pattern, Ticks
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.locality import Horizon
 from hamdist.physics import statespace
-from hamdist.physics.compiled import to_machine_code
-from hamdist.physics.traced import Traced
-from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.fused.ticks import HOT, Pattern, Ticks
-from hamdist.runtime.inline import InlineRuntime
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from hamdist.physics import statespace as ss
+from hamdist.physics.bptt import stepped, swept
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Layer, Point
 from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer
-from hamdist.physics.sweep import stepped, swept
-from hamdist.physics.tick import Carry, advance_costate, evaluate, initial_carry
+from hamdist.physics.step import Carry, advance_costate, evaluate, initial_carry
 
 TOLERANCE = 1e-10  # float64; what is left of the start after TICKS is below 1e-15
 TAU, TICKS, DAMPING = 0.2, 300, 1.2

@@ -24,10 +24,10 @@ from test_reversible import reversible_net
 from test_stashed import delayed_gradients
 from torch import nn
 
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.ledger import Ledger
+from hamdist.engine.message import Token
 from hamdist.physics.rates import Adam
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.ledger import Ledger
-from hamdist.runtime.token import Token
 
 PLACES = {
     "local": {},

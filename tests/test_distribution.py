@@ -13,17 +13,17 @@ from helpers import learning, network_of
 from matrix import FAR, batches, check, differences, sampled
 from torch import Tensor, nn
 
+from hamdist.cluster.actor import Whereabouts
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.transports import SHARED_BYTES, carriers_of
+from hamdist.engine.message import Form
+from hamdist.engine.source import Feed
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.errors import DivergenceError, NetworkError, RunError, StreamError
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.network import Network
 from hamdist.physics import statespace
 from hamdist.physics.rates import Adam
-from hamdist.runtime.actors.layer_actor import Whereabouts
-from hamdist.runtime.actors.wirings import SHARED_BYTES, carriers_of
-from hamdist.runtime.feed import Feed
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
-from hamdist.runtime.links.contract import Form
-from hamdist.runtime.stream_worker import StreamWorker
 
 HORIZON = Horizon(4)
 OVER_TIME = {

@@ -7,8 +7,8 @@ import torch
 from helpers import learning, mlp, residual_net, run_through, runtime_of, samples, weights
 from torch import nn
 
+from hamdist.engine.spec import PLAIN, Execution
 from hamdist.errors import DivergenceError, RunError, StreamError
-from hamdist.runtime.fused.execution import PLAIN, Execution
 
 
 def regression(count=200):

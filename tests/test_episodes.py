@@ -144,7 +144,7 @@ def test_lectures_that_cannot_be_held(settings: dict, message: str) -> None:
 
 
 def test_a_memory_in_a_coupling_and_one_that_relaxes() -> None:
-    from hamdist.physics.blocks import Coupling
+    from hamdist.physics.modules import Coupling
 
     with pytest.raises(NetworkError, match="layer '0' has a memory inside a coupling"):
         Learner([Coupling(nn.GRUCell(2, 2), nn.Linear(2, 2))], "mse").step(

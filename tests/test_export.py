@@ -13,9 +13,9 @@ from helpers import samples
 from torch import Tensor, nn
 
 from hamdist import LayerSpec, Learner, Network, Residual, export, load_model, plain_model, run
-from hamdist.assembly import network_of
 from hamdist.config import load
 from hamdist.errors import NetworkError, UserError
+from hamdist.runs.assembly import network_of
 
 TOLERANCE = 1e-12
 

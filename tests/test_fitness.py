@@ -9,8 +9,8 @@ from helpers import largest_difference, learning, runtime_of, samples, weights
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from hamdist.runtime.fused import fitness
-from hamdist.runtime.fused.execution import PLAIN, STACKED
+from hamdist.engine.fused import fitness
+from hamdist.engine.spec import PLAIN, STACKED
 
 
 def plans(layers: Sequence[nn.Module], batches: Any = None, **settings: Any) -> list[Any]:

@@ -9,20 +9,20 @@ from helpers import network_of, run_through, runtime_of
 from torch import nn, ones, tensor, zeros
 
 from hamdist.errors import NetworkError
-from hamdist.network.arrival import (
+from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
+from hamdist.network.locality import Locality, apply_locality
+from hamdist.network.network import LayerSpec, Network
+from hamdist.network.timing import (
     arrivals,
     balanced,
     depths,
     drain_ticks,
     feedback_lag,
     is_balanced,
+    islands,
     shortest_hold,
     sink,
 )
-from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
-from hamdist.network.islands import islands
-from hamdist.network.locality import Locality, apply_locality
-from hamdist.network.network import LayerSpec, Network
 
 ABC = ("a", "b", "c")
 

@@ -18,9 +18,9 @@ import yaml
 from summaries import SUMMARY
 from typer.testing import CliRunner
 
+from hamdist.cluster.session import prepare_environment
 from hamdist.config import examples, load
 from hamdist.errors import RunError
-from hamdist.runtime.actors.session import prepare_environment
 from launch import cluster, local
 from launch.cluster import on_cluster
 from launch.local import on_this_machine
@@ -50,9 +50,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def replace_run(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
-    module = ModuleType("hamdist.execution")
+    module = ModuleType("hamdist.runs.run")
     vars(module)["run"] = run
-    monkeypatch.setitem(sys.modules, "hamdist.execution", module)
+    monkeypatch.setitem(sys.modules, "hamdist.runs.run", module)
 
 
 # Commands

@@ -19,7 +19,7 @@ import zmq
 from link_kinds import EDGE, KINDS, ends, frame, joined
 from zmq.utils.monitor import recv_monitor_message
 
-from hamdist.runtime.links.contract import (
+from hamdist.transport.base import (
     ClosedError,
     Form,
     Link,
@@ -29,9 +29,9 @@ from hamdist.runtime.links.contract import (
     RefusedError,
     StalledError,
 )
-from hamdist.runtime.links.security import KeyPair, Station, fresh_keys
-from hamdist.runtime.links.wire import encode
-from hamdist.runtime.links.zeromq import ZeroMQLink, ZeroMQWiring
+from hamdist.transport.codec import encode
+from hamdist.transport.security import KeyPair, Station, fresh_keys
+from hamdist.transport.zeromq import ZeroMQLink, ZeroMQWiring
 
 IPC, TCP, SHARED = KINDS["zeromq-ipc"], KINDS["zeromq-tcp"], KINDS["zeromq-shared"]
 PATIENCE = Patience(heartbeat_seconds=10.0, progress_seconds=30.0)

@@ -18,7 +18,8 @@ from link_kinds import (
 )
 from link_processes import process
 
-from hamdist.runtime.links.contract import (
+from hamdist.engine.message import INVALID
+from hamdist.transport.base import (
     ClosedError,
     Form,
     Frame,
@@ -27,7 +28,6 @@ from hamdist.runtime.links.contract import (
     PeerLostError,
     StalledError,
 )
-from hamdist.runtime.token import INVALID
 
 SMALL = Form((4,), torch.float32)
 DTYPES = (

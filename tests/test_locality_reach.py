@@ -9,11 +9,11 @@ from graphs import random_network
 from helpers import everything, learning, mlp, residual_net, run_through, runtime_of, same_bits, samples
 from torch import Tensor, nn
 
+from hamdist.engine.channel import Channel
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.layer_node import Cell
+from hamdist.engine.loss_node import LossCell
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.runtime.cell import Cell
-from hamdist.runtime.channel import Channel
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.loss_cell import LossCell
 
 LEAVES = (str, bytes, int, float, bool, type(None), torch.dtype, torch.device, type, ModuleType)
 

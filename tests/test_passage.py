@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hamdist.runtime.fused.passage import Passage
-from hamdist.runtime.fused.stashes import Stashes
-from hamdist.runtime.ledger import Ledger
-from hamdist.runtime.token import Token
+from hamdist.engine.fused.state import Stashes
+from hamdist.engine.fused.tokens import Passage
+from hamdist.engine.ledger import Ledger
+from hamdist.engine.message import Token
 
 
 def tokens(count: int, hold: int = 1, gap: int | None = None) -> list[Token]:

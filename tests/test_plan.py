@@ -15,13 +15,13 @@ from torch import nn
 from hamdist.errors import MissingExtraError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.network import LayerSpec, LossSpec, Network
-from hamdist.network.plan import Plan, arrows, boxes, instants
-from hamdist.physics.blocks import Coupling, Residual
+from hamdist.physics.modules import Coupling, Residual
 from hamdist.physics.rates import Adam
+from hamdist.planning.build_plan import plan_of
+from hamdist.planning.plan import Plan, arrows, boxes, instants
 from hamdist.report.layout import COLUMNS_PER_LINE, Layout, gutters
 from hamdist.report.picture import BOX_HEIGHT, Sheet, rounded
 from hamdist.report.tables import edges_table, layers_table
-from hamdist.runtime.plan import plan_of
 
 BATCH, DOUBLE = 4, 8  # rows; bytes of a float64
 

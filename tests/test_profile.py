@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hamdist import run
+from hamdist.engine import timeline
+from hamdist.engine.profiler import LAST_SPANS, LAST_TICKS, SILENT, Recording, epoch, timeline_of
 from hamdist.errors import RunError
 from hamdist.network.locality import Locality
 from hamdist.report.profile import KINDS, Profile, Span
 from hamdist.report.tables import summary_table
 from hamdist.report.trace import trace_events
-from hamdist.runtime import timeline
-from hamdist.runtime.timeline import LAST_SPANS, LAST_TICKS, SILENT, Recording, epoch, timeline_of
 
 BATCHES = 7
 LINEAR = {"in_features": 64, "out_features": 64}

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from hamdist import plan, run
+from hamdist.cluster.session import prepare_environment
 from hamdist.errors import ConfigError, NetworkError, RunError, UserError
-from hamdist.runtime.actors.session import prepare_environment
 
 pytestmark = pytest.mark.timeout(120)
 LAYERS = ("first", "second", "head")

@@ -15,7 +15,7 @@ from torch import nn
 from hamdist.errors import NetworkError
 from hamdist.network.graph import Edge
 from hamdist.network.network import LayerSpec
-from hamdist.physics.blocks import Coupling
+from hamdist.physics.modules import Coupling
 
 TOLERANCE = 1e-10
 

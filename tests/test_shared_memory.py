@@ -16,11 +16,12 @@ import torch
 from link_kinds import EDGE, KINDS, PATIENCE, Background, Pair, ends, forms, frame, joined, same
 from link_processes import process
 
-from hamdist.runtime.links.contract import Form, Patience, PeerLostError, RefusedError, StalledError
-from hamdist.runtime.links.line import Line
-from hamdist.runtime.links.rack import Trays, racks
-from hamdist.runtime.links.segment import HEAD_BYTES, Segment
-from hamdist.runtime.links.shared_line import SharedLine
+from hamdist.engine.message import Form
+from hamdist.transport.base import Patience, PeerLostError, RefusedError, StalledError
+from hamdist.transport.connection import Line
+from hamdist.transport.rack import Trays, racks
+from hamdist.transport.segment import HEAD_BYTES, Segment
+from hamdist.transport.shared_memory import SharedLine
 
 SHARED = KINDS["zeromq-shared"]
 SAMPLE = torch.zeros(1 << 15)  # 128 KiB

@@ -21,15 +21,14 @@ from helpers import (
 )
 from torch import Tensor, nn
 
+from hamdist.engine.fused.executor import Pattern
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.message import Token
+from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.locality import Horizon
 from hamdist.network.network import Network
-from hamdist.physics.blocks import Coupling
-from hamdist.physics.rates import Adam, RMSprop
-from hamdist.physics.schedules import cosine
-from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.fused.ticks import Pattern
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.token import Token
+from hamdist.physics.modules import Coupling
+from hamdist.physics.rates import Adam, RMSprop, cosine
 
 TOLERANCE = 1e-10
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hamdist.engine.aligned import BYTES
+from hamdist.engine.message import INVALID, NO_COSTATE, Costate, Queue, Signal, Stretch, Token
+from hamdist.engine.source import Feed
 from hamdist.errors import StreamError
-from hamdist.runtime.aligned import BYTES
-from hamdist.runtime.feed import Feed
-from hamdist.runtime.stretch import Queue, Stretch
-from hamdist.runtime.token import INVALID, NO_COSTATE, Costate, Signal, Token
 
 
 def signal(tick: int, width: int = 5) -> Signal:

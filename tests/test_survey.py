@@ -17,7 +17,7 @@ from torch import nn
 from hamdist.errors import NetworkError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.network import LayerSpec, LossSpec, Network
-from hamdist.physics.blocks import Residual
+from hamdist.physics.modules import Residual
 
 BATCH = samples(1, (8,))
 
@@ -111,8 +111,8 @@ def test_a_loss_must_give_one_real_number():
 
 
 def test_a_stream_without_targets():
+    from hamdist.engine.spec import program
     from hamdist.network.locality import Locality
-    from hamdist.runtime.program import program
 
     network = Network.of([linear(8)], nn.functional.cross_entropy)
     with pytest.raises(

@@ -10,8 +10,9 @@ import torch
 from actor_plans import Plan, random_plan
 from link_kinds import together
 
+from hamdist.engine.message import Token
 from hamdist.network.graph import Edge
-from hamdist.runtime.links.contract import (
+from hamdist.transport.base import (
     End,
     Form,
     Frame,
@@ -21,13 +22,12 @@ from hamdist.runtime.links.contract import (
     PeerLostError,
     RefusedError,
 )
-from hamdist.runtime.links.lane import Turn
-from hamdist.runtime.links.process_pair import GlooPair, Seat, nccl_obstacle, seat_of
-from hamdist.runtime.links.security import Station, fresh_keys
-from hamdist.runtime.links.torch_distributed import TorchLink, TorchWiring
-from hamdist.runtime.links.wire import encode_head
-from hamdist.runtime.links.zeromq import ZeroMQWiring
-from hamdist.runtime.token import Token
+from hamdist.transport.codec import encode_head
+from hamdist.transport.p2p_order import Turn
+from hamdist.transport.process_group import GlooPair, Seat, nccl_obstacle, seat_of
+from hamdist.transport.security import Station, fresh_keys
+from hamdist.transport.torch_distributed import TorchLink, TorchWiring
+from hamdist.transport.zeromq import ZeroMQWiring
 
 HERE = "127.0.0.1"
 PATIENCE = Patience(heartbeat_seconds=3.0, progress_seconds=20.0)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, fx
 
-from hamdist.physics.traced import Traced
-from hamdist.physics.traced_graph import in_place
+from hamdist.compiler.passes import in_place
+from hamdist.compiler.trace import Traced
 
 SHAPE = (3, 4)
 

@@ -14,9 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Instant, Layer, Point, PureModule, Relaxing
-from hamdist.physics.rates import Adam, Rate, RMSprop
-from hamdist.physics.schedules import cosine
-from hamdist.physics.tick import Carry, advance_state, evaluate, initial_carry, react
+from hamdist.physics.rates import Adam, Rate, RMSprop, cosine
+from hamdist.physics.step import Carry, advance_state, evaluate, initial_carry, react
 
 STACK, TICKS = 4, 5
 MOMENTUM = Dynamics(tau=0.5, weight_dissipation=0.2, weight_decay=0.01)

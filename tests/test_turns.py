@@ -10,8 +10,8 @@ import torch
 from actor_plans import Plan, random_plan
 
 from hamdist.network.graph import LOSS, SOURCE, Edge
-from hamdist.runtime.links.contract import End, LinkError
-from hamdist.runtime.links.lane import Arrival, Lane, Slot, Timetable, most_under_way, slots_of, turns
+from hamdist.transport.base import End, LinkError
+from hamdist.transport.p2p_order import Arrival, Lane, Slot, Timetable, most_under_way, slots_of, turns
 
 BOTH_WAYS = Plan(("a", "b"), {"a": 0, "b": 1}, (Edge("a", "b", 1), Edge("b", "a", 1, feedback=True)))
 

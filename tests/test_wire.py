@@ -7,9 +7,9 @@ import pytest
 import torch
 from link_kinds import ends, forms, frame, same
 
-from hamdist.runtime.links.contract import End, Form, Frame, LinkError, RefusedError
-from hamdist.runtime.links.wire import APART_BYTES, decode, decode_head, encode, encode_head
-from hamdist.runtime.token import INVALID, Token
+from hamdist.engine.message import INVALID, Form, Token
+from hamdist.transport.base import End, Frame, LinkError, RefusedError
+from hamdist.transport.codec import APART_BYTES, decode, decode_head, encode, encode_head
 
 A, B = ends()
 TENSOR = torch.arange(6.0).reshape(2, 3)

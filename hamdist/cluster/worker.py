@@ -1,0 +1,287 @@
+"""The loop of one actor, without Ray: it builds its layers, joins its neighbours, and goes from tick to tick.
+
+Several workers may be threads of one process. All methods belong to one thread, except `progress` and `stop`. What an
+actor is given at its start, and what it reports, travels between processes.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hamdist.cluster.layout import Layout
+from hamdist.engine.build import Builder, Examined
+from hamdist.engine.channel import Channel, InWay, OutWay
+from hamdist.engine.device import local_device, peak_memory_bytes
+from hamdist.engine.divergence import Extent, extents
+from hamdist.engine.ledger import Ledger
+from hamdist.engine.message import Form
+from hamdist.engine.partition import Part, initial_value
+from hamdist.engine.profiler import timeline_of
+from hamdist.engine.spec import Outline
+from hamdist.errors import RunError, UserError
+from hamdist.network.network import LayerSpec
+from hamdist.report.metrics import Window, Windows
+from hamdist.report.profile import Profile
+from hamdist.transport.base import ClosedError, Link, LinkError, Wiring
+from hamdist.transport.remote_channel import FromSource, Journey, ToTarget
+
+
+@dataclass(frozen=True)
+class Share:
+    """One actor's part of a run. It builds `layers` and knows of the others only what `outline` says.
+
+    actor: its number.  name: what errors call it.  device: as in placement.device.  threads: within one operation.
+    metrics_every: samples between two windows of metrics.  profile: whether to record where its time goes.
+    """
+
+    actor: int
+    name: str
+    outline: Outline
+    layers: tuple[LayerSpec, ...]
+    device: str = "cpu"
+    threads: int = 1
+    metrics_every: int = 1000
+    profile: bool = False
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Where an actor's time went: seconds in all, waiting for neighbours, and handing frames to the links."""
+
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    send_seconds: float = 0.0
+
+    def told(self) -> dict[str, float]:
+        """As the summary tells it."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "wait_seconds": round(self.wait_seconds, 3),
+            "send_seconds": round(self.send_seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an actor's part ended.
+
+    ticks: how many it did.  error: what stopped it, None at the regular end or when it was stopped.  details: the
+    error's traceback.  ledgers, energies: by layer.  scores: of a loss, by node: prequential and hold-out means.
+    profile: if one was wanted.
+    """
+
+    actor: int
+    ticks: int
+    error: Exception | None = None
+    details: str = ""
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)
+    energies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    prequential: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    holdout: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    windows: tuple[Window, ...] = ()
+    spent: Spent = Spent()
+    peak_memory_bytes: int = 0
+    execution: Mapping[str, Any] = field(default_factory=dict)
+    profile: Profile | None = None
+
+
+def attributed(error: Exception, name: str, tick: int) -> Exception:
+    """What stopped an actor, as its outcome tells it: with its name and the tick, unless the error has its own."""
+    if isinstance(error, LinkError):
+        return type(error)(f"{name} at tick {tick}: {error}")
+    if isinstance(error, RunError | UserError):
+        return error
+    return RunError(f"{name} failed at tick {tick}: {error!r}")
+
+
+@dataclass(frozen=True)
+class StreamOutcome:
+    """How the stream ended.
+
+    samples: how many entered.  entered_ticks: in which they did.  ticks: of learning, drain included.
+    error: what the stream raised; what had entered before was learnt all the same.
+    """
+
+    samples: int
+    entered_ticks: int
+    ticks: int
+    error: Exception | None = None
+    details: str = ""
+    peak_memory_bytes: int = 0
+    profile: Profile | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an actor is.
+
+    samples: that have entered, of the stream.  entered_ticks: in which they did, once nothing more enters to be learnt.
+    windows: of metrics, closed since the last time.
+    """
+
+    ticks: int
+    samples: int = 0
+    entered_ticks: int | None = None
+    windows: tuple[Window, ...] = ()
+
+
+class Worker:
+    """One actor at work, step by step: made, `examine` for each of its layers, `listen`, `connect`, `run`, `tensors`.
+
+    Raises NetworkError for layers that cannot be made, ConfigError for a device that is not there.
+    """
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.part: Part | None = None
+        self._builder = Builder(share.outline, share.layers, local_device(share.device))
+        self._wiring: Wiring | None = None
+        self._layout: Layout | None = None
+        self._timeline = timeline_of(share.profile)
+        self._journey = Journey(timeline=self._timeline)
+        self._windows: Windows | None = None
+        self._stopped = False
+
+    # Before the first tick
+
+    @property
+    def device(self) -> torch.device:
+        return self._builder.device
+
+    def examine(self, name: str, heard: Mapping[str, Tensor | Form]) -> Examined:
+        """As Builder.examine."""
+        return self._builder.examine(name, heard)
+
+    def check_losses(self, targets: Tensor) -> None:
+        """As Builder.check_losses."""
+        self._builder.check_losses(targets)
+
+    def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
+        """The addresses at which neighbours find this actor, by edge."""
+        self._layout, self._wiring = layout, make_wiring()
+        return self._wiring.listen(layout.ends(self.share.actor))
+
+    def connect(self, addresses: Mapping[int, str]) -> None:
+        """Joins the neighbours at their addresses; the worker is ready to run then."""
+        assert self._wiring is not None
+        links = self._layout_of.bundled(self.share.actor, self._wiring.connect(addresses))
+        into, out_of = self._ways(links)
+        chunk = self._layout_of.chunk
+        self.part = Part(
+            self.share.outline,
+            self._builder.plans,
+            into,
+            out_of,
+            self._builder.targets,
+            chunk,
+            self._timeline,
+        )
+        first = next(iter(self.share.outline.losses))
+        if first in self.part.losses:
+            hold, batch = self.share.outline.locality.hold, self._layout_of.inputs.shape[0]
+            scores = self.part.losses[first].prequential
+            self._windows = Windows(scores, batch, hold, self.share.metrics_every)
+
+    @property
+    def _layout_of(self) -> Layout:
+        assert self._layout is not None, "listen comes first"
+        return self._layout
+
+    def _ways(self, links: Mapping[int, Link]) -> tuple[list[InWay], list[OutWay]]:
+        """Every edge of this actor's nodes: a channel where both ends are here, else a door."""
+        outline, hosts, me = self.share.outline, self._layout_of.hosts, self.share.actor
+        into: list[InWay] = []
+        out_of: list[OutWay] = []
+        for index, edge in enumerate(outline.graph.edges):
+            plan = self._builder.plans.get(edge.target)
+            initial = None if plan is None else initial_value(outline, edge, plan)
+            if hosts[edge.source] == hosts[edge.target] == me:
+                channel = Channel(edge, initial)
+                into.append(channel)
+                out_of.append(channel)
+            elif hosts[edge.target] == me:
+                places = len(self._layout_of.costate(edge))
+                into.append(FromSource(edge, links[index], self._journey, places, initial))
+            elif hosts[edge.source] == me:
+                places = len(self._layout_of.costate(edge))
+                out_of.append(ToTarget(edge, links[index], self._journey, places))
+        return into, out_of
+
+    # The loop
+
+    def run(self) -> Outcome:
+        """Goes on until the final tick, which a neighbour tells; whatever stops it is in the outcome."""
+        assert self.part is not None, "connect comes first"
+        torch.set_num_threads(self.share.threads)
+        self._timeline.start()
+        started = time.perf_counter()
+        try:
+            self._loop(self.part)
+            return self._outcome(started)
+        except Exception as error:
+            if isinstance(error, ClosedError) and self._stopped:
+                return self._outcome(started)
+            self.stop()
+            return self._outcome(
+                started, attributed(error, self.share.name, self.part.tick), traceback.format_exc()
+            )
+
+    def _loop(self, part: Part) -> None:
+        journey, windows = self._journey, self._windows
+        while not self._stopped and (journey.final < 0 or part.tick <= journey.final):
+            part.go(self._layout_of.chunk)
+            if windows is not None:
+                windows.after(part.tick)
+
+    def _outcome(self, started: float, error: Exception | None = None, details: str = "") -> Outcome:
+        assert self.part is not None
+        if self._windows is not None:
+            self._windows.close(self.part.tick)
+        losses = self.part.losses
+        return Outcome(
+            actor=self.share.actor,
+            ticks=self.part.tick,
+            error=error,
+            details=details,
+            ledgers={name: cell.ledger for name, cell in self.part.cells.items()},
+            energies={name: cell.energies for name, cell in self.part.cells.items()},
+            prequential={node: loss.prequential.total() for node, loss in losses.items()},
+            holdout={node: loss.holdout.total() for node, loss in losses.items()},
+            windows=() if self._windows is None else tuple(self._windows.take()),
+            spent=Spent(
+                time.perf_counter() - started, self._journey.wait_seconds, self._journey.send_seconds
+            ),
+            peak_memory_bytes=peak_memory_bytes(),
+            profile=self._timeline.profile(self.part.tick),
+            execution=self.part.told,
+        )
+
+    # From any thread
+
+    def progress(self) -> Progress:
+        """How far it is, and the windows of metrics closed since the last call."""
+        ticks = 0 if self.part is None else self.part.tick
+        return Progress(ticks, windows=() if self._windows is None else tuple(self._windows.take()))
+
+    def stop(self) -> None:
+        """Ends the loop at once, also where it waits; the links are gone then."""
+        self._stopped = True
+        if self._wiring is not None:
+            self._wiring.close()
+
+    # After the last tick
+
+    def extents(self) -> list[Extent]:
+        """How far off each of its layers is."""
+        assert self.part is not None
+        return extents(self.part.cells)
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The state_dict of one of its layers, on the CPU."""
+        assert self.part is not None
+        return {key: tensor.cpu() for key, tensor in self.part.cells[name].tensors().items()}

@@ -1,0 +1,19 @@
+"""The engine: what moves signals and costates along the edges, tick by tick, within one process.
+
+message.py     what travels: signals forward, costates backward, each with the samples it speaks of
+aligned.py     signals that are the same bits wherever they come from
+channel.py     an edge as two queues with d initial tokens
+layer_node.py  one layer at work; junction.py: where several edges meet; window_node.py: one that looks back in time
+loss_node.py   a loss at work
+ledger.py      the proof that every sample drove a layer once
+settling.py    settled, where no hold is exact
+source.py      a stream as what the source says in each tick
+spec.py        what every part of a run knows of the whole; a network whose layers are all built here
+build.py       makes and examines the layers of one actor
+partition.py   the nodes that one process hosts, and what they do in a tick
+inline.py      all nodes in this process; free_run.py: the same on its own, with weights that stand still
+fused/         regular ticks in one go: layers as stacks, traced, compiled
+divergence.py  which layer ran away, and what to lower
+profiler.py    where an actor's time goes, span by span
+device.py      what a device's name means here; memory of this process
+"""

@@ -1,0 +1,155 @@
+"""All nodes in this process: one loop that runs every locality, since a delay is only tokens in a channel."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from hamdist.engine.channel import Channel
+from hamdist.engine.device import keep_freed_memory
+from hamdist.engine.divergence import check_finite, extents
+from hamdist.engine.free_run import FreeRun, Weights
+from hamdist.engine.layer_node import Cell
+from hamdist.engine.loss_node import LossCell, Prediction
+from hamdist.engine.partition import Part, initial_value
+from hamdist.engine.profiler import SILENT, Timeline
+from hamdist.engine.source import Feed, Given, Said
+from hamdist.engine.spec import Program
+from hamdist.network.graph import SOURCE, Edge
+
+
+class InlineRuntime:
+    """Runs a program in this process, tick by tick."""
+
+    def __init__(self, program: Program, timeline: Timeline = SILENT) -> None:
+        self.program = program
+        self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
+        between = [channel for channel in self._channels if channel.edge.source != SOURCE]
+        execution = program.outline.execution
+        if execution.stacked:
+            keep_freed_memory()
+        self._part = Part(
+            program.outline,
+            program.cells,
+            self._channels,
+            between,
+            program.targets,
+            execution.chunk,
+            timeline,
+        )
+        self._feed = Feed(len(program.targets), program.locality.hold, execution.chunk)
+        self._source = [channel for channel in self._channels if channel.edge.source == SOURCE]
+
+    @property
+    def tick(self) -> int:
+        """The number of ticks done."""
+        return self._part.tick
+
+    @property
+    def samples(self) -> int:
+        """The number of samples that entered, hold-out not counted."""
+        return self._feed.samples
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The layers at work, by name."""
+        return self._part.cells
+
+    @property
+    def losses(self) -> dict[str, LossCell]:
+        """The losses at work, by node."""
+        return self._part.losses
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As the part's."""
+        return self._part.told
+
+    @property
+    def batch(self) -> int:
+        """The rows of a full batch, those of the first one."""
+        return self._feed.batch
+
+    @property
+    def loss(self) -> LossCell:
+        """The first loss, whose scores are the run's."""
+        return next(iter(self.losses.values()))
+
+    def present(
+        self, inputs: Tensor, targets: Tensor, learn: bool = True, restarts: Tensor | None = None
+    ) -> Iterator[Prediction]:
+        """Presents one batch for `hold` ticks; yields what left the network, at its first loss, in them.
+
+        inputs [R, …], targets [R, …], R at most `batch`: a shorter batch is padded with its last row. restarts: flags
+        [R] of the rows in which an episode begins.
+        """
+        for said in self._feed.present([(inputs, targets, restarts)], learn):
+            self._hear(said)
+            for _ in range(said.inputs.ticks):
+                yield from self._part.advance()
+
+    def present_all(self, batches: Iterable[Given]) -> list[Prediction]:
+        """Presents several batches, so that their ticks may run in one go; also those before one that cannot be had.
+
+        What they hold must stay until this returns.
+        """
+        predictions: list[Prediction] = []
+        for said in self._feed.present(batches):
+            self._hear(said)
+            predictions += self._part.advance(said.inputs.ticks)
+        return predictions
+
+    def drain(self) -> Iterator[Prediction]:
+        """Goes on without new samples until the costate of every sample has reached every layer."""
+        yield from self._wait(self.program.drain)
+        check_finite(self.tick, extents(self.cells))
+
+    def evaluate(self, batches: Iterable[Given]) -> Iterator[Prediction]:
+        """Sends hold-out batches through, in evaluation mode, as an episode; nothing learns from them."""
+        self._feed.begin_episode()
+        for inputs, targets, *flags in batches:
+            yield from self.present(inputs, targets, False, *flags)
+        yield from self._wait(self.program.outline.flush)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """What the layer of the first loss says of inputs [R, …] with today's weights; nothing moves.
+
+        One plain pass in evaluation mode: relaxing layers stand at their equilibrium, memories at their start,
+        feedback brings zeros.
+        """
+        return self.free_run().step(inputs)
+
+    def free_run(self) -> FreeRun:
+        """The network with today's weights, on its own; nothing here moves."""
+        weights = {
+            name: Weights(
+                tree_map(torch.clone, cell.carry.parameters), tree_map(torch.clone, cell.carry.buffers)
+            )
+            for name, cell in self.cells.items()
+        }
+        return FreeRun(self.program, weights)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Every layer's state_dict."""
+        return {name: cell.tensors() for name, cell in self.cells.items()}
+
+    def seen_once(self) -> bool:
+        """Whether every sample that entered drove every layer exactly once."""
+        return all(cell.ledger.seen_once(self.samples) for cell in self.cells.values())
+
+    def _wait(self, ticks: int) -> Iterator[Prediction]:
+        """So many ticks of silence."""
+        for said in self._feed.silence(ticks):
+            self._hear(said)
+            yield from self._part.advance()
+
+    def _hear(self, said: Said) -> None:
+        """The source speaks."""
+        for channel in self._source:
+            channel.signals.add(said.targets if channel.edge.target in self.losses else said.inputs)
+
+    def _initial(self, edge: Edge) -> Tensor | None:
+        plan = self.program.cells.get(edge.target)
+        return None if plan is None else initial_value(self.program.outline, edge, plan)

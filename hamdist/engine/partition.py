@@ -1,0 +1,195 @@
+"""The nodes of a network that one process hosts, and what they do in one tick.
+
+A tick goes island by island: it evaluates the hosted nodes of one, then lets them react in the reverse order. What
+every part does is a subsequence of one order that is the same everywhere, so that parts never wait for each other in a
+circle.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hamdist.engine.channel import InWay, OutWay
+from hamdist.engine.divergence import diagnosis, extents
+from hamdist.engine.fused.executor import Region
+from hamdist.engine.fused.obstacles import obstacle
+from hamdist.engine.layer_node import Cell, CellPlan
+from hamdist.engine.loss_node import LossCell, Prediction, Window
+from hamdist.engine.profiler import SILENT, Timeline
+from hamdist.engine.spec import Outline
+from hamdist.engine.window_node import cell_of
+from hamdist.errors import DivergenceError, RunError
+from hamdist.network.graph import Edge
+
+
+class Part:
+    """Cells and losses of one process, joined by ways: channels inside it, and doors to other parts.
+
+    tick: the number of ticks done.  islands: of hosted nodes, in the order of a tick.  into, out_of: the ways to and
+    from hosted nodes, in edge order; a channel is in both.  targets: an example of those to come, where a loss is
+    hosted.  chunk: regular ticks that run in one go.  timeline: of all that is done here.
+    """
+
+    def __init__(
+        self,
+        outline: Outline,
+        plans: Mapping[str, CellPlan],
+        into: Sequence[InWay],
+        out_of: Sequence[OutWay],
+        targets: Tensor | None,
+        chunk: int = 1,
+        timeline: Timeline = SILENT,
+    ) -> None:
+        self.outline = outline
+        self._timeline, self._judging = timeline, timeline.span("compute", "loss")
+        self.tick = 0
+        self._cells = {name: cell_of(plan, timeline) for name, plan in plans.items()}
+        self.losses = {
+            node: _loss_cell(outline, node, plans[spec.layer], targets)
+            for node, spec in outline.losses.items()
+            if spec.layer in plans
+        }
+        hosted = {*self._cells, *self.losses}
+        self.islands = tuple(tuple(node for node in island if node in hosted) for island in outline.islands)
+        self._into: dict[str, list[InWay]] = {node: [] for node in hosted}
+        self._out_of: dict[str, list[OutWay]] = {node: [] for node in hosted}
+        for inward in into:
+            self._into[inward.edge.target].append(inward)
+        for outward in out_of:
+            self._out_of[outward.edge.source].append(outward)
+        self._obstacle, self._region = "", None
+        if outline.execution.stacked:
+            self._obstacle = obstacle(outline, self._cells, self.losses, into, out_of)
+            if not self._obstacle:
+                self._region = Region(outline, self._cells, self.losses, into, out_of, chunk, timeline)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """How regular ticks ran, for the summary; nothing where all were to run node by node."""
+        if self._region is not None:
+            return self._region.told
+        told: dict[str, Any] = {"node_by_node": self._obstacle} if self._obstacle else {}
+        seconds = sum(cell.compile_seconds for cell in self._cells.values())
+        return told | ({"compile_seconds": round(seconds, 3)} if seconds else {})
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The layers at work, by name, as they are now."""
+        if self._region is not None:
+            self._region.release(self.tick)
+        return self._cells
+
+    def advance(self, ticks: int = 1) -> list[Prediction]:
+        """So many ticks; what left the network in them, at its first loss, if that is here.
+
+        Raises RunError naming the node and the tick, DivergenceError, StreamError.
+        """
+        left, end = [], self.tick + ticks
+        while self.tick < end:
+            left += self.go(end - self.tick)
+        return left
+
+    @torch.no_grad()
+    def go(self, most: int) -> list[Prediction]:
+        """A chunk of ticks, at most so many, where they are regular; else one. As `advance`."""
+        together = 0 if self._region is None else self._region.possible(self.tick, most)
+        if self._region is None or not together:
+            return self._step()
+        left = self._region.run(self.tick, together)
+        self.tick += together
+        return left
+
+    def _step(self) -> list[Prediction]:
+        """One tick, node by node."""
+        if self._region is not None:
+            self._region.release(self.tick)
+            self._region.watch()
+        self._timeline.begin(self.tick)
+        for island in self.islands:
+            for node in island:
+                if node in self._cells:
+                    self._evaluate(node)
+                else:
+                    self._judge(node)
+            for node in reversed(island):
+                if node in self._cells:
+                    self._react(node)
+                else:
+                    self._answer(node)
+        self.tick += 1
+        first = self.losses.get(next(iter(self.outline.losses)))
+        return [] if first is None or first.prediction is None else [first.prediction]
+
+    def _evaluate(self, name: str) -> None:
+        signals = [way.signals.popleft() for way in self._into[name]]
+        with self._named(f"layer {name!r}"):
+            shown = self._cells[name].evaluate(self.tick, signals)
+        for way in self._out_of[name]:
+            way.signals.append(shown)
+
+    def _judge(self, node: str) -> None:
+        output, target = (way.signals.popleft() for way in self._into[node])
+        loss = self.losses[node]
+        try:
+            with self._named(f"the loss {loss.spec.name}"), self._judging:
+                loss.evaluate(self.tick, output, target)
+        except RunError as error:
+            if output.value is None or target.value is None:
+                raise
+            refused = loss.refused(output.value, target.value, target.token)
+            if refused is None:
+                raise
+            raise refused from error
+        self._check(node)
+
+    def _react(self, name: str) -> None:
+        costates = [way.costates.popleft() for way in self._out_of[name]]
+        with self._named(f"layer {name!r}"):
+            returned = self._cells[name].react(self.tick, costates)
+        for way, costate in zip(self._into[name], returned, strict=True):
+            way.costates.append(costate)
+
+    def _answer(self, node: str) -> None:
+        """The costate to the layer; along the target's edge nothing returns."""
+        for way, costate in zip(self._into[node], self.losses[node].react(), strict=True):
+            way.costates.append(costate)
+
+    def _check(self, node: str) -> None:
+        """Stops at the first tick whose loss is not finite, before any layer reacts in it."""
+        loss = self.losses[node].loss
+        if loss is not None and not self._finite(loss):
+            value = loss.item()
+            raise DivergenceError(diagnosis(self.tick, value, extents(self._cells)), value)
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """What a module raises becomes a RunError that says where and when."""
+        try:
+            yield
+        except Exception as error:
+            raise RunError(f"{what} failed at tick {self.tick}: {error}") from error
+
+    def _finite(self, loss: Tensor) -> bool:
+        """Whether it is. On a GPU this is where the tick's work so far is awaited."""
+        with self._judging:
+            return bool(torch.isfinite(loss))
+
+
+def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None:
+    """Valid zeros in a layer's forward edge under `warmup: zeros`, else nothing."""
+    if outline.locality.warmup != "zeros" or edge.feedback:
+        return None
+    return plan.facts.hears[plan.into.index(edge)].zeros()
+
+
+def _loss_cell(outline: Outline, node: str, plan: CellPlan, targets: Tensor | None) -> LossCell:
+    assert targets is not None
+    place = outline.locality
+    example = (plan.facts.output, targets)
+    window = None if place.horizon is None else Window(place.horizon)
+    return LossCell(
+        node, outline.losses[node], outline.learning.gamma, place.gate, place.hold, example, window
+    )
