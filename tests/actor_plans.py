@@ -8,9 +8,8 @@ import torch
 
 from hamdist.engine.message import Form
 from hamdist.network.graph import SOURCE, Edge, Graph
-from hamdist.network.timing import islands
+from hamdist.network.tick_order import Crossing, crossings, islands, turns_of
 from hamdist.transport.base import End
-from hamdist.transport.p2p_order import Turn, turns
 
 WINDOW = 6  # ticks that a stream may be ahead, beyond the delay
 
@@ -28,8 +27,8 @@ class Plan:
         return sorted(set(self.hosts.values()))
 
     @property
-    def turns(self) -> tuple[Turn, ...]:
-        return turns(self.islands, self.edges)
+    def crossings(self) -> tuple[Crossing, ...]:
+        return crossings(turns_of(self.islands), self.edges)
 
     @property
     def islands(self) -> tuple[tuple[str, ...], ...]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hamdist.engine.message import Form, Token
+from hamdist.network.tick_order import Crossing
 from hamdist.transport.base import End, Frame, Link, Patience, Wiring
 from hamdist.transport.local import Exchange, InProcessWiring
-from hamdist.transport.p2p_order import Turn
 from hamdist.transport.security import KeyPair, Station, fresh_keys
 from hamdist.transport.torch_distributed import TorchWiring
 from hamdist.transport.zeromq import ZeroMQWiring
@@ -54,12 +54,12 @@ def _zeromq(hosts: Sequence[str], shared: Sequence[int] = ()) -> Kind:
 
 def _gloo(hosts: Sequence[str]) -> Kind:
     heads = _zeromq(hosts)
-    turns = (Turn(EDGE, True), Turn(EDGE, False))
+    crossings = (Crossing(EDGE, True), Crossing(EDGE, False))
 
     def make(actor: int, note: list[list[str]], generation: int, patience: Patience) -> Wiring:
         me, peer = (Station(number, note[number][0]) for number in (actor, 1 - actor))
         lines = heads.make(actor, note, generation, patience)
-        return TorchWiring(lines, me, {1 - actor: peer}, turns, generation, patience)
+        return TorchWiring(lines, me, {1 - actor: peer}, crossings, generation, patience)
 
     return Kind(heads.name.replace("zeromq", "gloo"), heads.prepare, make)
 

@@ -12,6 +12,7 @@ from hamdist.errors import NetworkError
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
 from hamdist.network.locality import Locality, apply_locality
 from hamdist.network.network import LayerSpec, Network
+from hamdist.network.tick_order import islands
 from hamdist.network.timing import (
     arrivals,
     balanced,
@@ -19,7 +20,6 @@ from hamdist.network.timing import (
     drain_ticks,
     feedback_lag,
     is_balanced,
-    islands,
     shortest_hold,
     sink,
 )

@@ -14,6 +14,7 @@ from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.layer_node import Cell
 from hamdist.engine.loss_node import LossCell
 from hamdist.network.graph import SOURCE, Edge
+from hamdist.network.tick_order import islands, turns_of
 
 LEAVES = (str, bytes, int, float, bool, type(None), torch.dtype, torch.device, type, ModuleType)
 
@@ -153,10 +154,10 @@ class Shuffled(InlineRuntime):
 
     def _shuffled(self, ticks=1):
         assert ticks == 1
-        apart = self.program.outline.islands
+        apart = islands(self.program.graph)
         chosen = (self._order(),) if self.together else tuple(self.chance.sample(apart, len(apart)))
         self.orders.add(chosen)
-        self._part.islands = tuple(tuple(node for node in island if node != SOURCE) for island in chosen)
+        self._part.order = tuple(turn for turn in turns_of(chosen) if turn.node != SOURCE)
         return self._advance()
 
     def _order(self):

@@ -12,6 +12,7 @@ from link_kinds import together
 
 from hamdist.engine.message import Token
 from hamdist.network.graph import Edge
+from hamdist.network.tick_order import Crossing
 from hamdist.transport.base import (
     End,
     Form,
@@ -23,7 +24,6 @@ from hamdist.transport.base import (
     RefusedError,
 )
 from hamdist.transport.codec import encode_head
-from hamdist.transport.p2p_order import Turn
 from hamdist.transport.process_group import GlooPair, Seat, nccl_obstacle, seat_of
 from hamdist.transport.security import Station, fresh_keys
 from hamdist.transport.torch_distributed import TorchLink, TorchWiring
@@ -32,7 +32,7 @@ from hamdist.transport.zeromq import ZeroMQWiring
 HERE = "127.0.0.1"
 PATIENCE = Patience(heartbeat_seconds=3.0, progress_seconds=20.0)
 LIMIT_SECONDS = 60.0  # for whatever must end
-ONE_EDGE = (Turn(4, True), Turn(4, False))
+ONE_EDGE = (Crossing(4, True), Crossing(4, False))
 
 
 def two_ends(forms: tuple[Form, ...], others: tuple[Form, ...] | None = None) -> dict[int, list[End]]:
@@ -48,7 +48,7 @@ PAIR = two_ends((Form((2,), torch.float32),))
 
 
 def wired(
-    turns: Sequence[Turn],
+    crossings: Sequence[Crossing],
     actors: Sequence[int],
     patience: Patience = PATIENCE,
     hosts: Sequence[str] = (HERE,) * 4,
@@ -60,7 +60,9 @@ def wired(
     wirings = {}
     for actor in actors:
         heads = ZeroMQWiring(stations[actor], stations, keys[actor], generations[actor], patience)
-        wirings[actor] = TorchWiring(heads, stations[actor], stations, turns, generations[actor], patience)
+        wirings[actor] = TorchWiring(
+            heads, stations[actor], stations, crossings, generations[actor], patience
+        )
     return wirings
 
 
@@ -113,7 +115,7 @@ def check_bits(plan: Plan, ticks: int, hosts: Sequence[str] = (HERE,) * 4, devic
     """Plays a plan with every actor in a thread; "cuda:{me}" gives each a GPU."""
     devices = {me: device.format(me=me) for me in plan.actors}
     ends = {me: plan.ends(me, devices[me]) for me in plan.actors}
-    with joined(wired(plan.turns, plan.actors, hosts=hosts), ends) as links:
+    with joined(wired(plan.crossings, plan.actors, hosts=hosts), ends) as links:
         plays = [lambda me=me: play(plan, me, links[me], ticks, devices[me]) for me in plan.actors]
         assert sum(together(*plays)) == frames_to_receive(plan, ticks) > 100
 
@@ -145,7 +147,7 @@ def test_it_listens_on_its_own_address_and_for_neighbours_on_its_host_on_loopbac
         together(*(wiring.close for wiring in wirings.values()))
 
 
-def test_edges_that_are_not_among_the_turns_go_whole_over_zeromq():
+def test_edges_that_are_not_among_the_crossings_go_whole_over_zeromq():
     with joined(wired((), (0, 1)), PAIR) as links:
         links[0][4].send(Frame(0, Token(0), (torch.ones(2),)))
         assert links[1][4].receive().tensors[0].tolist() == [1.0, 1.0]

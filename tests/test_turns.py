@@ -10,8 +10,9 @@ import torch
 from actor_plans import Plan, random_plan
 
 from hamdist.network.graph import LOSS, SOURCE, Edge
+from hamdist.network.tick_order import crossings, turns_of
 from hamdist.transport.base import End, LinkError
-from hamdist.transport.p2p_order import Arrival, Lane, Slot, Timetable, most_under_way, slots_of, turns
+from hamdist.transport.p2p_order import Arrival, Lane, Slot, Timetable, most_under_way, slots_of
 
 BOTH_WAYS = Plan(("a", "b"), {"a": 0, "b": 1}, (Edge("a", "b", 1), Edge("b", "a", 1, feedback=True)))
 
@@ -114,7 +115,7 @@ class Simulation:
         self.taken: dict[tuple[int, bool], int] = defaultdict(int)
         self._make_timetable = timetable
         # The last frames to an actor that sends nothing itself may find nobody who posts a receive.
-        slots = [slots_of(plan.turns, plan.ends(me)) for me in plan.actors]
+        slots = [slots_of(plan.crossings, plan.ends(me)) for me in plan.actors]
         self._last = 0 if all(any(slot.sends for slot in each) for each in slots) else 4
 
     def run(self, ticks: int) -> None:
@@ -130,7 +131,7 @@ class Simulation:
     def _play(self, me: int, ticks: int):
         """Yields what must come true before the actor goes on."""
         ends = self.plan.ends(me)
-        slots = slots_of(self.plan.turns, ends)
+        slots = slots_of(self.plan.crossings, ends)
         pairs = {
             peer: WirePair(self.wires[min(me, peer), max(me, peer)], int(me > peer))
             for peer in self.peers(ends)
@@ -196,12 +197,12 @@ EDGES = (Edge("a", "b"), Edge(SOURCE, "a"), Edge("a", LOSS), Edge("b", "a"), Edg
 def test_turns_follow_the_evaluation_and_then_its_reverse():
     signals = [(1, True), (4, True), (0, True), (2, True), (3, True)]
     costates = [(2, False), (4, False), (0, False), (1, False), (3, False)]
-    assert turns([(SOURCE, "a", "b", LOSS)], EDGES) == (*signals, *costates)
+    assert crossings(turns_of([(SOURCE, "a", "b", LOSS)]), EDGES) == (*signals, *costates)
 
 
 def test_turns_go_island_by_island():
     source, losses, rest = [(1, True), (4, True)], [(0, True), (2, True), (2, False), (4, False)], [(3, True)]
-    assert turns([(SOURCE,), ("a", LOSS), ("b",)], EDGES) == (
+    assert crossings(turns_of([(SOURCE,), ("a", LOSS), ("b",)]), EDGES) == (
         *source,
         *losses,
         (1, False),
@@ -213,8 +214,8 @@ def test_turns_go_island_by_island():
 
 def test_frames_without_tensors_and_edges_within_an_actor_have_no_turn():
     plan = Plan((SOURCE, "a", "b"), {SOURCE: 2, "a": 0, "b": 0}, (Edge(SOURCE, "a", 0), Edge("a", "b", 0)))
-    assert [(slot.end.edge, slot.sends) for slot in slots_of(plan.turns, plan.ends(0))] == [(0, False)]
-    assert [(slot.end.edge, slot.sends) for slot in slots_of(plan.turns, plan.ends(2))] == [(0, True)]
+    assert [(slot.end.edge, slot.sends) for slot in slots_of(plan.crossings, plan.ends(0))] == [(0, False)]
+    assert [(slot.end.edge, slot.sends) for slot in slots_of(plan.crossings, plan.ends(2))] == [(0, True)]
 
 
 def test_receives_are_posted_at_their_turn_before_they_are_needed():
@@ -223,7 +224,7 @@ def test_receives_are_posted_at_their_turn_before_they_are_needed():
     a, b = WirePair(wire, 0), WirePair(wire, 1)
     timetables, lanes = [], []
     for me, pair in enumerate((a, b)):
-        slots = slots_of(BOTH_WAYS.turns, BOTH_WAYS.ends(me))
+        slots = slots_of(BOTH_WAYS.crossings, BOTH_WAYS.ends(me))
         lanes.append(Lane(pair, slots))
         timetables.append(Timetable(slots, {1 - me: lanes[me]}))
 
@@ -246,7 +247,7 @@ def test_receives_are_posted_at_their_turn_before_they_are_needed():
 
 
 def test_what_is_sent_or_awaited_out_of_its_turn_is_an_error():
-    slots = slots_of(BOTH_WAYS.turns, BOTH_WAYS.ends(0))
+    slots = slots_of(BOTH_WAYS.crossings, BOTH_WAYS.ends(0))
     timetable = Timetable(slots, {1: Lane(WirePair(Wire(), 0), slots)})
     to_b, from_b = BOTH_WAYS.ends(0)
     with pytest.raises(
@@ -262,7 +263,7 @@ def test_what_is_sent_or_awaited_out_of_its_turn_is_an_error():
 
 def test_where_it_holds_up_nothing_receives_are_posted_as_far_as_the_other_end_may_be_ahead():
     plan = replace(BOTH_WAYS, edges=BOTH_WAYS.edges[:1])
-    slots, end = slots_of(plan.turns, plan.ends(1)), plan.ends(1)[0]
+    slots, end = slots_of(plan.crossings, plan.ends(1)), plan.ends(1)[0]
     pair = WirePair(Wire(), 1, posts_ahead=True)
     lane = Lane(pair, slots)
     assert pair.story() == ["receive 1"] * 7  # capacity 3

@@ -15,8 +15,8 @@ from hamdist.cluster.actor import Whereabouts
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.setup import MakeWiring
 from hamdist.network.graph import Edge
+from hamdist.network.tick_order import Crossing, crossings
 from hamdist.transport.base import Patience
-from hamdist.transport.p2p_order import Turn, turns
 from hamdist.transport.process_group import nccl_obstacle
 from hamdist.transport.security import KeyPair, Station, fresh_keys
 from hamdist.transport.segment import POSSIBLE
@@ -83,7 +83,7 @@ def wirings_of(
     graph = layout.outline.graph
     by_torch = {index for index, edge in layout.crossing() if carriers[edge.name].by_torch}
     shared = {index for index, edge in layout.crossing() if carriers[edge.name].shared}
-    spoken = tuple(turn for turn in turns(layout.outline.islands, graph.edges) if turn.edge in by_torch)
+    passing = tuple(c for c in crossings(layout.outline.order, graph.edges) if c.edge in by_torch)
     keys = [fresh_keys() for _ in places]
     stations = [
         Station(actor, place.host, pair.public)
@@ -95,7 +95,7 @@ def wirings_of(
             stations[actor],
             {end.peer: stations[end.peer] for end in layout.ends(actor)},
             keys[actor],
-            spoken if any(end.edge in by_torch for end in layout.ends(actor)) else (),
+            passing if any(end.edge in by_torch for end in layout.ends(actor)) else (),
             patience,
             ports,
             shared,
@@ -108,14 +108,14 @@ def make_wiring(
     me: Station,
     peers: Mapping[int, Station],
     keys: KeyPair,
-    spoken: Sequence[Turn],
+    passing: Sequence[Crossing],
     patience: Patience,
     ports: tuple[int, int] | None,
     shared: Collection[int],
 ) -> ZeroMQWiring | TorchWiring:
     """One actor's wiring, made where it lives.
 
-    spoken: the turns of the edges that torch.distributed carries.  shared: the edges with tensors in shared memory.
+    passing: the turns of the edges that torch.distributed carries.  shared: the edges with tensors in shared memory.
     """
     heads = ZeroMQWiring(me, peers, keys, GENERATION, patience, ports, shared)
-    return TorchWiring(heads, me, peers, spoken, GENERATION, patience) if spoken else heads
+    return TorchWiring(heads, me, peers, passing, GENERATION, patience) if passing else heads

@@ -1,8 +1,7 @@
 """The nodes of a network that one process hosts, and what they do in one tick.
 
-A tick goes island by island: it evaluates the hosted nodes of one, then lets them react in the reverse order. What
-every part does is a subsequence of one order that is the same everywhere, so that parts never wait for each other in a
-circle.
+What every partition does is a subsequence of one order that is the same everywhere (network/tick_order.py), so that
+partitions never wait for each other in a circle.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from hamdist.network.graph import Edge
 class Part:
     """Cells and losses of one process, joined by ways: channels inside it, and doors to other parts.
 
-    tick: the number of ticks done.  islands: of hosted nodes, in the order of a tick.  into, out_of: the ways to and
+    tick: the number of ticks done.  order: the turns of hosted nodes.  into, out_of: the ways to and
     from hosted nodes, in edge order; a channel is in both.  targets: an example of those to come, where a loss is
     hosted.  chunk: regular ticks that run in one go.  timeline: of all that is done here.
     """
@@ -53,7 +52,7 @@ class Part:
             if spec.layer in plans
         }
         hosted = {*self._cells, *self.losses}
-        self.islands = tuple(tuple(node for node in island if node in hosted) for island in outline.islands)
+        self.order = tuple(turn for turn in outline.order if turn.node in hosted)
         self._into: dict[str, list[InWay]] = {node: [] for node in hosted}
         self._out_of: dict[str, list[OutWay]] = {node: [] for node in hosted}
         for inward in into:
@@ -108,17 +107,11 @@ class Part:
             self._region.release(self.tick)
             self._region.watch()
         self._timeline.begin(self.tick)
-        for island in self.islands:
-            for node in island:
-                if node in self._cells:
-                    self._evaluate(node)
-                else:
-                    self._judge(node)
-            for node in reversed(island):
-                if node in self._cells:
-                    self._react(node)
-                else:
-                    self._answer(node)
+        for half, node in self.order:
+            if node in self._cells:
+                self._evaluate(node) if half == "evaluate" else self._react(node)
+            else:
+                self._judge(node) if half == "evaluate" else self._answer(node)
         self.tick += 1
         first = self.losses.get(next(iter(self.outline.losses)))
         return [] if first is None or first.prediction is None else [first.prediction]

@@ -21,7 +21,8 @@ from hamdist.network.loss_fit import check_losses
 from hamdist.network.network import LossSpec, Network, make_layers
 from hamdist.network.reversible import check_reversible
 from hamdist.network.survey import Facts, survey
-from hamdist.network.timing import arrivals, depths, drain_ticks, feedback_lag, is_balanced, islands, sink
+from hamdist.network.tick_order import Turn, tick_order
+from hamdist.network.timing import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
 from hamdist.physics.layers import Layer
 from hamdist.physics.statespace.walk import memories
 
@@ -47,7 +48,7 @@ STACKED = Execution(stacked=True)
 class Outline:
     """The same in every process of a run; it holds no layer and no tensor.
 
-    islands: in the graph-wide order of a tick.  depth: D of every layer.  settling: tolerance and window of `settled`,
+    order: of a tick, the same everywhere.  depth: D of every layer.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  mixing: whether joins are out of balance.  drain: ticks after the last sample
     until all learnt from it.  flush: ticks after the last sample until its prediction is out.  reach: ticks after
     which every node has heard what the source says now.  execution: in which form layers run.
@@ -59,7 +60,7 @@ class Outline:
     learning: Learning
     seed: int
     dtype: torch.dtype
-    islands: tuple[tuple[str, ...], ...]
+    order: tuple[Turn, ...]
     depth: Mapping[str, int]
     settling: tuple[float, int] | None
     mixing: bool
@@ -136,7 +137,7 @@ def outline_of(
         learning=learning,
         seed=seed,
         dtype=dtype,
-        islands=islands(graph),
+        order=tick_order(graph),
         depth=depths(graph),
         settling=None if exact else (locality.tolerance, max([1, *feedback_lag(graph).values()])),
         mixing=not is_balanced(graph),

@@ -3,7 +3,8 @@
 network.py    layers by name, what builds them, edges, losses
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
-timing.py     when a sample arrives and its costate returns; balancing of joins; islands of one tick
+timing.py     when a sample arrives and its costate returns; balancing of joins
+tick_order.py the order of a tick, one list for the whole network
 learning.py   the constants of motion of every layer, scaled by its delay
 modules.py    torch modules from their description
 survey.py     shapes and behaviour of every layer, found with the first batch

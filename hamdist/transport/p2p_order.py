@@ -1,4 +1,4 @@
-"""In which order actors exchange tensors: that of the turns of a tick, one list for the whole network.
+"""In which order actors exchange tensors: that of a tick, one list for the whole network.
 
 NCCL runs the transfers between two processes one after the other, in the order in which they were posted, and a send
 ends only when the other end's receive runs. Both ends must post their halves in the same order, or they wait for each
@@ -16,44 +16,24 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from hamdist.network.graph import Edge
+from hamdist.network.tick_order import Crossing
 from hamdist.transport.base import End, LinkError
 
 
-class Turn(NamedTuple):
-    """One frame of a tick along an edge, by its index in the graph: a signal (forward) or a costate."""
-
-    edge: int
-    forward: bool
-
-
-def turns(islands: Sequence[Sequence[str]], edges: Sequence[Edge]) -> tuple[Turn, ...]:
-    """Who speaks when in one tick. islands: all nodes, in the order of a tick.  edges: all, in the graph's order.
-
-    Island by island, signals as their sources are evaluated, then costates as their targets react, each node's in edge
-    order.
-    """
-    spoken: list[Turn] = []
-    for island in islands:
-        spoken += [Turn(i, True) for node in island for i, edge in enumerate(edges) if edge.source == node]
-        spoken += [
-            Turn(i, False) for node in reversed(island) for i, edge in enumerate(edges) if edge.target == node
-        ]
-    return tuple(spoken)
-
-
 class Slot(NamedTuple):
-    """A turn as one of its two actors sees it."""
+    """A crossing as one of its two actors sees it."""
 
     end: End
     sends: bool
 
 
-def slots_of(turns: Sequence[Turn], ends: Sequence[End]) -> tuple[Slot, ...]:
-    """The turns of the actor with these ends, those whose frames carry tensors."""
+def slots_of(crossings: Sequence[Crossing], ends: Sequence[End]) -> tuple[Slot, ...]:
+    """The crossings at the actor with these ends, those whose frames carry tensors."""
     by_edge = {end.edge: end for end in ends}
     slots = [
-        Slot(by_edge[edge], by_edge[edge].forward == forward) for edge, forward in turns if edge in by_edge
+        Slot(by_edge[edge], by_edge[edge].forward == forward)
+        for edge, forward in crossings
+        if edge in by_edge
     ]
     return tuple(slot for slot in slots if (slot.end.sends if slot.sends else slot.end.receives))
 

@@ -16,6 +16,7 @@ from torch._C._distributed_c10d import PrefixStore, Store
 
 from hamdist.engine.aligned import aligned
 from hamdist.engine.message import Form
+from hamdist.network.tick_order import Crossing
 from hamdist.transport.base import (
     ClosedError,
     End,
@@ -29,7 +30,7 @@ from hamdist.transport.base import (
 )
 from hamdist.transport.codec import decode, decode_head, encode, encode_head
 from hamdist.transport.connection import Line
-from hamdist.transport.p2p_order import Arrival, Lane, Pair, Slot, Timetable, Turn, most_under_way, slots_of
+from hamdist.transport.p2p_order import Arrival, Lane, Pair, Slot, Timetable, most_under_way, slots_of
 from hamdist.transport.process_group import GlooPair, NcclPair, agree, greet, listening_store, store_at
 from hamdist.transport.security import Station
 from hamdist.transport.zeromq import ZeroMQLink, ZeroMQWiring
@@ -124,10 +125,10 @@ class TorchLink(Link):
 class TorchWiring(Wiring):
     """The links of one actor.
 
-    heads: makes the lines, and whole links for edges that are not in `turns`.  me, peers, generation: as given to it.
-    turns: who speaks when, as `lane.turns` finds it for the whole network, without the edges whose frames are to go
-    over ZeroMQ whole; the same list in every actor. The edges between two actors must all have cuda at both ends, each
-    actor on a GPU of its own (see `nccl_obstacle`), or the CPU at both.
+    heads: makes the lines, and whole links for edges not in `crossings`.  me, peers, generation: as given to it.
+    crossings: those of a tick, of the whole network, without the edges whose frames are to go over ZeroMQ whole; the
+    same list in every actor. The edges between two actors must all have cuda at both ends, each actor on a GPU of its
+    own (see `nccl_obstacle`), or the CPU at both.
     """
 
     def __init__(
@@ -135,12 +136,12 @@ class TorchWiring(Wiring):
         heads: ZeroMQWiring,
         me: Station,
         peers: Mapping[int, Station],
-        turns: Sequence[Turn],
+        crossings: Sequence[Crossing],
         generation: int,
         patience: Patience | None = None,
     ) -> None:
         self._heads, self._me, self._peers = heads, me, peers
-        self._turns, self._generation = turns, generation
+        self._crossings, self._generation = crossings, generation
         self._patience = patience or Patience()
         self._slots: tuple[Slot, ...] = ()
         self._store: Store | None = None
@@ -150,7 +151,7 @@ class TorchWiring(Wiring):
 
     def listen(self, ends: Sequence[End]) -> dict[int, str]:
         """Raises LinkError where there is no address to be had."""
-        self._slots = slots_of(self._turns, ends)
+        self._slots = slots_of(self._crossings, ends)
         addresses = self._heads.listen(ends)
         awaited = {slot.end.edge: slot.end.peer for slot in self._slots if not slot.end.forward}
         if awaited:

@@ -13,6 +13,7 @@ from hamdist.engine.fused.tokens import Passage
 from hamdist.engine.message import NO_COSTATE, Stretch, Token
 from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE
+from hamdist.network.tick_order import crossings
 from hamdist.network.timing import Times
 
 Send = Callable[[int, int, Any, Sequence[Tensor]], None]
@@ -42,7 +43,7 @@ class Boundary:
         told = [way for _, way in self._in if not way.edge.feedback]
         self._first = max(told, key=lambda way: times.heard(way.edge.target, 0))
         self.passage = Passage(kept)
-        self._sends = list(self._in_order(outline.islands))
+        self._sends = list(self._in_order(outline))
 
     def regular(self, ticks: int) -> bool:
         """Whether every token that comes in, in the next so many ticks, learns and is of a full batch; awaits them."""
@@ -80,13 +81,13 @@ class Boundary:
         for send in self._sends:
             send(tick, ticks, leaving, tensors)
 
-    def _in_order(self, islands: Sequence[Sequence[str]]) -> Iterator[Send]:
-        """Signals as their sources are evaluated, costates as their targets react."""
-        for island in islands:
-            for node in island:
-                yield from (partial(self._say, i, way) for i, way in self._out if way.edge.source == node)
-            for node in reversed(island):
-                yield from (partial(self._return, i, way) for i, way in self._in if way.edge.target == node)
+    def _in_order(self, outline: Outline) -> Iterator[Send]:
+        inward, outward = dict(self._in), dict(self._out)
+        for index, forward in crossings(outline.order, outline.graph.edges):
+            if forward and index in outward:
+                yield partial(self._say, index, outward[index])
+            elif not forward and index in inward:
+                yield partial(self._return, index, inward[index])
 
     def _say(
         self, index: int, way: OutWay, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
