@@ -14,7 +14,7 @@ from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.transports import SHARED_BYTES, carriers_of, wirings_of
 from hamdist.cluster.worker import Outcome, Share, StreamOutcome, Worker
 from hamdist.cluster.worker_group import Threads
-from hamdist.engine.layer_node import Cell
+from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.spec import PLAIN, Execution, outline_of
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
@@ -99,7 +99,7 @@ class Ensemble:
         return outcomes, streamed
 
     @property
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, LayerNode]:
         return {name: cell for worker in self.workers for name, cell in worker.part.cells.items()}
 
     def __enter__(self) -> "Ensemble":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hamdist.engine.inline import InlineRuntime
-from hamdist.engine.layer_node import Cell
+from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.spec import PLAIN, Execution, program
 from hamdist.network.graph import LOSS
 from hamdist.network.learning import Learning
@@ -135,7 +135,7 @@ def network_of(
     return Network(tuple(specs), losses_by_node, parsed)
 
 
-def everything(cell: Cell) -> dict[str, Tensor]:
+def everything(cell: LayerNode) -> dict[str, Tensor]:
     """All that a layer carries, by "<part>.<name>": θ, ω, buffers, moments, ξ, p and the count of updates."""
     carry = cell.carry
     named = {

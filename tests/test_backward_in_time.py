@@ -258,7 +258,7 @@ def test_states_integrated_back_are_those_that_were_stored(name: str, mode: str,
         )
         for k, (x, y) in enumerate(batches):
             if k == ticks - 2:
-                kept = runtime.cells["0"].past.bytes
+                kept = runtime.cells["0"].bytes_kept
             list(runtime.present(x, y, restarts=torch.tensor([k == ticks * 2 // 5] * 2)))
         list(runtime.drain())
         found.append((weights(runtime), kept))

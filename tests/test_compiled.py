@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hamdist.compiler.inductor import to_machine_code
 from hamdist.compiler.trace import Traced
-from hamdist.engine.fused.executor import HOT, Pattern, Ticks
+from hamdist.engine.fused.executor import HOT, ChunkPattern, Ticks
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.locality import Horizon
@@ -65,7 +65,7 @@ def test_what_is_not_compiled_is_traced_once():
 
     ticks = Ticks(compiles=False, chunk=4)
     for _ in range(2 * HOT):
-        ticks.of(Pattern((True,), False), make, [torch.zeros(2)])
+        ticks.of(ChunkPattern((True,), False), make, [torch.zeros(2)])
     assert made == [True]
 
 

@@ -79,7 +79,7 @@ def noisy():
 def driven(*numbers):
     ledger = Ledger()
     for first, rows in numbers:
-        ledger.drove(Token(first=first, rows=rows))
+        ledger = ledger.drove(Token(first=first, rows=rows))
     return ledger
 
 
@@ -507,7 +507,7 @@ def test_several_losses_are_scored_each_on_its_own_and_weighed_together():
     }
     batches = samples(1, (8,))
     runtime = runtime_of(replace(network, losses=weighed), batches, rule=learning(0.0))
-    modules = {name: cell.plan.layer.pure.module for name, cell in runtime.cells.items()}
+    modules = {name: cell.spec.layer.pure.module for name, cell in runtime.cells.items()}
     run_through(runtime, batches)
     ((x, y),) = batches
     h = modules["trunk"](x)

@@ -9,7 +9,7 @@ from helpers import largest_difference, learning, runtime_of, samples, weights
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from hamdist.engine.fused import fitness
+from hamdist.engine.fused import eligibility
 from hamdist.engine.spec import PLAIN, STACKED
 
 
@@ -132,7 +132,7 @@ def test_a_loss_that_asks_for_values_is_judged_node_by_node():
 
 def test_a_layer_whose_bits_depend_on_company_is_traced_but_stands_alone(monkeypatch):
     """Whatever the kernels of this machine do, here those of many members differ in their last bit."""
-    real = fitness.apart
+    real = eligibility.apart
 
     def disturbed(tree: Any, count: int) -> list[Any]:
         return [
@@ -142,6 +142,6 @@ def test_a_layer_whose_bits_depend_on_company_is_traced_but_stands_alone(monkeyp
 
     layers = [layer(), layer(), nn.Linear(8, 3).double()]
     assert families(layers) == [0, 0, 2]
-    monkeypatch.setattr(fitness, "apart", disturbed)
+    monkeypatch.setattr(eligibility, "apart", disturbed)
     assert families(layers) == [None, None, None]
     assert [traced is not None for traced in plans(layers)] == [True] * 3

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hamdist.engine.channel import Channel
 from hamdist.engine.inline import InlineRuntime
-from hamdist.engine.layer_node import Cell
-from hamdist.engine.loss_node import LossCell
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.loss_node import LossNode
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.network.tick_order import islands, turns_of
 
@@ -49,15 +49,15 @@ def test_a_cell_reaches_nothing_but_its_own_layer_and_its_own_edges(pairing):
         list(runtime.present(*batch))
     for name, cell in runtime.cells.items():
         things = reachable(cell)
-        assert cell.plan.layer.pure.module in [t for t in things if isinstance(t, nn.Module)], (
+        assert cell.spec.layer.pure.module in [t for t in things if isinstance(t, nn.Module)], (
             "the walk is blind"
         )
         assert any(t is cell.carry.parameters["weight" if name == "4" else "body.0.weight"] for t in things)
-        assert not [t for t in things if isinstance(t, Channel | LossCell | InlineRuntime)]
-        assert [t for t in things if isinstance(t, Cell)] == [cell]
+        assert not [t for t in things if isinstance(t, Channel | LossNode | InlineRuntime)]
+        assert [t for t in things if isinstance(t, LayerNode)] == [cell]
         edges = {t for t in things if isinstance(t, Edge)}
         assert edges == {e for e in runtime.program.graph.edges if name in (e.source, e.target)}
-        others = [other.plan.layer.pure.module for key, other in runtime.cells.items() if key != name]
+        others = [other.spec.layer.pure.module for key, other in runtime.cells.items() if key != name]
         assert not [t for t in things if any(t is other for other in others)]
 
 

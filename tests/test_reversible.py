@@ -100,7 +100,7 @@ def test_a_reversible_layer_keeps_nothing_between_ticks():
     runtime = runtime_of(reversible_net(6), batches, pairing="reversible")
     for x, y in batches:
         list(runtime.present(x, y))
-    assert [cell.memory.kept for cell in runtime.cells.values()] == [11, 0, 0, 0, 0, 1]
+    assert [cell.points_kept for cell in runtime.cells.values()] == [11, 0, 0, 0, 0, 1]
 
 
 def test_a_network_without_an_invertible_layer_is_refused():

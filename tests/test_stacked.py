@@ -21,7 +21,7 @@ from helpers import (
 )
 from torch import Tensor, nn
 
-from hamdist.engine.fused.executor import Pattern
+from hamdist.engine.fused.executor import ChunkPattern
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.message import Token
 from hamdist.engine.spec import PLAIN, Execution
@@ -219,13 +219,13 @@ class Run:
         self.predictions += runtime.drain()
 
 
-def patterns(runtime: InlineRuntime) -> dict[Pattern, int]:
+def patterns(runtime: InlineRuntime) -> dict[ChunkPattern, int]:
     """How often ticks of each pattern have run as one."""
     region = runtime._part._region
     return {} if region is None else dict(region._ticks._seen)
 
 
-def fused(patterns: dict[Pattern, int]) -> int:
+def fused(patterns: dict[ChunkPattern, int]) -> int:
     """The number of these ticks."""
     return sum(len(pattern.scored) * count for pattern, count in patterns.items())
 

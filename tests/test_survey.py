@@ -221,7 +221,7 @@ def test_joins_give_what_torch_gives(join):
         else lambda: nn.Bilinear(6, 6, 3).double(),
     }
     runtime = runtime_of(network_of(layers, ["b->c", "a->c"], joins={"c": join}), BATCH, mode="nonlocal")
-    a, b, c = (cell.plan.layer.pure.module for cell in runtime.cells.values())
+    a, b, c = (cell.spec.layer.pure.module for cell in runtime.cells.values())
     x, y = BATCH[0]
     inputs = {
         "sum": lambda: (b(x) + a(x),),
@@ -272,7 +272,7 @@ def test_integers_get_no_costate_and_an_embedding_learns():
         optimiser.zero_grad()
         nn.functional.cross_entropy(plain(x), y).backward()
         optimiser.step()
-    assert runtime.cells["0"].plan.facts.wanted == (False,)
+    assert runtime.cells["0"].spec.facts.wanted == (False,)
     assert largest_difference(weights(runtime), {k: p.detach() for k, p in plain.named_parameters()}) < 1e-13
     assert not torch.equal(weights(runtime)["0.weight"], before)
 
@@ -287,7 +287,7 @@ def test_an_integer_signal_between_layers_returns_nothing():
     runtime = runtime_of(network_of(layers), batches)
     before = weights(runtime)["embed.weight"].clone()
     run_through(runtime, batches)
-    assert [cell.plan.facts.wanted for cell in runtime.cells.values()] == [(False,), (False,), (True,)]
+    assert [cell.spec.facts.wanted for cell in runtime.cells.values()] == [(False,), (False,), (True,)]
     assert not torch.equal(weights(runtime)["embed.weight"], before)
     assert runtime.seen_once()
 
@@ -308,7 +308,7 @@ def test_an_integer_signal_between_layers_returns_nothing():
     ids=str,
 )
 def test_what_is_random_and_what_looks_at_all_rows(module, random, batch):
-    facts = runtime_of([module.double(), linear(8)], BATCH).cells["0"].plan.facts
+    facts = runtime_of([module.double(), linear(8)], BATCH).cells["0"].spec.facts
     assert (facts.random, facts.batch_statistics) == (random, batch)
 
 

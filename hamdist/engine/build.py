@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from hamdist.engine.fused.eligibility import Fitter
-from hamdist.engine.layer_node import CellPlan
 from hamdist.engine.message import Form
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import Outline
 from hamdist.errors import NetworkError
 from hamdist.network.loss_fit import check_loss
@@ -35,7 +35,7 @@ class Builder:
     def __init__(self, outline: Outline, specs: Sequence[LayerSpec], device: torch.device) -> None:
         self.outline = outline
         self.device = device
-        self.plans: dict[str, CellPlan] = {}
+        self.plans: dict[str, NodeSpec] = {}
         self.targets: Tensor | None = None
         self._keys = {spec.name: spec.key for spec in specs}
         self._fitter = Fitter()
@@ -55,7 +55,7 @@ class Builder:
             problems := reversible_problems(outline.graph, name, layer, facts, key)
         ):
             raise NetworkError(*problems)
-        self.plans[name] = outline.cell_plan(name, layer, facts, self._fitter)
+        self.plans[name] = outline.node_spec(name, layer, facts, self._fitter)
         output = Form(tuple(facts.output.shape), facts.output.dtype)
         return Examined(tuple(tuple(a.shape) for a in facts.inputs), output, layer.invertible)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.engine.layer_node import Cell
+from hamdist.engine.layer_node import LayerNode
 from hamdist.errors import DivergenceError
 from hamdist.physics.layers import Context, Point
 from hamdist.physics.statespace.contract import advanced
@@ -34,13 +34,13 @@ class Extent(NamedTuple):
     radius: float | None = None
 
 
-def extents(cells: Mapping[str, Cell]) -> list[Extent]:
+def extents(cells: Mapping[str, LayerNode]) -> list[Extent]:
     """The extent of every layer."""
     return [_extent(name, cell) for name, cell in cells.items()]
 
 
-def _extent(name: str, cell: Cell) -> Extent:
-    plan, largest = cell.plan, _largest(cell)
+def _extent(name: str, cell: LayerNode) -> Extent:
+    plan, largest = cell.spec, _largest(cell)
     return Extent(
         name,
         largest,
@@ -81,16 +81,16 @@ def check_finite(tick: int, layers: Sequence[Extent]) -> None:
         raise DivergenceError(diagnosis(tick, None, layers))
 
 
-def spectral_radius(cell: Cell) -> float | None:
+def spectral_radius(cell: LayerNode) -> float | None:
     """max |eigenvalue| of ∂ξ'/∂ξ of one row, at rest, by the weights as they are.
 
     None where a layer has no memory, one of more than UNITS, or weights that are not finite.
     """
-    layer, carry, tau = cell.plan.layer, cell.carry, cell.plan.dynamics.tau
+    layer, carry, tau = cell.spec.layer, cell.carry, cell.spec.dynamics.tau
     state = tuple(xi[:1] for xi in carry.state)
     if not layer.remembers or sum(xi.numel() for xi in state) > UNITS:
         return None
-    inputs = tuple(heard.zeros()[:1] for heard in cell.plan.facts.hears)
+    inputs = tuple(heard.zeros()[:1] for heard in cell.spec.facts.hears)
 
     def step(*xi: Tensor) -> Tensor:
         drift = layer(carry.parameters, carry.buffers, Point(inputs, xi, Context(training=False))).drift
@@ -103,7 +103,7 @@ def spectral_radius(cell: Cell) -> float | None:
     return torch.linalg.eigvals(whole).abs().max().item() if torch.isfinite(whole).all() else None
 
 
-def _largest(cell: Cell) -> float:
+def _largest(cell: LayerNode) -> float:
     carry = cell.carry
     tensors = [*carry.parameters.values(), *carry.weight_costate.values(), *carry.state, *carry.state_costate]
     largest = [

@@ -11,12 +11,13 @@ from hamdist.engine.channel import Channel
 from hamdist.engine.device import keep_freed_memory
 from hamdist.engine.divergence import check_finite, extents
 from hamdist.engine.free_run import FreeRun, Weights
-from hamdist.engine.layer_node import Cell
-from hamdist.engine.loss_node import LossCell, Prediction
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.partition import Part, initial_value
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.source import Feed, Given, Said
 from hamdist.engine.spec import Program
+from hamdist.engine.state import RuntimeState
 from hamdist.network.graph import SOURCE, Edge
 
 
@@ -53,12 +54,12 @@ class InlineRuntime:
         return self._feed.samples
 
     @property
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, LayerNode]:
         """The layers at work, by name."""
         return self._part.cells
 
     @property
-    def losses(self) -> dict[str, LossCell]:
+    def losses(self) -> dict[str, LossNode]:
         """The losses at work, by node."""
         return self._part.losses
 
@@ -73,9 +74,18 @@ class InlineRuntime:
         return self._feed.batch
 
     @property
-    def loss(self) -> LossCell:
+    def loss(self) -> LossNode:
         """The first loss, whose scores are the run's."""
         return next(iter(self.losses.values()))
+
+    def cut(self) -> RuntimeState:
+        """A copy of all that moves, as it is now; nothing here moves."""
+        return RuntimeState(self._part.cut(), self._feed.state)
+
+    def restore(self, state: RuntimeState) -> None:
+        """Goes on from a cut of a runtime of the same program, bit for bit as that one did. Raises RunError."""
+        self._part.restore(state.partition)
+        self._feed.state = state.source
 
     def present(
         self, inputs: Tensor, targets: Tensor, learn: bool = True, restarts: Tensor | None = None

@@ -1,81 +1,103 @@
 """Where several edges meet: whose samples they bring together, and what counts while an edge is silent.
 
-forward: per edge, whether it is a forward one; only these decide which samples are met. mixing: whether joins are out
-of balance, so that samples mix: then an edge that falls silent before the others keeps its last signal, and the token
-is that of the oldest samples still coming.
+A junction is a rule; what it has met is part of a node's state, and is written into.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from hamdist.engine.message import INVALID, ZEROS, Costate, Signal, Token, meeting
 
+Item = TypeVar("Item", bound=Signal | Costate)
 
-class Meeting:
-    """Finds the token of what several edges bring in one tick."""
 
-    def __init__(self, forward: Sequence[bool], mixing: bool) -> None:
-        self.forward = tuple(forward)
-        self.mixing = mixing
-        self._started = [False] * sum(self.forward)
+class Met(NamedTuple, Generic[Item]):
+    """started: per edge, whether anything valid has come yet.  last: what came last along an edge, by its place."""
 
-    def token(self, tokens: Sequence[Token]) -> Token:
-        coming = [token for token, forward in zip(tokens, self.forward, strict=True) if forward]
+    started: list[bool]
+    last: dict[int, Item]
+
+
+@dataclass(frozen=True)
+class Junction:
+    """forward: per edge, whether it is a forward one; only these decide which samples are met.
+
+    mixing: whether joins are out of balance, so that samples mix: then an edge that falls silent before the others
+    keeps its last signal, and the token is that of the oldest samples still coming.
+    """
+
+    forward: tuple[bool, ...]
+    mixing: bool
+
+    def empty(self) -> Met[Any]:
+        """Before the first tick."""
+        return Met([False] * len(self.forward), {})
+
+    @property
+    def plain(self) -> bool:
+        """Whether what comes in a tick is all that counts in it."""
+        return not self.mixing and all(self.forward)
+
+    def token(self, met: Met[Any], tokens: Sequence[Token]) -> Token:
+        """The token of what all edges bring in one tick."""
         if not self.mixing:
-            return meeting(coming)
-        self._started = [a or b.valid for a, b in zip(self._started, coming, strict=True)]
-        still = [token for token in coming if token.valid]
-        return meeting(still) if still and all(self._started) else INVALID
+            return meeting([token for token, forward in zip(tokens, self.forward, strict=True) if forward])
+        coming = [place for place, forward in enumerate(self.forward) if forward]
+        for place in coming:
+            met.started[place] |= tokens[place].valid
+        still = [tokens[place] for place in coming if tokens[place].valid]
+        return meeting(still) if still and all(met.started[place] for place in coming) else INVALID
 
 
-class InEdges:
-    """The in-edges of a layer: what it hears."""
+def hear(junction: Junction, met: Met[Signal], signals: list[Signal]) -> tuple[Token, list[Signal]]:
+    """The token of what a layer hears, and the signals to compute with.
 
-    def __init__(self, forward: Sequence[bool], mixing: bool) -> None:
-        self._meeting = Meeting(forward, mixing)
-        self._keeps = [mixing or not is_forward for is_forward in forward]
-        self._kept: dict[int, Signal] = {}
-
-    def hear(self, signals: list[Signal]) -> tuple[Token, list[Signal]]:
-        """The token, and the signals to compute with."""
-        token = self._meeting.token([signal.token for signal in signals])
-        if token.valid and token.learn and any(self._keeps):
-            signals = [self._last(index, signal) for index, signal in enumerate(signals)]
+    A sample that learns never hears a hold-out sample along feedback, but what came last before it.
+    """
+    if len(signals) == 1 and junction.plain:
+        return signals[0].token, signals
+    token = junction.token(met, [signal.token for signal in signals])
+    if junction.plain or not (token.valid and token.learn):
         return token, signals
-
-    def heard(self, inputs: Sequence[Tensor]) -> None:
-        """What came last, in a tick that learns."""
-        self._kept |= {i: Signal(ZEROS, a) for i, a in enumerate(inputs) if self._keeps[i]}
-
-    def _last(self, index: int, signal: Signal) -> Signal:
-        """A sample that learns never hears a hold-out sample along feedback, but what came last before it."""
-        if not self._keeps[index]:
-            return signal
-        if signal.value is not None and signal.token.learn:
-            self._kept[index] = signal
-        return self._kept.get(index, signal)
+    return token, [_last(junction, met, place, signal) for place, signal in enumerate(signals)]
 
 
-class OutEdges:
-    """The out-edges of a layer: the costates that return."""
+def heard(junction: Junction, met: Met[Signal], inputs: Sequence[Tensor]) -> None:
+    """What a layer heard last, in a tick that learns and was done elsewhere."""
+    for place, a in enumerate(inputs):
+        if junction.mixing or not junction.forward[place]:
+            met.last[place] = Signal(ZEROS, a)
 
-    def __init__(self, forward: Sequence[bool], mixing: bool) -> None:
-        self._meeting = Meeting(forward, mixing)
-        self._waiting: dict[int, Costate] = {}  # feedback's, which came when nothing else did
 
-    def token(self, costates: list[Costate]) -> Token:
-        return self._meeting.token([costate.token for costate in costates])
+def _last(junction: Junction, met: Met[Signal], place: int, signal: Signal) -> Signal:
+    if junction.forward[place] and not junction.mixing:
+        return signal
+    if signal.value is not None and signal.token.learn:
+        met.last[place] = signal
+    return met.last.get(place, signal)
 
-    def keep(self, costates: list[Costate]) -> None:
-        """Holds what came along feedback until a costate of a sample comes."""
-        for index, costate in enumerate(costates):
-            if costate.value is not None and not self._meeting.forward[index]:
-                self._waiting[index] = costate
 
-    def heard(self, costates: list[Costate]) -> list[Costate]:
-        """This tick's costates, with those that waited where nothing came."""
-        if not self._waiting:
-            return costates
-        waiting, self._waiting = self._waiting, {}
-        return [waiting.get(i, c) if c.value is None else c for i, c in enumerate(costates)]
+def returning(junction: Junction, met: Met[Costate], costates: list[Costate]) -> Token:
+    """The token of what returns to a layer."""
+    if len(costates) == 1 and junction.plain:
+        return costates[0].token
+    return junction.token(met, [costate.token for costate in costates])
+
+
+def await_sample(junction: Junction, met: Met[Costate], costates: list[Costate]) -> None:
+    """Holds what came along feedback until a costate of a sample comes."""
+    for place, costate in enumerate(costates):
+        if costate.value is not None and not junction.forward[place]:
+            met.last[place] = costate
+
+
+def with_waiting(met: Met[Costate], costates: list[Costate]) -> list[Costate]:
+    """This tick's costates, with those that waited where nothing came; none waits afterwards."""
+    if not met.last:
+        return costates
+    waiting = dict(met.last)
+    met.last.clear()
+    return [waiting.get(i, c) if c.value is None else c for i, c in enumerate(costates)]

@@ -6,22 +6,25 @@ partitions never wait for each other in a circle.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hamdist.engine.channel import InWay, OutWay
+from hamdist.engine.channel import Channel, InWay, OutWay
 from hamdist.engine.divergence import diagnosis, extents
 from hamdist.engine.fused.executor import Region
 from hamdist.engine.fused.obstacles import obstacle
-from hamdist.engine.layer_node import Cell, CellPlan
-from hamdist.engine.loss_node import LossCell, Prediction, Window
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.loss_node import LossNode, Prediction
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.spec import Outline
-from hamdist.engine.window_node import cell_of
+from hamdist.engine.state import ChannelState, PartitionState, copied
 from hamdist.errors import DivergenceError, RunError
 from hamdist.network.graph import Edge
+from hamdist.report.wording import listed
 
 
 class Part:
@@ -35,7 +38,7 @@ class Part:
     def __init__(
         self,
         outline: Outline,
-        plans: Mapping[str, CellPlan],
+        plans: Mapping[str, NodeSpec],
         into: Sequence[InWay],
         out_of: Sequence[OutWay],
         targets: Tensor | None,
@@ -45,9 +48,9 @@ class Part:
         self.outline = outline
         self._timeline, self._judging = timeline, timeline.span("compute", "loss")
         self.tick = 0
-        self._cells = {name: cell_of(plan, timeline) for name, plan in plans.items()}
+        self._cells = {name: LayerNode(_timed(plan, timeline)) for name, plan in plans.items()}
         self.losses = {
-            node: _loss_cell(outline, node, plans[spec.layer], targets)
+            node: _loss_node(outline, node, plans[spec.layer], targets)
             for node, spec in outline.losses.items()
             if spec.layer in plans
         }
@@ -59,6 +62,7 @@ class Part:
             self._into[inward.edge.target].append(inward)
         for outward in out_of:
             self._out_of[outward.edge.source].append(outward)
+        self._channels = [way for way in into if isinstance(way, Channel)]
         self._obstacle, self._region = "", None
         if outline.execution.stacked:
             self._obstacle = obstacle(outline, self._cells, self.losses, into, out_of)
@@ -75,11 +79,48 @@ class Part:
         return told | ({"compile_seconds": round(seconds, 3)} if seconds else {})
 
     @property
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, LayerNode]:
         """The layers at work, by name, as they are now."""
         if self._region is not None:
             self._region.release(self.tick)
         return self._cells
+
+    # All that moves
+
+    def cut(self) -> PartitionState:
+        """A copy of all that moves, as it is before the next tick."""
+        nodes = {name: cell.state for name, cell in self.cells.items()}
+        losses = {node: loss.state for node, loss in self.losses.items()}
+        channels = {
+            channel.edge.name: ChannelState(tuple(channel.signals), tuple(channel.costates))
+            for channel in self._channels
+        }
+        return copied(PartitionState(self.tick, nodes, losses, channels))
+
+    def restore(self, state: PartitionState) -> None:
+        """Goes on from a cut of a partition that hosts the same nodes; the cut stays as it is.
+
+        Raises RunError for that of another.
+        """
+        self._require_same(state)
+        if self._region is not None:
+            self._region.restart(self.tick)
+        self.tick, nodes, losses, channels = copied(state)
+        for name, cell in self._cells.items():
+            cell.state = nodes[name]
+        for node, loss in self.losses.items():
+            loss.state = losses[node]
+        for channel in self._channels:
+            channel.signals.refill(channels[channel.edge.name].signals)
+            channel.costates.refill(channels[channel.edge.name].costates)
+
+    def _require_same(self, state: PartitionState) -> None:
+        hosted = {*self._cells, *self.losses, *(channel.edge.name for channel in self._channels)}
+        strange = hosted ^ {*state.nodes, *state.losses, *state.channels}
+        if strange:
+            raise RunError(f"a state of another partition: only one of the two has {listed(sorted(strange))}")
+
+    # Ticks
 
     def advance(self, ticks: int = 1) -> list[Prediction]:
         """So many ticks; what left the network in them, at its first loss, if that is here.
@@ -127,15 +168,15 @@ class Part:
         output, target = (way.signals.popleft() for way in self._into[node])
         loss = self.losses[node]
         try:
-            with self._named(f"the loss {loss.spec.name}"), self._judging:
+            with self._judging:
                 loss.evaluate(self.tick, output, target)
-        except RunError as error:
-            if output.value is None or target.value is None:
-                raise
-            refused = loss.refused(output.value, target.value, target.token)
-            if refused is None:
-                raise
-            raise refused from error
+        except RunError:
+            raise
+        except Exception as error:
+            refused = loss.refused(output, target)
+            raise refused or RunError(
+                f"the loss {loss.spec.name} failed at tick {self.tick}: {error}"
+            ) from error
         self._check(node)
 
     def _react(self, name: str) -> None:
@@ -162,6 +203,8 @@ class Part:
         """What a module raises becomes a RunError that says where and when."""
         try:
             yield
+        except RunError:
+            raise
         except Exception as error:
             raise RunError(f"{what} failed at tick {self.tick}: {error}") from error
 
@@ -171,18 +214,20 @@ class Part:
             return bool(torch.isfinite(loss))
 
 
-def initial_value(outline: Outline, edge: Edge, plan: CellPlan) -> Tensor | None:
+def _timed(spec: NodeSpec, timeline: Timeline) -> NodeSpec:
+    """With spans of the timeline around what takes time."""
+    computing, integrating = (timeline.span(kind, spec.name) for kind in ("compute", "integrate"))
+    return replace(spec, computing=computing, integrating=integrating)
+
+
+def initial_value(outline: Outline, edge: Edge, plan: NodeSpec) -> Tensor | None:
     """Valid zeros in a layer's forward edge under `warmup: zeros`, else nothing."""
     if outline.locality.warmup != "zeros" or edge.feedback:
         return None
     return plan.facts.hears[plan.into.index(edge)].zeros()
 
 
-def _loss_cell(outline: Outline, node: str, plan: CellPlan, targets: Tensor | None) -> LossCell:
+def _loss_node(outline: Outline, node: str, plan: NodeSpec, targets: Tensor | None) -> LossNode:
     assert targets is not None
-    place = outline.locality
     example = (plan.facts.output, targets)
-    window = None if place.horizon is None else Window(place.horizon)
-    return LossCell(
-        node, outline.losses[node], outline.learning.gamma, place.gate, place.hold, example, window
-    )
+    return LossNode(node, outline.losses[node], outline.learning.gamma, outline.locality, example)

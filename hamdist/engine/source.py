@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hamdist.engine.aligned import aligned
 from hamdist.engine.message import INVALID, Stretch, Token, bits, every_row
+from hamdist.engine.state import SourceState
 from hamdist.errors import StreamError
 
 
@@ -47,6 +48,15 @@ class Feed:
         self.tick = 0
         self.samples = 0
         self._begins = True
+
+    @property
+    def state(self) -> SourceState:
+        """All that moves of it."""
+        return SourceState(self.tick, self.samples, self._begins)
+
+    @state.setter
+    def state(self, state: SourceState) -> None:
+        self.tick, self.samples, self._begins = state
 
     def present(self, batches: Iterable[Given], learn: bool = True) -> Iterator[Said]:
         """Says copies of them, R at most `batch`, a shorter one filled with its last row. What they hold must stay

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hamdist.engine.fused.eligibility import Fitter, spread_rates, with_rates
-from hamdist.engine.layer_node import CellPlan
+from hamdist.engine.fused.eligibility import PLAIN_FORM, Fitter, spread_rates, with_rates
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning, check_time_constants
@@ -69,8 +69,8 @@ class Outline:
     reach: int
     execution: Execution = PLAIN
 
-    def cell_plan(self, name: str, layer: Layer, facts: Facts, fitter: Fitter) -> CellPlan:
-        """All that the cell of one layer must know.  fitter: finds the form of the layer, unless all are plain."""
+    def node_spec(self, name: str, layer: Layer, facts: Facts, fitter: Fitter) -> NodeSpec:
+        """All that the node of one layer must know.  fitter: finds the form of the layer, unless all are plain."""
         place = self.locality
         if place.horizon is not None and place.horizon.reintegrates:
             check_retraceable(name, layer)
@@ -78,14 +78,14 @@ class Outline:
             message = f"layer {name!r} has a memory, which never settles: set locality.gate=always"
             raise NetworkError(Problem("locality.gate", message))
         dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
-        traced = None
+        fit = PLAIN_FORM
         if self.execution.stacked and place.stash == "inputs":
             if self.learning.rates_differ(place.pairing):
                 dynamics = spread_rates(dynamics, layer.pure.parameters())
-            traced = fitter.fit(layer, facts, dynamics)
-            if traced is None or not traced.stacks:
+            fit = fitter.fit(layer, facts, dynamics)
+            if fit.traced is None or not fit.traced.stacks:
                 dynamics = with_rates(dynamics, None)
-        return CellPlan(
+        return NodeSpec(
             name=name,
             layer=layer,
             facts=facts,
@@ -102,7 +102,7 @@ class Outline:
             mixing=self.mixing,
             horizon=place.horizon,
             seed=self.seed,
-            traced=traced,
+            fit=fit,
             compiles=self.execution.compiled,
         )
 
@@ -154,7 +154,7 @@ class Program:
 
     network: Network
     outline: Outline
-    cells: Mapping[str, CellPlan]
+    cells: Mapping[str, NodeSpec]
     targets: Tensor
 
     @property
@@ -198,5 +198,5 @@ def program(
     if locality.pairing == "reversible":
         check_reversible(network, outline.graph, layers, facts)
     fitter = Fitter()
-    cells = {name: outline.cell_plan(name, layer, facts[name], fitter) for name, layer in layers.items()}
+    cells = {name: outline.node_spec(name, layer, facts[name], fitter) for name, layer in layers.items()}
     return Program(network, outline, cells, targets)

@@ -7,115 +7,131 @@ reversible   those reconstructed from the output that comes back with the costat
              inverted stashes
 window       those of a window of time, for costates that go back through it: inputs, and states or, where the dynamics
              can be inverted, none: from the one after the window they are integrated back
+
+A memory is a rule and never moves. What it keeps is part of a node's state: it is handed in, and `remember` writes into
+it. Plain and stacked ticks ask the same rule.
 """
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from hamdist.physics.hamiltonian import Pullback
 from hamdist.physics.layers import Context, Layer, Point
-from hamdist.physics.step import Carry
+from hamdist.physics.step import Carry, Evaluation
 
 PairingName = Literal["current", "stashed", "reversible"]
 StashName = Literal["inputs", "graph"]
+StatesName = Literal["stored", "reintegrated"]
 Gate = Literal["always", "settled"]
 
 
 class Returned(NamedTuple):
-    """What comes back with a costate: the output it speaks of (reversible only), and its circumstances."""
+    """What comes back with a costate, the output it speaks of (reversible only) and its circumstances, and to whom."""
 
     output: Tensor | None
     context: Context
-
-
-class Evaluation(NamedTuple):
-    """A point, and the pullback of what was evaluated there; None where it is to be made with today's weights."""
-
-    point: Point
-    pullback: Pullback | None = None
+    layer: Layer
+    carry: Carry
 
 
 class Memory(ABC):
     """What one layer keeps between ticks so that a costate can be paired.
 
-    meets_present: whether a costate of this tick meets this tick's evaluation, where there is one.
+    linearises: whether a layer that learns makes the pullback of what it evaluates; its costate then needs no other.
     keeps_graphs: whether it keeps pullbacks, which need the weights that they were made with as they were.
     """
 
-    meets_present: bool
+    linearises = False
     keeps_graphs = False
 
-    @property
-    def linearises(self) -> bool:
-        """Whether a layer that learns makes the pullback of what it evaluates; its costate then needs no other."""
-        return self.meets_present or self.keeps_graphs
+    @abstractmethod
+    def empty(self) -> Any:
+        """What is kept before the first tick."""
 
     @abstractmethod
-    def remember(self, evaluation: Evaluation | None) -> None:
+    def remember(self, kept: Any, tick: int, evaluation: Evaluation | None) -> None:
         """Called once a tick with what was evaluated, None where nothing that learns was."""
 
-    @abstractmethod
-    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
-        """What this tick's costate meets; None where there is nothing."""
+    def count(self, kept: Any) -> int:
+        """How many points are kept."""
+        return sum(evaluation is not None for evaluation in kept)
 
-    @abstractmethod
-    def points(self) -> list[Point | None]:
-        """The points held, the latest first."""
+    def nbytes(self, kept: Any) -> int:
+        """The memory of the inputs and states that are kept."""
+        evaluations = [evaluation for evaluation in kept if evaluation is not None]
+        return sum(t.nbytes for e in evaluations for t in (*e.point.inputs, *e.point.state, *e.entered))
 
-    @abstractmethod
-    def restore(self, points: list[Point]) -> None:
-        """Holds these points, the latest first, as if they had been remembered."""
+
+Kept = list[Evaluation | None]
+
+
+class Pairing(Memory):
+    """A costate meets one point.
+
+    meets_present: whether it is that of this tick, where there is one.  reconstructs: whether it is found from the
+    output that comes back.  depth: how many ticks ago it was evaluated, where it is neither.
+    """
+
+    meets_present = False
+    reconstructs = False
+    depth = 0
 
     @property
-    def kept(self) -> int:
-        """How many points are held."""
-        return sum(point is not None for point in self.points())
+    def stashes(self) -> bool:
+        """Whether a costate meets a point of an earlier tick."""
+        return not (self.meets_present or self.reconstructs)
+
+    def empty(self) -> Kept:
+        return []
+
+    @abstractmethod
+    def recall(self, kept: Kept, tick: int, returned: Returned) -> Evaluation | None:
+        """What this tick's costate meets; None where there is nothing."""
+
+    def restore(self, kept: Kept, tick: int, points: list[Point]) -> None:
+        """Keeps these points, the latest first, as if they had been remembered in the ticks before this one."""
+        for ago in range(len(points), 0, -1):
+            self.remember(kept, tick - ago, Evaluation(points[ago - 1]))
 
 
-class Latest(Memory):
+class Latest(Pairing):
     """`current`: the last point evaluated."""
 
-    meets_present = True
+    linearises = meets_present = True
 
-    def __init__(self) -> None:
-        self._point: Point | None = None
+    def empty(self) -> Kept:
+        return [None]
 
-    def remember(self, evaluation: Evaluation | None) -> None:
+    def remember(self, kept: Kept, tick: int, evaluation: Evaluation | None) -> None:
         if evaluation is not None:
-            self._point = evaluation.point
+            kept[0] = Evaluation(evaluation.point)
 
-    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
-        return self._point and Evaluation(self._point)
-
-    def points(self) -> list[Point | None]:
-        return [self._point]
-
-    def restore(self, points: list[Point]) -> None:
-        (self._point,) = points
+    def recall(self, kept: Kept, tick: int, returned: Returned) -> Evaluation | None:
+        return kept[0]
 
 
-class Stash(Memory):
-    """`stashed`: the points of the last D ticks and of this one; the oldest is recalled."""
+class Stash(Pairing):
+    """`stashed`: a ring of the points of the last D ticks and of this one; that of D ticks ago is recalled."""
 
     def __init__(self, depth: int) -> None:
-        self.meets_present = depth == 0
-        self._evaluations: deque[Evaluation | None] = deque([None] * (depth + 1), maxlen=depth + 1)
+        self.depth = depth
+        self.linearises = self.meets_present = depth == 0
 
-    def remember(self, evaluation: Evaluation | None) -> None:
-        self._evaluations.append(evaluation and Evaluation(evaluation.point))
+    def empty(self) -> Kept:
+        return [None] * (self.depth + 1)
 
-    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
-        return self._evaluations[0]
+    def remember(self, kept: Kept, tick: int, evaluation: Evaluation | None) -> None:
+        kept[tick % len(kept)] = evaluation and Evaluation(evaluation.point)
 
-    def points(self) -> list[Point | None]:
-        return [evaluation and evaluation.point for evaluation in reversed(self._evaluations)]
+    def recall(self, kept: Kept, tick: int, returned: Returned) -> Evaluation | None:
+        return kept[(tick - self.depth) % len(kept)]
 
-    def restore(self, points: list[Point]) -> None:
-        for point in reversed(points):
-            self.remember(Evaluation(point))
+    def points(self, kept: Kept, tick: int) -> list[Point | None]:
+        """Those of the last D ticks before this one, the latest first."""
+        evaluations = [kept[(tick - ago) % len(kept)] for ago in range(1, self.depth + 1)]
+        return [evaluation and evaluation.point for evaluation in evaluations]
 
 
 class GraphStash(Stash):
@@ -123,120 +139,102 @@ class GraphStash(Stash):
 
     keeps_graphs = True
 
-    def remember(self, evaluation: Evaluation | None) -> None:
-        self._evaluations.append(evaluation)
+    def __init__(self, depth: int) -> None:
+        super().__init__(depth)
+        self.linearises = True
 
-    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
+    def remember(self, kept: Kept, tick: int, evaluation: Evaluation | None) -> None:
+        kept[tick % len(kept)] = evaluation
+
+    def recall(self, kept: Kept, tick: int, returned: Returned) -> Evaluation | None:
         """Gives the oldest away, so that its memory is free before the next weights are made."""
-        oldest, self._evaluations[0] = self._evaluations[0], None
+        place = (tick - self.depth) % len(kept)
+        oldest, kept[place] = kept[place], None
         return oldest
 
 
-class Reconstruction(Memory):
+class Reconstruction(Pairing):
     """`reversible`: nothing is kept; the input is what today's weights map to the output that came back."""
 
-    meets_present = False
+    reconstructs = True
 
-    def __init__(self, layer: Layer) -> None:
-        self._layer = layer
-
-    def remember(self, evaluation: Evaluation | None) -> None:
+    def remember(self, kept: Kept, tick: int, evaluation: Evaluation | None) -> None:
         pass
 
-    def recall(self, carry: Carry, returned: Returned) -> Evaluation | None:
-        assert returned.output is not None, "a reversible layer's out-edge returns the output it speaks of"
-        inputs = self._layer.inverse(carry.parameters, carry.buffers, returned.output, returned.context)
-        return Evaluation(Point((inputs,), (), returned.context))
-
-    def points(self) -> list[Point | None]:
-        return []
-
-    def restore(self, points: list[Point]) -> None:
-        pass
+    def recall(self, kept: Kept, tick: int, returned: Returned) -> Evaluation | None:
+        output, context, layer, carry = returned
+        if output is None:
+            return None
+        return Evaluation(
+            Point((layer.inverse(carry.parameters, carry.buffers, output, context),), (), context)
+        )
 
 
-def make_memory(pairing: PairingName, layer: Layer, depth: int, stash: StashName = "inputs") -> Memory:
+def pairing_of(name: PairingName, layer: Layer, depth: int, stash: StashName = "inputs") -> Pairing:
     """The memory a layer needs; `depth` is D, the ticks between its evaluation and its costate's return."""
-    if pairing == "current":
+    if name == "current":
         return Latest()
-    if pairing == "reversible" and layer.invertible:
-        return Reconstruction(layer)
+    if name == "reversible" and layer.invertible:
+        return Reconstruction()
     return GraphStash(depth) if stash == "graph" and depth else Stash(depth)
+
+
+class WindowMemory(Memory):
+    """`time: backward`: the last `horizon` points of a layer, and the `depth` ones that came after them.
+
+    layer: whose.  reintegrates: whether states further back than `depth` are left out (a point's state is empty then);
+    those in which an episode begins stay.
+    """
+
+    def __init__(self, layer: Layer, horizon: int, depth: int, reintegrates: bool) -> None:
+        self._layer, self._most, self._depth = layer, horizon + depth, depth
+        self._reintegrates = reintegrates and layer.remembers
+
+    def empty(self) -> deque[Evaluation]:
+        return deque(maxlen=self._most)
+
+    def remember(self, kept: deque[Evaluation], tick: int, evaluation: Evaluation | None) -> None:
+        if evaluation is None:
+            return
+        ends = self._reintegrates and evaluation.point.restarts is not None
+        kept.append(evaluation if ends else evaluation._replace(entered=()))
+        if self._reintegrates and len(kept) > self._depth:
+            place = len(kept) - 1 - self._depth
+            point = kept[place].point
+            if point.restarts is None:
+                kept[place] = kept[place]._replace(point=point._replace(state=()))
+
+    def window(self, kept: deque[Evaluation], number: int, most: int, carry: Carry) -> list[Point]:
+        """The points of the evaluation `number` and of those before it, at most so many, the latest last.
+
+        carry: as it is after the last evaluation remembered.
+        """
+        last = next(place for place, evaluation in enumerate(kept) if evaluation.number == number)
+        known = list(kept)
+        window = known[max(0, last + 1 - most) : last + 1]
+        if not self._reintegrates:
+            return [evaluation.point for evaluation in window]
+        after = carry.state if last + 1 == len(known) else _met(known[last + 1])
+        return self._with_states(window, after, carry)
+
+    def _with_states(self, window: list[Evaluation], after: tuple[Tensor, ...], carry: Carry) -> list[Point]:
+        """The points with every state, each found from the one after it with today's weights."""
+        found: list[Point] = []
+        for evaluation in reversed(window):
+            point = evaluation.point
+            if not point.state:
+                state = self._layer.earlier(carry.parameters, carry.buffers, point, after)
+                point = point._replace(state=state)
+            found.append(point)
+            after = evaluation.entered or point.state
+        return found[::-1]
+
+
+def _met(evaluation: Evaluation) -> tuple[Tensor, ...]:
+    """The state that the evaluation before led to."""
+    return evaluation.entered or evaluation.point.state
 
 
 def gate_open(gate: Gate, tick: int, hold: int) -> bool:
     """always: every tick; settled: the last tick of every hold."""
     return gate == "always" or tick % hold == hold - 1
-
-
-StatesName = Literal["stored", "reintegrated"]
-
-
-class Moment(NamedTuple):
-    """A tick that learns.
-
-    number: orders the ticks.  point: its state is empty where it is not kept.  ended: where an episode begins, the
-    state in which the one before ended.
-    """
-
-    number: int
-    point: Point
-    ended: tuple[Tensor, ...] = ()
-
-
-class Past:
-    """The last `horizon` moments of a layer, and the `depth` ones that came after them.
-
-    reintegrates: whether states further back than `depth` are left out; those in which an episode begins stay.
-    """
-
-    def __init__(self, layer: Layer, horizon: int, depth: int, reintegrates: bool) -> None:
-        self._layer, self._depth = layer, depth
-        self._reintegrates = reintegrates and layer.remembers
-        self._moments: deque[Moment] = deque(maxlen=horizon + depth)
-
-    def remember(self, number: int, point: Point, before: tuple[Tensor, ...]) -> None:
-        """before: the state before episodes began at the point."""
-        ends = self._reintegrates and point.restarts is not None
-        self._moments.append(Moment(number, point, before if ends else ()))
-        if self._reintegrates and len(self._moments) > self._depth:
-            place = len(self._moments) - 1 - self._depth
-            moment = self._moments[place]
-            if moment.point.restarts is None:
-                self._moments[place] = moment._replace(point=moment.point._replace(state=()))
-
-    def window(self, number: int, most: int, carry: Carry) -> list[Point]:
-        """The points of the moment `number` and of those before it, at most so many, the latest last.
-
-        carry: as it is after the last moment remembered.
-        """
-        last = next(place for place, moment in enumerate(self._moments) if moment.number == number)
-        known = list(self._moments)
-        window = known[max(0, last + 1 - most) : last + 1]
-        if not self._reintegrates:
-            return [moment.point for moment in window]
-        after = carry.state if last + 1 == len(known) else _met(known[last + 1])
-        return self._with_states(window, after, carry)
-
-    @property
-    def bytes(self) -> int:
-        """Of what is kept."""
-        kept = ((*moment.point.inputs, *moment.point.state, *moment.ended) for moment in self._moments)
-        return sum(tensor.nbytes for tensors in kept for tensor in tensors)
-
-    def _with_states(self, window: list[Moment], after: tuple[Tensor, ...], carry: Carry) -> list[Point]:
-        """The points with every state, each found from the one after it with today's weights."""
-        found: list[Point] = []
-        for moment in reversed(window):
-            point = moment.point
-            if not point.state:
-                state = self._layer.earlier(carry.parameters, carry.buffers, point, after)
-                point = point._replace(state=state)
-            found.append(point)
-            after = moment.ended or point.state
-        return found[::-1]
-
-
-def _met(moment: Moment) -> tuple[Tensor, ...]:
-    """The state that the moment before led to."""
-    return moment.ended or moment.point.state

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hamdist.engine.layer_node import CellPlan
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import Program
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.network.timing import arrivals, feedback_lag
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Context, Layer, Point, Relaxing
-from hamdist.physics.memory import Memory, Returned, make_memory
+from hamdist.physics.memory import Pairing, Returned, pairing_of
 from hamdist.physics.modules import Residual
-from hamdist.physics.step import Carry, evaluate, initial_carry
+from hamdist.physics.step import Carry, Motion, initial_carry, valued
 from hamdist.planning.notes import notes_on
 from hamdist.planning.plan import EdgeRow, LayerRow, Plan
 from hamdist.planning.stash_sizes import StashSizes, stash_sizes
@@ -40,26 +40,28 @@ def plan_of(program: Program, places: Mapping[str, Place] | None = None) -> Plan
     )
 
 
-def operations(cell: CellPlan) -> int:
+def operations(cell: NodeSpec) -> int:
     """Floating-point operations of one tick in which the layer learns, counted as they happen.
 
     Forward and reverse, and what the pairing recomputes or inverts; matrix products, convolutions and attention only.
     """
     facts, carry = cell.facts, initial_carry(cell.layer, cell.facts.inputs, cell.dynamics)
-    memory = make_memory(cell.pairing, cell.layer, cell.depth, cell.stash)
+    motion = Motion(cell.layer, cell.dynamics, Wanted(True, facts.wanted))
+    pairing = pairing_of(cell.pairing, cell.layer, cell.depth, cell.stash)
     here = Point(facts.inputs, carry.state, Context(seed=0))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        point = here if memory.linearises else _met(cell.layer, carry, memory, here)
-        _, pullback = evaluate(cell.layer, carry, point, Wanted(True, facts.wanted))
+        point = here if pairing.linearises else _met(motion, carry, pairing, here)
+        _, pullback = valued(motion, carry, point)
         assert pullback is not None
         pullback(torch.zeros_like(facts.output), carry.state_costate)
     return counter.get_total_flops()
 
 
-def _met(layer: Layer, carry: Carry, memory: Memory, here: Point) -> Point:
+def _met(motion: Motion, carry: Carry, pairing: Pairing, here: Point) -> Point:
     """Evaluates at the present point, and finds another like it to meet the costate, as the pairing does."""
-    values, _ = evaluate(layer, carry, here, None)
-    recalled = memory.recall(carry, Returned(values.output, here.context))
+    values, _ = valued(motion, carry, here, linearises=False)
+    returned = Returned(values.output, here.context, motion.layer, carry)
+    recalled = pairing.recall(pairing.empty(), 0, returned)
     return here if recalled is None else recalled.point
 
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.engine.layer_node import CellPlan
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Context, Point
-from hamdist.physics.memory import Stash, StashName, make_memory
-from hamdist.physics.step import Carry, evaluate, initial_carry
+from hamdist.physics.memory import Stash, StashName, pairing_of
+from hamdist.physics.step import Carry, Motion, initial_carry, valued
 
 
 class StashSizes(NamedTuple):
@@ -24,9 +24,9 @@ class StashSizes(NamedTuple):
         return self.graph if stash == "graph" else self.inputs
 
 
-def stash_sizes(cell: CellPlan) -> StashSizes:
+def stash_sizes(cell: NodeSpec) -> StashSizes:
     """Zeros for a layer whose pairing stashes nothing. Each layer by itself: what two of them share counts twice."""
-    if not isinstance(make_memory(cell.pairing, cell.layer, cell.depth), Stash):
+    if not isinstance(pairing_of(cell.pairing, cell.layer, cell.depth), Stash):
         return StashSizes()
     carry = initial_carry(cell.layer, cell.facts.inputs, cell.dynamics)
     point = Point(cell.facts.inputs, carry.state, Context(seed=0))
@@ -39,7 +39,7 @@ def _size(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _saved(cell: CellPlan, carry: Carry, point: Point) -> int:
+def _saved(cell: NodeSpec, carry: Carry, point: Point) -> int:
     """The memory that an evaluation's pullback keeps beside the point, weights and buffers."""
     saved: list[Tensor] = []
 
@@ -48,7 +48,8 @@ def _saved(cell: CellPlan, carry: Carry, point: Point) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        values, _ = evaluate(cell.layer, carry, point, Wanted(True, cell.facts.wanted))
+        motion = Motion(cell.layer, cell.dynamics, Wanted(True, cell.facts.wanted))
+        values, _ = valued(motion, carry, point)
     others = (*point.inputs, *point.state, *carry.parameters.values(), *carry.buffers.values())
     known = {tensor.untyped_storage().data_ptr() for tensor in others}
     storages = (tensor.untyped_storage() for tensor in (*saved, values.output, *values.drift))

@@ -13,24 +13,24 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from hamdist.engine.aligned import settled
-from hamdist.engine.fused.eligibility import with_rates
+from hamdist.engine.fused.eligibility import REGULAR, with_rates
 from hamdist.engine.fused.plan import (
+    CostateOf,
+    External,
     FusedPlan,
-    Judge,
-    Judged,
+    LossCostate,
+    LossUnit,
     Origin,
-    Outside,
-    Point,
-    Returned,
-    Said,
+    PointOf,
+    SignalOf,
     side_by_side,
     single,
 )
 from hamdist.engine.fused.state import At, Back, Chunk, Entering, Flow, Leaving, Verdict
 from hamdist.engine.fused.units import Unit
-from hamdist.physics.hamiltonian import Pullback
+from hamdist.physics import memory
 from hamdist.physics.layers import Context
-from hamdist.physics.step import Carry, advance_state, evaluate, forgotten, react, restarted
+from hamdist.physics.step import Evaluation, Motion, evaluate, react
 
 
 def fused_chunk(
@@ -56,7 +56,7 @@ def fused_chunk(
             lambda *tensors: torch.stack(tensors), *(tick.at[unit.number].stashed() for tick in ticks)
         )
         for unit in plan.units
-        if plan.stashes(unit)
+        if unit.pairing.stashes
     }
     verdicts = tuple(
         Verdict(*map(torch.stack, zip(*(tick.verdicts[judge.number] for tick in ticks), strict=True)))
@@ -91,7 +91,7 @@ class _Tick:
         self._stashed, self._earlier = stashed, tuple(earlier)
         self._carries = dict(enumerate(flow.carries))
         self.at: dict[int, At] = {}
-        self._pullbacks: dict[int, Pullback] = {}
+        self._present: dict[int, Evaluation] = {}
         self._said: dict[int, Tensor] = {}
         self._returned: dict[int, Back] = {}
         self._judged: dict[int, Back] = {}
@@ -100,29 +100,32 @@ class _Tick:
 
     def run(self) -> None:
         for item in self._plan.order:
-            self.judge(item) if isinstance(item, Judge) else self.evaluate(item)
+            self.judge(item) if isinstance(item, LossUnit) else self.evaluate(item)
         for item in reversed(self._plan.order):
-            if not isinstance(item, Judge):
+            if not isinstance(item, LossUnit):
                 self.react(item)
 
     # First half
 
     def evaluate(self, unit: Unit) -> None:
-        number, wiring = unit.number, self._plan.wirings[unit.number]
-        inputs = tuple(self._gathered(unit, origins, self._value) for origins in wiring.inputs)
+        number, sources = unit.number, self._plan.sources[unit.number]
+        inputs = tuple(self._gathered(unit, origins, self._value) for origins in sources.inputs)
         carry = self._carries[number]
         begun = self._entering.restarts
         at = At(inputs, carry.state, (begun[number],) if number in begun else ())
-        carry, point = restarted(unit.form, carry, at.point)
-        self.at[number] = at._replace(state=point.state)
-        values, pullback = evaluate(unit.form, carry, point, unit.wanted)
-        assert pullback is not None
-        if self._plan.meets_present(unit):
-            self._pullbacks[number] = pullback
-        self._carries[number] = advance_state(carry, values, unit.dynamics)
-        self._said[number] = (carry.state[0] if unit.form.latency else values.output).contiguous()
+        # Made in every tick, wanted or not: without a pullback some operations choose other kernels, so other bits.
+        self._carries[number], output, present = evaluate(self._motion(unit), carry, at.point, REGULAR)
+        self.at[number] = at._replace(state=present.point.state)
+        if unit.pairing.meets_present:
+            self._present[number] = present
+        self._said[number] = output.contiguous()
 
-    def judge(self, judge: Judge) -> None:
+    def _motion(self, unit: Unit) -> Motion:
+        """Members of a stack differ in their rates alone, which are tensors here."""
+        dynamics = with_rates(unit.dynamics, self._before.rates[unit.number] or None)
+        return Motion(unit.form, dynamics, unit.wanted)
+
+    def judge(self, judge: LossUnit) -> None:
         output = single(judge.output, self._value, self._stacked(judge.output))
         target = self._entering.signals[judge.target]
         loss, q, sums = judge.cell.judge(output, target)
@@ -133,38 +136,34 @@ class _Tick:
     # Second half
 
     def react(self, unit: Unit) -> None:
-        number, wiring = unit.number, self._plan.wirings[unit.number]
-        q = self._total(unit, wiring.costates)
-        carry = self._carries[number]
-        at, pullback = self._pair(unit, carry)
-        carry = carry._replace(state_costate=forgotten(carry.state_costate, at.point.restarts))
-        partials = pullback(q, carry.state_costate)
-        dynamics = with_rates(unit.dynamics, self._before.rates[number] or None)
-        self._carries[number] = react(carry, partials, dynamics, costate=True, weights=True)
+        number = unit.number
+        q = self._total(unit, self._plan.sources[number].costates)
+        at, met = self._met(unit)
+        self._carries[number], partials = react(self._motion(unit), self._carries[number], met, q, REGULAR)
         costates = {slot: a.contiguous() for slot, a in enumerate(partials.inputs) if a is not None}
         self._returned[number] = Back(costates, at.inputs if self._plan.reversible else ())
 
-    def _pair(self, unit: Unit, carry: Carry) -> tuple[At, Pullback]:
-        """The point that the costates meet, and the pullback there."""
-        number = unit.number
-        if number in self._pullbacks:
-            return self.at[number], self._pullbacks[number]
-        at = self._reconstructed(unit, carry) if self._plan.reconstructs(unit) else self._recalled(unit)
-        _, pullback = evaluate(unit.form, carry, at.point, unit.wanted)
-        assert pullback is not None
-        return at, pullback
-
-    def _reconstructed(self, unit: Unit, carry: Carry) -> At:
-        output = self._gathered(unit, self._plan.wirings[unit.number].answers, self._used)
-        return At((unit.form.inverse(carry.parameters, carry.buffers, output, Context()),), ())
+    def _met(self, unit: Unit) -> tuple[At, Evaluation]:
+        """The points that the costates meet."""
+        if unit.number in self._present:
+            return self.at[unit.number], self._present[unit.number]
+        if not unit.pairing.reconstructs:
+            # A ring a member, read before the tick: indices into memory are no operations of a layer.
+            at = self._recalled(unit)
+            return at, Evaluation(at.point)
+        output = self._gathered(unit, self._plan.sources[unit.number].answers, self._used)
+        returned = memory.Returned(output, Context(), unit.form, self._carries[unit.number])
+        met = unit.pairing.recall([], 0, returned)
+        assert met is not None
+        return At(met.point.inputs, ()), met
 
     def _recalled(self, unit: Unit) -> At:
         """Members whose costate returns within this chunk of ticks meet its own points."""
-        points = [Point(member, plan.depth) for member, plan in enumerate(unit.plans)]
+        points = [PointOf(member, plan.depth) for member, plan in enumerate(unit.plans)]
 
         def part(pick: str, index: int) -> Tensor:
             def look(origin: Origin) -> Tensor:
-                assert isinstance(origin, Point)
+                assert isinstance(origin, PointOf)
                 return getattr(self._point(unit.number, origin.ticks), pick)[index]
 
             return self._gathered(unit, [self._within(point) for point in points], look)
@@ -176,9 +175,9 @@ class _Tick:
             tuple(part("restarts", index) for index in range(len(at.restarts))),
         )
 
-    def _within(self, point: Point) -> Point:
+    def _within(self, point: PointOf) -> PointOf:
         """A point from before this chunk is among those stashed, whatever its age."""
-        return point if point.ticks <= len(self._earlier) else Point(point.member, -1)
+        return point if point.ticks <= len(self._earlier) else PointOf(point.member, -1)
 
     def _point(self, number: int, ticks: int) -> At:
         if ticks < 0:
@@ -189,7 +188,7 @@ class _Tick:
 
     def _gathered(self, unit: Unit, origins: Sequence[Origin], lookup: Callable[[Origin], Tensor]) -> Tensor:
         def stacked(origin: Origin) -> bool:
-            return unit.stacks if isinstance(origin, Point) else self._stacked(origin)
+            return unit.stacks if isinstance(origin, PointOf) else self._stacked(origin)
 
         if unit.stacks:
             return side_by_side(origins, lookup, stacked)
@@ -197,7 +196,7 @@ class _Tick:
 
     def _stacked(self, origin: Origin) -> bool:
         """Whether an origin is one of several members in a tensor."""
-        return isinstance(origin, Said | Returned) and self._plan.units[origin.unit].stacks
+        return isinstance(origin, SignalOf | CostateOf) and self._plan.units[origin.unit].stacks
 
     def _total(self, unit: Unit, costates: Sequence[Sequence[Origin]]) -> Tensor:
         """q of every member: the sum of what its out-edges return, in edge order."""
@@ -216,26 +215,26 @@ class _Tick:
 
     def _value(self, origin: Origin) -> Tensor:
         """The signal of an origin."""
-        if isinstance(origin, Outside):
+        if isinstance(origin, External):
             return self._entering.signals[origin.edge]
-        assert isinstance(origin, Said)
+        assert isinstance(origin, SignalOf)
         return self._before.said[origin.unit][origin.ticks - 1] if origin.ticks else self._said[origin.unit]
 
     def _costate(self, origin: Origin) -> Tensor:
-        return self._back(origin).costates[origin.slot if isinstance(origin, Returned) else 0]
+        return self._back(origin).costates[origin.slot if isinstance(origin, CostateOf) else 0]
 
     def _used(self, origin: Origin) -> Tensor:
         """The input that the node behind an out-edge used."""
-        return self._back(origin).used[origin.slot if isinstance(origin, Returned) else 0]
+        return self._back(origin).used[origin.slot if isinstance(origin, CostateOf) else 0]
 
     def _back(self, origin: Origin) -> Back:
         match origin:
-            case Outside():
+            case External():
                 return self._entering.costates[origin.edge]
-            case Judged():
+            case LossCostate():
                 before = self._before.judged[origin.loss]
                 return before[origin.ticks - 1] if origin.ticks else self._judged[origin.loss]
-            case Returned():
+            case CostateOf():
                 told = self._before.returned[origin.unit]
                 return told[origin.ticks - 1] if origin.ticks else self._returned[origin.unit]
         raise AssertionError(origin)
@@ -264,10 +263,10 @@ class _Tick:
             costates={edge: self._back_of(origin) for edge, origin in plan.costates_out.items()},
         )
 
-    def _member(self, tensor: Tensor, origin: Said | Returned) -> Tensor:
+    def _member(self, tensor: Tensor, origin: SignalOf | CostateOf) -> Tensor:
         return tensor[origin.member] if self._stacked(origin) else tensor
 
-    def _back_of(self, origin: Returned) -> Back:
+    def _back_of(self, origin: CostateOf) -> Back:
         """What one member returns along one edge."""
         back = self._returned[origin.unit]
         costates = (

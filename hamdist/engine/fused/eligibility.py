@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,41 +17,60 @@ from torch.utils._pytree import tree_leaves, tree_map
 from hamdist.compiler.trace import Traced
 from hamdist.engine.fused.layer import TracedLayer
 from hamdist.engine.fused.state import along, apart, together
+from hamdist.engine.fused.users_code import class_place, error_place
 from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Context, Layer, Point, Tensors
-from hamdist.physics.step import Carry, advance_state, evaluate, initial_carry, react, restarted
+from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react, valued
 
 TRIED = 5  # members of the stack that is compared with lone ones
+REGULAR = Pattern(buffers=False)  # a tick that is traced: a layer whose buffers move in it is not
 Structure = tuple[str, str, tuple[str, ...], tuple, str]
 Given = tuple[Carry, tuple[Tensor, ...], Tensor]  # what a layer carries, hears and is told
+
+
+class Fit(NamedTuple):
+    """The form in which a layer runs: as traced operations, None where only plain Python gives what it means.
+
+    untraced, unstacked: why it is not traced, or does not stack, with the place in its code; empty where it does.
+    """
+
+    traced: TracedLayer | None
+    untraced: str = ""
+    unstacked: str = ""
+
+    def of(self, layer: Layer) -> "Fit":
+        """That of another layer of the same structure."""
+        return self._replace(traced=self.traced and self.traced.of(layer))
+
+
+PLAIN_FORM = Fit(None)
 
 
 class Fitter:
     """Tries layers; what it found of one it knows of all that have the same structure."""
 
     def __init__(self) -> None:
-        self._found: dict[Structure, TracedLayer | None] = {}
+        self._found: dict[Structure, Fit] = {}
 
-    def fit(self, layer: Layer, facts: Facts, dynamics: Dynamics) -> TracedLayer | None:
-        """The layer as traced operations, stacking if it can; None where only plain Python gives what it means.
+    def fit(self, layer: Layer, facts: Facts, dynamics: Dynamics) -> Fit:
+        """The layer as traced operations, stacking if it can.
 
-        That is where it draws random numbers, lets rows depend on each other, behaves otherwise when evaluated, or asks
-        for the value of a tensor.
+        It cannot be traced where it draws random numbers, lets rows depend on each other, behaves otherwise when
+        evaluated, or asks for the value of a tensor.
         """
-        if facts.random or facts.batch_statistics or facts.shows_weights:
-            return None
+        if why := _unfit(facts):
+            return Fit(None, untraced=why + class_place(layer.pure.module))
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("error")
             single = TracedLayer(layer, stacks=False)
-            if not _succeeds(lambda: bool(single.code(facts.inputs))):
-                return None
+            if why := _why_not(lambda: single.code(facts.inputs) and ""):
+                return Fit(None, untraced=why)
             structure = structure_of(single, facts, dynamics)
             if structure not in self._found:
                 self._found[structure] = _tried(single, facts, dynamics)
-        found = self._found[structure]
-        return found and found.of(layer)
+        return self._found[structure].of(layer)
 
 
 def structure_of(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Structure:
@@ -60,15 +80,6 @@ def structure_of(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Struc
     bare = replace(dynamics, rate=replace(dynamics.rate, delay_factor=1.0, factors={}, spread=None))
     inverse = single.code(facts.inputs, facts.output) if single.invertible else ""
     return single.code(facts.inputs), inverse, tuple(carry.parameters), shapes, repr(bare)
-
-
-def _tried(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> TracedLayer | None:
-    if not _succeeds(lambda: _traces(single, facts)):
-        return None
-    several = TracedLayer(single.layer, stacks=True)
-    if dynamics.rate.varies or not _succeeds(lambda: _alone_as_among_others(several, facts, dynamics)):
-        return single
-    return several
 
 
 def spread_rates(dynamics: Dynamics, parameters: Tensors) -> Dynamics:
@@ -86,30 +97,51 @@ def with_rates(dynamics: Dynamics, spread: Mapping[str, Tensor] | None) -> Dynam
     return replace(dynamics, rate=replace(dynamics.rate, spread=spread))
 
 
-def _succeeds(attempt: Callable[[], bool]) -> bool:
-    """Whether an attempt to trace a module of anybody's says yes; whatever it raises is a no."""
+def _unfit(facts: Facts) -> str:
+    """What the survey knows against a trace."""
+    if facts.random:
+        return "it draws random numbers"
+    if facts.batch_statistics:
+        return "its rows depend on each other, as in batch statistics"
+    return "it says its own weights" if facts.shows_weights else ""
+
+
+def _tried(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Fit:
+    if why := _why_not(lambda: _strays(single, facts)):
+        return Fit(None, untraced=why)
+    if dynamics.rate.varies:
+        return Fit(single, unstacked="its rate varies with the number of its updates")
+    several = TracedLayer(single.layer, stacks=True)
+    if why := _why_not(lambda: _depends_on_others(several, facts, dynamics)):
+        return Fit(single, unstacked=why)
+    return Fit(several)
+
+
+def _why_not(attempt: Callable[[], str]) -> str:
+    """What an attempt to trace a module of anybody's finds against it, or what it raised, and where."""
     try:
         return attempt()
-    except Exception:
-        return False
+    except Exception as error:
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"{words}{error_place(error)}"
 
 
-def _traces(traced: TracedLayer, facts: Facts) -> bool:
-    """Whether the trace says what the layer says, in training and evaluation."""
+def _strays(traced: TracedLayer, facts: Facts) -> str:
+    """In what the trace does not say what the layer says, in training and evaluation; nothing if it does."""
     generator = torch.Generator(facts.says.device).manual_seed(0)
     carry, inputs, q = _example(traced, facts, Dynamics(), generator)
-    point = Point(inputs, carry.state)
-    ours, _ = evaluate(traced, carry, point, None)
+    point, motion = Point(inputs, carry.state), Motion(traced, Dynamics(), _all_wanted(facts))
+    ours, _ = valued(motion, carry, point, linearises=False)
     for training in (True, False):
-        theirs, _ = evaluate(traced.layer, carry, point._replace(context=Context(training)), None)
+        theirs = traced.layer(carry.parameters, carry.buffers, point._replace(context=Context(training)))
         if not torch.allclose(ours.output, theirs.output, rtol=1e-3, atol=1e-4, equal_nan=True):
-            return False
+            when = "in training" if training else "when evaluated"
+            return f"its operations, written down once, give other numbers {when}{class_place(traced.pure.module)}"
     if traced.remembers:
-        carry, point = restarted(traced, carry, point._replace(restarts=_some_rows(facts)))
-    _, pullback = evaluate(traced, carry, point, _all_wanted(facts))
-    assert pullback is not None
-    pullback(q, carry.state_costate)
-    return True
+        point = point._replace(restarts=_some_rows(facts))
+    carry, _, met = evaluate(motion, carry, point, REGULAR)
+    react(motion, carry, met, q, REGULAR)
+    return ""
 
 
 def _some_rows(facts: Facts) -> Tensor:
@@ -117,10 +149,10 @@ def _some_rows(facts: Facts) -> Tensor:
     return torch.arange(facts.says.shape[0], device=facts.says.device) % 2 == 0
 
 
-def _alone_as_among_others(traced: TracedLayer, facts: Facts, dynamics: Dynamics) -> bool:
-    """Whether members of a stack end a tick with the bits that they have alone."""
+def _depends_on_others(traced: TracedLayer, facts: Facts, dynamics: Dynamics) -> str:
+    """Whether members of a stack end a tick with other bits than they have alone; nothing if they do not."""
     if not traced.pure.parameters():
-        return False
+        return "it has no weights"
     generator = torch.Generator(facts.says.device).manual_seed(0)
     examples = [_example(traced, facts, dynamics, generator) for _ in range(TRIED)]
     given = together(examples)
@@ -133,11 +165,12 @@ def _alone_as_among_others(traced: TracedLayer, facts: Facts, dynamics: Dynamics
     )
     among = Traced(partial(tick, traced.form), rates, *given)(rates, *given)
     lone = [tick(traced, spread, *example) for example in examples]
-    return all(
+    alike = all(
         torch.equal(a, b)
         for alone, one in zip(lone, apart(among, TRIED), strict=True)
         for a, b in zip(tree_leaves(alone), tree_leaves(one), strict=True)
     )
+    return "" if alike else f"one of {TRIED} ends a tick with other last bits than alone"
 
 
 def _tick(
@@ -150,12 +183,10 @@ def _tick(
     q: Tensor,
 ) -> tuple[Carry, Tensor, list[Tensor]]:
     """A tick of one layer, or of a stack: what it carries afterwards, says, and returns."""
-    dynamics = with_rates(dynamics, rates)
-    values, pullback = evaluate(layer, carry, Point(inputs, carry.state), wanted)
-    assert pullback is not None
-    partials = pullback(q, carry.state_costate)
-    carry = react(advance_state(carry, values, dynamics), partials, dynamics, costate=True, weights=True)
-    return carry, values.output, [a for a in partials.inputs if a is not None]
+    motion = Motion(layer, with_rates(dynamics, rates), wanted)
+    carry, output, met = evaluate(motion, carry, Point(inputs, carry.state), REGULAR)
+    carry, partials = react(motion, carry, met, q, REGULAR)
+    return carry, output, [a for a in partials.inputs if a is not None]
 
 
 def _example(traced: TracedLayer, facts: Facts, dynamics: Dynamics, generator: torch.Generator) -> Given:

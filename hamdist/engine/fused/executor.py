@@ -24,9 +24,9 @@ from hamdist.engine.fused.handover import Handover
 from hamdist.engine.fused.plan import FusedPlan
 from hamdist.engine.fused.state import At, Chunk, Entering
 from hamdist.engine.fused.tokens import Episodes
-from hamdist.engine.layer_node import Cell
-from hamdist.engine.loss_node import LossCell, Prediction
-from hamdist.engine.message import Token
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.loss_node import LossNode, Prediction
+from hamdist.engine.message import Signal, Token
 from hamdist.engine.profiler import Timeline
 from hamdist.engine.spec import Outline
 from hamdist.errors import DivergenceError, RunError, StreamError
@@ -36,7 +36,7 @@ HOT = 32  # single ticks after which they are compiled beside whole chunks
 Make = Callable[[bool], Traced]
 
 
-class Pattern(NamedTuple):
+class ChunkPattern(NamedTuple):
     """What ticks that run in one go have in common.
 
     scored: for each of them, whether the losses count.  restarts: whether episodes begin in them.
@@ -54,10 +54,10 @@ class Ticks:
 
     def __init__(self, compiles: bool, chunk: int) -> None:
         self._compiling, self._chunk = Compiling(compiles, "ticks run"), chunk
-        self._seen: dict[Pattern, int] = {}
-        self._ready: dict[Pattern, Traced] = {}
+        self._seen: dict[ChunkPattern, int] = {}
+        self._ready: dict[ChunkPattern, Traced] = {}
 
-    def of(self, pattern: Pattern, make: Make, tensors: list[Tensor]) -> Traced:
+    def of(self, pattern: ChunkPattern, make: Make, tensors: list[Tensor]) -> Traced:
         """make: traces them, to run one by one or not.  tensors: what they will run on."""
         seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
         ticks = len(pattern.scored)
@@ -86,8 +86,8 @@ class Region:
     def __init__(
         self,
         outline: Outline,
-        cells: Mapping[str, Cell],
-        losses: Mapping[str, LossCell],
+        cells: Mapping[str, LayerNode],
+        losses: Mapping[str, LossNode],
         into: Sequence[InWay],
         out_of: Sequence[OutWay],
         chunk: int,
@@ -97,15 +97,15 @@ class Region:
         self.chunk = chunk
         self._ticks = Ticks(outline.execution.compiled, chunk)
         self._cells, self._losses = cells, losses
-        self._device = next(iter(cells.values())).plan.facts.says.device
-        self._plan = FusedPlan(outline, {name: cell.plan for name, cell in cells.items()}, losses)
+        self._device = next(iter(cells.values())).spec.facts.says.device
+        self._plan = FusedPlan(outline, {name: cell.spec for name, cell in cells.items()}, losses)
         self._times = Times(outline.graph)
         feedback = [edge.ticks for edge in outline.graph.edges if edge.feedback]
         self._needed = (
             2 * self._times.sink + max([0, *feedback]) + max([1, *outline.graph.latencies.values()]) + 1
         )
         kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
-        batch = next(iter(cells.values())).plan.facts.says.shape[0]
+        batch = next(iter(cells.values())).spec.facts.says.shape[0]
         self._boundary = Boundary(outline, self._times, into, out_of, batch, kept)
         self._episodes = Episodes(self._plan, self._times, self._boundary.passage)
         self._handover = Handover(self._plan, self._times, cells, losses, self._boundary.inner, chunk)
@@ -164,7 +164,9 @@ class Region:
         self._share_scores()
         tensors = [*self._flow, *entering.leaves()]
         tensors += [leaf for at in stashed.values() for leaf in (*at.inputs, *at.state, *at.restarts)]
-        ticked = self._ticks.of(Pattern(scored, begins), self._traced(scored, entering, stashed), tensors)
+        ticked = self._ticks.of(
+            ChunkPattern(scored, begins), self._traced(scored, entering, stashed), tensors
+        )
         try:
             with self._computing:
                 leaves = ticked.flat(tensors)
@@ -198,8 +200,8 @@ class Region:
         for ahead, token in enumerate(judged):
             each = entering if len(judged) == 1 else entering.at(ahead)
             for judge in self._plan.judges:
-                output = self._cells[judge.cell.spec.layer].plan.facts.output
-                refused = judge.cell.refused(output, each.signals[judge.target], token)
+                output = self._cells[judge.cell.spec.layer].spec.facts.output
+                refused = judge.cell.refused(Signal(token, output), Signal(token, each.signals[judge.target]))
                 if refused is not None:
                     return refused
         return RunError(f"the layers failed at tick {tick}: {error}")
@@ -254,7 +256,8 @@ class Region:
         """Brings the ledgers up to date: what drove every layer before the tick `until`."""
         for name, cell in self._cells.items():
             first, last = (self._times.returned(name, tick) for tick in (self._counted, until - 1))
-            self._boundary.passage.drove(cell.ledger, first, last)
+            ledger = self._boundary.passage.drove(cell.ledger, first, last)
+            cell.state = cell.state._replace(ledger=ledger)
         self._counted = until
 
     def _check(self) -> None:
@@ -268,6 +271,12 @@ class Region:
         raise DivergenceError(diagnosis(tick, value, extents(self._cells)), value)
 
     # Giving back
+
+    def restart(self, tick: int) -> None:
+        """All that it holds is given back, and what it has seen forgotten: other ticks will follow."""
+        self.release(tick)
+        self._steady = 0
+        self._boundary.passage.restart()
 
     def release(self, tick: int) -> None:
         """Cells and channels hold everything again, as it is before a tick."""

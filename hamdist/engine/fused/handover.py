@@ -1,6 +1,6 @@
-"""The way into fused ticks and out of them: what cells and channels hold, as a flow, and back."""
+"""The way into fused ticks and out of them: what nodes and channels hold, as a flow, and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -11,12 +11,15 @@ from hamdist.engine.fused.plan import FusedPlan
 from hamdist.engine.fused.state import At, Back, Flow, Stashes, along, apart, there, together
 from hamdist.engine.fused.tokens import Passage
 from hamdist.engine.fused.units import Unit
-from hamdist.engine.layer_node import Cell, CellPlan, restarts_of
-from hamdist.engine.loss_node import LossCell
+from hamdist.engine.layer_node import LayerNode, restarts_of, resumed
+from hamdist.engine.loss_node import LossNode
 from hamdist.engine.message import NO_COSTATE, Costate, Signal
+from hamdist.engine.node_spec import NodeSpec
+from hamdist.errors import RunError
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.network.timing import Times
 from hamdist.physics.layers import Point as Place
+from hamdist.physics.memory import Stash
 
 Tree = TypeVar("Tree")
 
@@ -28,15 +31,15 @@ class Handover:
         self,
         plan: FusedPlan,
         times: Times,
-        cells: Mapping[str, Cell],
-        losses: Mapping[str, LossCell],
+        cells: Mapping[str, LayerNode],
+        losses: Mapping[str, LossNode],
         channels: Mapping[str, Channel],
         chunk: int,
     ) -> None:
         self._times = times
         self._plan, self._cells, self._losses, self._channels = plan, cells, losses, channels
         self._chunk = chunk
-        self._device = next(iter(cells.values())).plan.facts.says.device
+        self._device = next(iter(cells.values())).spec.facts.says.device
         self.stashes: dict[int, Stashes] = {}
 
     # In
@@ -44,7 +47,7 @@ class Handover:
     def take(self, tick: int) -> Flow:
         """Everything as it is before a tick."""
         plan = self._plan
-        self.stashes = {unit.number: self._stashes(unit, tick) for unit in plan.units if plan.stashes(unit)}
+        self.stashes = {unit.number: self._stashes(unit, tick) for unit in plan.units if unit.pairing.stashes}
         return Flow(
             carries=tuple(
                 self._joined(unit, [self._cells[p.name].carry for p in unit.plans]) for unit in plan.units
@@ -75,7 +78,7 @@ class Handover:
             for ago in range(1, self._plan.said_for[unit.number] + 1)
         )
 
-    def _said_by(self, plan: CellPlan, ago: int) -> Tensor:
+    def _said_by(self, plan: NodeSpec, ago: int) -> Tensor:
         for edge in plan.out_of:
             if edge.name in self._channels and edge.ticks >= ago:
                 return there([*self._channels[edge.name].signals][edge.ticks - ago].value)
@@ -97,7 +100,7 @@ class Handover:
             for ago in range(1, self._plan.returned_for[unit.number] + 1)
         )
 
-    def _back(self, plan: CellPlan, slot: int, ago: int) -> tuple[Tensor, Tensor]:
+    def _back(self, plan: NodeSpec, slot: int, ago: int) -> tuple[Tensor, Tensor]:
         """∂H/∂a along an in-edge and the input used, zeros where nobody will ask."""
         edge = plan.into[slot]
         costate = NO_COSTATE
@@ -118,14 +121,23 @@ class Handover:
 
     def _stashes(self, unit: Unit, tick: int) -> Stashes:
         example = self._cells[unit.plans[0].name]
-        lone = (*example.plan.facts.inputs, *example.carry.state)
+        lone = (*example.spec.facts.inputs, *example.carry.state)
         like = tuple(t.expand(len(unit.plans), *t.shape) for t in lone) if unit.stacks else lone
         stashes = Stashes([plan.depth for plan in unit.plans], self._chunk, like, unit.stacks)
         for member, plan in enumerate(unit.plans):
-            for ago, point in enumerate(self._cells[plan.name].memory.points()[: plan.depth], start=1):
-                assert point is not None, "regular ticks were evaluated"
+            for ago, point in enumerate(self._remembered(plan, tick), start=1):
                 stashes.put_one(member, tick - ago, (*point.inputs, *point.state))
         return stashes
+
+    def _remembered(self, plan: NodeSpec, tick: int) -> Iterator[Place]:
+        """What a layer stashed in its last D ticks, the latest first."""
+        assert isinstance(plan.memory, Stash)
+        for ago, point in enumerate(plan.memory.points(self._cells[plan.name].state.kept, tick), start=1):
+            if point is None:
+                raise RunError(
+                    f"layer {plan.name!r}: nothing was evaluated at tick {tick - ago}, before tick {tick}"
+                )
+            yield point
 
     # Out
 
@@ -142,7 +154,9 @@ class Handover:
                 shown = passage[self._times.heard(plan.name, tick - 1)]
                 held = passage[self._times.returned(plan.name, tick - 1 + plan.layer.latency)]
                 remembered = self._points(unit, member, latest_point, tick, passage)
-                cell.resume(latest_point, remembered, shown, held)
+                cell.state = resumed(plan, cell.state, tick, latest_point, remembered)
+                if plan.latency:
+                    cell.state = cell.state._replace(shown=shown, held=held)
         for channel in self._channels.values():
             if channel.edge.source != SOURCE:
                 self._refill(channel, flow, tick, passage)

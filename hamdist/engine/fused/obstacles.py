@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from hamdist.compiler.trace import Traced
 from hamdist.engine.channel import Channel, InWay, OutWay
-from hamdist.engine.layer_node import Cell
-from hamdist.engine.loss_node import LossCell
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.loss_node import LossNode
 from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE
 from hamdist.report.wording import listed
@@ -13,8 +13,8 @@ from hamdist.report.wording import listed
 
 def obstacle(
     outline: Outline,
-    cells: Mapping[str, Cell],
-    losses: Mapping[str, LossCell],
+    cells: Mapping[str, LayerNode],
+    losses: Mapping[str, LossNode],
     into: Sequence[InWay],
     out_of: Sequence[OutWay],
 ) -> str:
@@ -30,7 +30,7 @@ def obstacle(
         return "stash graph keeps what was evaluated"
     if outline.mixing:
         return "joins out of balance mix samples"
-    if untraced := [repr(name) for name, cell in cells.items() if cell.plan.traced is None]:
+    if untraced := [repr(name) for name, cell in cells.items() if cell.spec.traced is None]:
         return f"not traced: {listed(untraced)}"
     if undelayed := [edge.name for edge in crossing if edge.ticks == 0]:
         return f"without delay to another actor: {listed(undelayed)}"
@@ -39,10 +39,10 @@ def obstacle(
     return ""
 
 
-def _traceable(loss: LossCell, cell: Cell) -> bool:
+def _traceable(loss: LossNode, cell: LayerNode) -> bool:
     """Whether a loss and its metrics are operations on tensors alone; whatever they raise is a no."""
     try:
-        Traced(loss.judge, cell.plan.facts.output, loss.example)
+        Traced(loss.judge, cell.spec.facts.output, loss.example)
     except Exception:
         return False
     return True

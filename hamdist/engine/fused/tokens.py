@@ -77,12 +77,12 @@ class Passage:
         assert 0 <= start <= len(self._tokens) - ticks, "these were told, and are kept"
         return tuple(self._tokens[start : start + ticks])
 
-    def drove(self, ledger: Ledger, first: int, last: int) -> None:
+    def drove(self, ledger: Ledger, first: int, last: int) -> Ledger:
         """All tokens that entered from tick `first` to `last` drove a layer."""
         if last < first:
-            return
+            return ledger
         start, end = first - self._first, last - self._first
-        ledger.drove_in_a_row(
+        return ledger.drove_in_a_row(
             drives=last - first + 1,
             samples=self._rows[end] - self._rows[start] + self._tokens[start].rows,
             first=self._tokens[start],

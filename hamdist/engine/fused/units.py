@@ -6,12 +6,14 @@ groups those at the same depth.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from hamdist.engine.layer_node import CellPlan
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.network.graph import SOURCE, Graph
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Layer
+from hamdist.physics.memory import Pairing
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Unit:
     """
 
     number: int
-    plans: tuple[CellPlan, ...]
+    plans: tuple[NodeSpec, ...]
     level: int
 
     @property
@@ -36,6 +38,12 @@ class Unit:
         traced = self.plans[0].traced
         assert traced is not None
         return traced.form
+
+    @cached_property
+    def pairing(self) -> Pairing:
+        """Which points the members' costates meet: this tick's if that is so for all of them."""
+        pairings = [plan.memory for plan in self.plans if isinstance(plan.memory, Pairing)]
+        return next((pairing for pairing in pairings if not pairing.meets_present), pairings[0])
 
     @property
     def remembers(self) -> bool:
@@ -57,10 +65,10 @@ class Unit:
         return len(self.plans[0].into)
 
 
-def units_of(graph: Graph, plans: Mapping[str, CellPlan]) -> tuple[Unit, ...]:
+def units_of(graph: Graph, plans: Mapping[str, NodeSpec]) -> tuple[Unit, ...]:
     """Every layer of `plans` in a unit, all of them traced; lower levels first."""
     level = levels(graph)
-    groups: dict[object, list[CellPlan]] = {}
+    groups: dict[object, list[NodeSpec]] = {}
     for name, plan in plans.items():
         assert plan.traced is not None, f"{name} is not traced"
         structure = (plan.traced.family, len(plan.into)) if plan.traced.stacks else name
