@@ -12,7 +12,8 @@ The map, from the ground up; imports only point down.
     execution.py   a run, from a config to the end of its stream: in this process (inline_run.py), or over Ray actors
                    (stage.py, ray_run.py); assembly, record, run_directory, summary, weights serve them
     generation.py  a finished run that goes on by itself
-    command.py     what the commands share; cli.py is `hamdist`, and beside this package launch/ has more
+    launch/        runs over Ray actors on this machine, on a cluster, by Slurm
+    command.py     what the commands share; cli.py is `hamdist`
 
 Public names, loaded when first used:
 

@@ -19,18 +19,13 @@ NOT_FOLDERS = (".*", "venv", "site-packages", "node_modules", "runs", "__pycache
 
 
 @contextmanager
-def shipment(*packages: Path) -> Iterator[dict[str, Any]]:
-    """A runtime environment for Ray, to be handed over within; `packages` travel beside hamdist."""
+def shipment() -> Iterator[dict[str, Any]]:
+    """A runtime environment for Ray, to be handed over within."""
     with TemporaryDirectory(prefix="hamdist-code-") as folder:
         code = Path(folder)
         copy_code(Path.cwd(), code / "here")
-        modules = [HAMDIST, *packages]
-        for module in modules:
-            copy_code(module, code / module.name)
-        yield {
-            "working_dir": str(code / "here"),
-            "py_modules": [str(code / module.name) for module in modules],
-        }
+        copy_code(HAMDIST, code / HAMDIST.name)
+        yield {"working_dir": str(code / "here"), "py_modules": [str(code / HAMDIST.name)]}
 
 
 def copy_code(source: Path, target: Path) -> None:
