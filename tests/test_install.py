@@ -1,4 +1,4 @@
-"""What is installed, as a wheel and as a checkout, brings the example configs, the type marker and the Slurm script."""
+"""What is installed, as a wheel and as a checkout, brings the example configs, the digits, the type marker and the Slurm script."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_the_wheel_brings_what_is_needed(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert EXAMPLES
     assert {f"hamdist/cluster_configs/{name}" for name in EXAMPLES} <= names
-    assert {"hamdist/py.typed", "hamdist/cli.py", "hamdist/launch/slurm.sbatch"} <= names
+    assert {"hamdist/py.typed", "hamdist/streams/digits.npz", "hamdist/launch/slurm.sbatch"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"hamdist"}
 
 

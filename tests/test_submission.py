@@ -33,6 +33,7 @@ from hamdist.launch.log_archive import LINE, ArchiveReader, lines_of
 from hamdist.launch.submission import connected, reserved, run_submitted
 from hamdist.launch.submitted_job import SubmittedJob
 
+PACKAGE = Path(submission.__file__).parents[1]
 BOUNDARY = "hamdist-0123456789abcdef"
 SMALL = {
     "name": "small",
@@ -210,13 +211,16 @@ def test_what_travels_is_the_config_and_code_alone(folder: Path, small: str):
     (folder / "mine").mkdir()
     (folder / "mine" / "layers.py").write_text("here = True")
     (folder / "data.npz").write_bytes(b"large")
+    (folder / "hamdist").mkdir()
+    (folder / "hamdist" / "command.py").write_text("of a checkout that is not in use")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "other.py").touch()
     with job_environment("name: small\n") as environment:
         assert set(files_in(Path(environment["working_dir"]))) == {"small.yaml", "mine/layers.py"}
         modules = {Path(module).name: Path(module) for module in environment["py_modules"]}
         assert (modules["hamdist_submission"] / "config.yaml").read_text() == "name: small\n"
-        assert (modules["hamdist"] / "command.py").is_file()
+        for name in ("command.py", "streams/digits.npz"):
+            assert (modules["hamdist"] / name).read_bytes() == (PACKAGE / name).read_bytes()
         assert (modules["hamdist"] / "launch" / "job.py").read_text() == Path(
             on_the_cluster.__file__
         ).read_text()

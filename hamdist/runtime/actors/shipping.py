@@ -15,6 +15,7 @@ from typing import Any
 
 HAMDIST = Path(__file__).parents[2]
 FILES = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
+OWN_FILES = (*FILES, "*.npz")  # the digits among them
 NOT_FOLDERS = (".*", "venv", "site-packages", "node_modules", "runs", "__pycache__", "hamdist-code-*")
 
 
@@ -24,16 +25,19 @@ def shipment() -> Iterator[dict[str, Any]]:
     with TemporaryDirectory(prefix="hamdist-code-") as folder:
         code = Path(folder)
         copy_code(Path.cwd(), code / "here")
-        copy_code(HAMDIST, code / HAMDIST.name)
+        shutil.rmtree(
+            code / "here" / HAMDIST.name, ignore_errors=True
+        )  # of a checkout; it would hide what follows
+        copy_code(HAMDIST, code / HAMDIST.name, OWN_FILES)
         yield {"working_dir": str(code / "here"), "py_modules": [str(code / HAMDIST.name)]}
 
 
-def copy_code(source: Path, target: Path) -> None:
-    """The files of a folder that are code or say how it is to be used, in the same places; the target is made."""
+def copy_code(source: Path, target: Path, patterns: Sequence[str] = FILES) -> None:
+    """The files of a folder whose names fit, in the same places; the target is made."""
     target.mkdir()
     for folder, folders, names in os.walk(source):
         folders[:] = [name for name in folders if not _fits(name, NOT_FOLDERS)]
-        wanted = [name for name in names if _fits(name, FILES) and not name.startswith(".")]
+        wanted = [name for name in names if _fits(name, patterns) and not name.startswith(".")]
         if wanted:
             there = target / Path(folder).relative_to(source)
             there.mkdir(parents=True, exist_ok=True)
