@@ -1,4 +1,4 @@
-"""What is installed, as a wheel and as a checkout, brings the example configs, the digits, the type marker and the Slurm script."""
+"""What is installed, as a wheel and as a checkout, brings all that is no code: examples, digits, the Slurm script."""
 
 import os
 import subprocess
