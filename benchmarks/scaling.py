@@ -94,7 +94,8 @@ def on_actors(count: int, execution: Execution, ticks: int, samples: Path) -> fl
     placement: dict[str, Any] = {"runtime": "ray", "actors": count, "address": "local"}
     placement |= {"stack": execution.stacked, "compile": execution.compiled}
     locality = {"mode": "local", "pairing": "current"}
-    return timed_run(ACTORS.config(samples, ticks, locality=locality, placement=placement), ticks)[0]
+    config_of = partial(ACTORS.config, samples, locality=locality, placement=placement)
+    return timed_run(config_of, ticks)[0]
 
 
 def draw(found: Sequence[tuple[Sweep, Curves]], path: Path) -> None:

@@ -15,7 +15,8 @@ The map, from the ground up; imports only point down.
     planning/      what will run, and what it will cost
     report/        progress, metrics, tables, pictures, profiles
     learner.py     learning one batch at a time, in Python
-    command.py     what the commands share; cli.py is `hamdist`, and beside this package launch/ has more
+    launch/        runs over Ray actors on this machine, on a cluster, by Slurm
+    command.py     what the commands share; cli.py is `hamdist`
 
 Public names, loaded when first used:
 

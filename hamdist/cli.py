@@ -21,6 +21,7 @@ from hamdist.command import (
     show_run,
     start,
 )
+from hamdist.launch import cluster, local, slurm
 
 app = typer.Typer(
     name="hamdist",
@@ -29,6 +30,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+launch = typer.Typer(
+    help="Start a run over Ray actors: on this machine, on a Ray cluster, or as a Slurm job.",
+    no_args_is_help=True,
+)
+for way in (local, cluster, slurm):
+    launch.add_typer(way.app)
+app.add_typer(launch, name="launch")
 
 
 def main() -> None:

@@ -123,6 +123,6 @@ def test_importing_the_package_imports_neither_ray_nor_torch_distributed():
     assert heavy(loaded(everything)) <= brought_by_torch
 
 
-def test_the_package_itself_is_imported_without_torch_until_it_is_used():
+def test_the_package_and_its_command_line_import_neither_torch_nor_ray_until_they_are_used():
     """`hamdist --help` answers at once only so."""
-    assert "torch" not in loaded("import hamdist.cli")
+    assert not {"torch", "ray"} & loaded("import hamdist.cli")

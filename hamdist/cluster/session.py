@@ -139,30 +139,29 @@ def _cannot_join(address: str, error: Exception) -> str:
 
 HAMDIST = Path(__file__).parents[2]
 FILES = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
+OWN_FILES = (*FILES, "*.npz")  # the digits among them
 NOT_FOLDERS = (".*", "venv", "site-packages", "node_modules", "runs", "__pycache__", "hamdist-code-*")
 
 
 @contextmanager
-def shipment(*packages: Path) -> Iterator[dict[str, Any]]:
-    """A runtime environment for Ray, to be handed over within; `packages` travel beside hamdist."""
+def shipment() -> Iterator[dict[str, Any]]:
+    """A runtime environment for Ray, to be handed over within."""
     with TemporaryDirectory(prefix="hamdist-code-") as folder:
         code = Path(folder)
         copy_code(Path.cwd(), code / "here")
-        modules = [HAMDIST, *packages]
-        for module in modules:
-            copy_code(module, code / module.name)
-        yield {
-            "working_dir": str(code / "here"),
-            "py_modules": [str(code / module.name) for module in modules],
-        }
+        shutil.rmtree(
+            code / "here" / HAMDIST.name, ignore_errors=True
+        )  # of a checkout; it would hide what follows
+        copy_code(HAMDIST, code / HAMDIST.name, OWN_FILES)
+        yield {"working_dir": str(code / "here"), "py_modules": [str(code / HAMDIST.name)]}
 
 
-def copy_code(source: Path, target: Path) -> None:
-    """The files of a folder that are code or say how it is to be used, in the same places; the target is made."""
+def copy_code(source: Path, target: Path, patterns: Sequence[str] = FILES) -> None:
+    """The files of a folder whose names fit, in the same places; the target is made."""
     target.mkdir()
     for folder, folders, names in os.walk(source):
         folders[:] = [name for name in folders if not _fits(name, NOT_FOLDERS)]
-        wanted = [name for name in names if _fits(name, FILES) and not name.startswith(".")]
+        wanted = [name for name in names if _fits(name, patterns) and not name.startswith(".")]
         if wanted:
             there = target / Path(folder).relative_to(source)
             there.mkdir(parents=True, exist_ok=True)

@@ -4,17 +4,15 @@ Nothing else tells: a process that is killed shows as DISCONNECTED within millis
 or cut off, once the socket's heartbeats go unanswered.
 """
 
-import struct
-
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
-_EVENT = struct.Struct("=hi")  # number, value
 _GONE = "has gone away: it ended, or gave no sign of life; its own log says why. Restart from a checkpoint"
 _UNREACHED = "does not listen at its address; its own log says why"
-_FAILURES = {
-    int(zmq.Event.HANDSHAKE_FAILED_AUTH): "does not accept this end's key",
-    int(zmq.Event.HANDSHAKE_FAILED_PROTOCOL): "speaks another protocol, or has another key",
-    int(zmq.Event.HANDSHAKE_FAILED_NO_DETAIL): "broke off the greeting",
+_FAILURES: dict[int, str] = {
+    zmq.Event.HANDSHAKE_FAILED_AUTH: "does not accept this end's key",
+    zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "speaks another protocol, or has another key",
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "broke off the greeting",
 }
 _WATCHED = (
     zmq.Event.ACCEPTED
@@ -68,14 +66,15 @@ class Watch:
 
     def _read(self) -> None:
         while self._events.poll(0):
-            number, value = _EVENT.unpack(self._events.recv_multipart()[0])
-            if number in (zmq.Event.ACCEPTED, zmq.Event.CONNECTED):
-                self._open.add(value)
-            elif number == zmq.Event.DISCONNECTED:
-                self._open.discard(value)
-            elif number == zmq.Event.HANDSHAKE_SUCCEEDED:
+            message = parse_monitor_message(self._events.recv_multipart())
+            event, descriptor = message["event"], message["value"]
+            if event in (zmq.Event.ACCEPTED, zmq.Event.CONNECTED):
+                self._open.add(descriptor)
+            elif event == zmq.Event.DISCONNECTED:
+                self._open.discard(descriptor)
+            elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
                 self.greeted = True
-            elif number == zmq.Event.CLOSED:
+            elif event == zmq.Event.CLOSED:
                 self._unreached = not self.greeted and not self._open
             else:
-                self.refused = _FAILURES[number]
+                self.refused = _FAILURES[event]

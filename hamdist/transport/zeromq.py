@@ -101,10 +101,10 @@ class ZeroMQWiring(Wiring):
             self._closed = True
             for line in self._lines.values():
                 line.close(farewell)
+            if self._gatekeeper is not None:
+                self._gatekeeper.stop()
             self._context.term()
             farewell.say(self._patience.heartbeat_seconds)
-            if self._gatekeeper is not None:
-                self._gatekeeper.join(self._patience.heartbeat_seconds)
             if self._folder is not None:
                 shutil.rmtree(self._folder)
                 self._folder = None

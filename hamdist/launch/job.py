@@ -18,10 +18,9 @@ import typer
 from hamdist.cluster.session import prepare_environment
 from hamdist.command import INTERRUPTED, Profile, complain, exit_status, follow_run
 from hamdist.config.document import parse
+from hamdist.launch.job_environment import CONFIG_PACKAGE
+from hamdist.launch.log_archive import LIMIT, lines_of, size_of
 from hamdist.runs.record import CONFIG
-from launch.parcel import LIMIT, lines_of, size_of
-
-PACKAGE = "hamdist_submission"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,7 +31,7 @@ def job(boundary: str, profile: Profile = False) -> None:
     directory = Path(tempfile.mkdtemp(prefix="hamdist-run-"))
     try:
         with exit_status(), joined():
-            config = parse(files(PACKAGE).joinpath(CONFIG).read_text(encoding="utf-8"), CONFIG).data
+            config = parse(files(CONFIG_PACKAGE).joinpath(CONFIG).read_text(encoding="utf-8"), CONFIG).data
             if follow_run(config, (), directory, profile)["status"] == "interrupted":
                 raise typer.Exit(INTERRUPTED)
     finally:

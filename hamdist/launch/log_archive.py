@@ -44,8 +44,8 @@ def _archive(directory: Path, weights: bool) -> memoryview:
     return archive.getbuffer()
 
 
-class Inbox:
-    """Takes a log as it comes: what belongs to the parcel is kept, the rest is to be shown."""
+class ArchiveReader:
+    """Takes a log as it comes: what belongs to the archive is kept, the rest is to be shown."""
 
     def __init__(self, boundary: str) -> None:
         self.boundary = boundary
@@ -64,7 +64,7 @@ class Inbox:
         return self._kept(rest)
 
     def unpack(self, directory: Path) -> bool:
-        """Whether there was a parcel; its files are in the directory now. Raises RunError for one that is damaged."""
+        """Whether there was an archive; its files are in the directory now. Raises RunError for one that is damaged."""
         if not (self._words or self._digest):
             return False
         try:
@@ -77,7 +77,7 @@ class Inbox:
         return True
 
     def _kept(self, line: str) -> str:
-        """The line, without what belongs to the parcel; that may follow on a line which was only begun."""
+        """The line, without what belongs to the archive; that may follow on a line which was only begun."""
         shown, ours, word = line.partition(f"{self.boundary} ")
         if not ours:
             return line
