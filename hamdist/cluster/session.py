@@ -139,7 +139,8 @@ def _cannot_join(address: str, error: Exception) -> str:
 
 HAMDIST = Path(__file__).parents[2]
 FILES = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
-NOT_FOLDERS = (".*", "venv", "site-packages", "node_modules", "runs", "__pycache__", "hamdist-code-*")
+NOT_FOLDERS = (".*", "venv", "site-packages", "node_modules", "__pycache__", "hamdist-code-*")
+RUNS = "runs"  # of the current folder: what runs leave behind
 
 
 @contextmanager
@@ -147,7 +148,7 @@ def shipment(*packages: Path) -> Iterator[dict[str, Any]]:
     """A runtime environment for Ray, to be handed over within; `packages` travel beside hamdist."""
     with TemporaryDirectory(prefix="hamdist-code-") as folder:
         code = Path(folder)
-        copy_code(Path.cwd(), code / "here")
+        copy_code(Path.cwd(), code / "here", without=RUNS)
         modules = [HAMDIST, *packages]
         for module in modules:
             copy_code(module, code / module.name)
@@ -157,11 +158,15 @@ def shipment(*packages: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def copy_code(source: Path, target: Path) -> None:
-    """The files of a folder that are code or say how it is to be used, in the same places; the target is made."""
+def copy_code(source: Path, target: Path, without: str = "") -> None:
+    """The files of a folder that are code or say how it is to be used, in the same places; the target is made.
+
+    without: a folder directly in it that stays.
+    """
     target.mkdir()
     for folder, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not _fits(name, NOT_FOLDERS)]
+        left = {without} if Path(folder) == source else set()
+        folders[:] = [name for name in folders if name not in left and not _fits(name, NOT_FOLDERS)]
         wanted = [name for name in names if _fits(name, FILES) and not name.startswith(".")]
         if wanted:
             there = target / Path(folder).relative_to(source)
