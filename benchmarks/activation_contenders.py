@@ -8,8 +8,8 @@ from deep_networks import Kind
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hamdist.engine.build import program
 from hamdist.engine.inline import InlineRuntime
-from hamdist.engine.spec import program
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 import hamdist
+from hamdist.engine.build import program
 from hamdist.engine.inline import InlineRuntime
-from hamdist.engine.spec import Execution, program
+from hamdist.engine.spec import Execution
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network

@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_map
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.problems import problems_of, suggestion
 from hamdist.config.schema import LocalityConfig
+from hamdist.engine.build import program
 from hamdist.engine.free_run import Feed
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.loss_node import Prediction
-from hamdist.engine.spec import Execution, program
+from hamdist.engine.spec import Execution
 from hamdist.errors import ConfigError, Problem, RunError, StreamError
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Mode

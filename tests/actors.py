@@ -1,19 +1,22 @@
 """A run over several actors that are threads of this process, for the tests of what distribution must not change."""
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hamdist.cluster.actor import Whereabouts
+from hamdist.cluster.actor import Location
+from hamdist.cluster.handle import results
 from hamdist.cluster.layout import Layout, hosts_of
-from hamdist.cluster.setup import layout_of, survey_actors, wire
+from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.transports import SHARED_BYTES, carriers_of, wirings_of
-from hamdist.cluster.worker import Outcome, Share, StreamOutcome, Worker
-from hamdist.cluster.worker_group import Threads
+from hamdist.cluster.worker import Outcome, StreamOutcome, Worker, WorkerSpec
+from hamdist.cluster.worker_group import ThreadWorkers
+from hamdist.engine.build import examine_all
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.spec import PLAIN, Execution, outline_of
 from hamdist.network.learning import Learning
@@ -35,7 +38,7 @@ def in_process(layout: Layout) -> list[Callable[[], Wiring]]:
 
 def over_sockets(link: str, layout: Layout, shared_bytes: int = SHARED_BYTES) -> list[Callable[[], Wiring]]:
     """As a run does it, all actors on this host."""
-    places = [Whereabouts("here", "127.0.0.1", 0)] * len(layout.names)
+    places = [Location("here", "127.0.0.1", 0)] * len(layout.names)
     return wirings_of(layout, places, carriers_of(layout, places, link, shared_bytes), PATIENCE, None)
 
 
@@ -69,7 +72,7 @@ class Ensemble:
         specs = {spec.name: spec for spec in network.layers}
         self.workers = [
             Worker(
-                Share(
+                WorkerSpec(
                     number,
                     f"actor {number}",
                     outline,
@@ -81,18 +84,26 @@ class Ensemble:
             for number, names in enumerate(actors)
         ]
         self.stream = StreamWorker("the stream", partial(_opened, batches, holdout), profile=profile)
-        self.company = Threads([*self.workers, self.stream])
+        self.group = ThreadWorkers(self.workers, self.stream)
         hosts = hosts_of(outline, tuple(tuple(names) for names in actors))
-        (first,) = self.company.all([len(actors)], "first_batch", seconds=SECONDS)
-        outputs = survey_actors(self.company, outline, hosts, first, SECONDS)
-        names = [f"actor {n}" for n in range(len(actors))] + ["the stream"]
-        devices = [torch.device("cpu")] * len(names)
-        self.layout = layout_of(outline, hosts, names, devices, outputs, first)
-        wire(self.company, self.layout, wirings(self.layout), SECONDS)
+        (first,) = results([self.group.stream.call(StreamWorker.first_batch)], SECONDS)
+        facts = examine_all(outline, RemoteBuilder(self.group, outline, hosts, SECONDS), first)
+        devices = [torch.device("cpu")] * len(self.group.names)
+        self.layout = layout_of(outline, hosts, self.group.names, devices, facts, first)
+        wire(self.group, self.layout, wirings(self.layout), SECONDS)
+
+    def start(self) -> list[Future[Any]]:
+        """All run from now on, the stream last."""
+        runs = [worker.call(Worker.run) for worker in self.group.workers]
+        return [*runs, self.group.stream.call(StreamWorker.run)]
+
+    def outcomes(self, seconds: float = SECONDS) -> list[Any]:
+        """How all ended, the stream last."""
+        return results(self.start(), seconds)
 
     def run(self) -> tuple[list[Outcome], StreamOutcome]:
         """To the end; raises what stopped an actor."""
-        *outcomes, streamed = self.company.all(range(len(self.workers) + 1), "run", seconds=SECONDS)
+        *outcomes, streamed = self.outcomes()
         for outcome in (*outcomes, streamed):
             if outcome.error is not None:
                 raise outcome.error
@@ -106,7 +117,7 @@ class Ensemble:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.company.close()
+        self.group.close()
 
 
 def _opened(batches: Iterable[tuple[Tensor, Tensor]], holdout: Batches | None) -> Any:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hamdist.engine.build import program
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.layer_node import LayerNode
-from hamdist.engine.spec import PLAIN, Execution, program
+from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.graph import LOSS
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality

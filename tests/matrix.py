@@ -17,8 +17,9 @@ from actors import WIRINGS, Ensemble
 from helpers import changed, everything, learning, network_of, run_through
 from torch import nn
 
+from hamdist.engine.build import program
 from hamdist.engine.inline import InlineRuntime
-from hamdist.engine.spec import PLAIN, STACKED, Execution, program
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.modules import Coupling, Residual
@@ -172,7 +173,7 @@ def unfused(ensemble: Ensemble, execution: Execution) -> list[str]:
     """The actors of whose ticks none ran as one, though they should, or none in whole chunks."""
     if not execution.stacked:
         return []
-    ran = {worker.share.name: worker.part._region._ticks._ready for worker in ensemble.workers}
+    ran = {worker.spec.name: worker.part._region._ticks._ready for worker in ensemble.workers}
     return [name for name, ready in ran.items() if execution.chunk not in {len(p.scored) for p in ready}]
 
 

@@ -13,7 +13,8 @@ from helpers import learning, network_of
 from matrix import FAR, batches, check, differences, sampled
 from torch import Tensor, nn
 
-from hamdist.cluster.actor import Whereabouts
+from hamdist.cluster.actor import Location
+from hamdist.cluster.handle import results
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.transports import SHARED_BYTES, carriers_of
 from hamdist.engine.message import Form
@@ -172,7 +173,7 @@ def test_only_large_signals_between_actors_of_one_host_go_through_shared_memory(
     layout = replace(
         layout, outputs={n: Form((rows, f.shape[1]), f.dtype) for n, f in layout.outputs.items()}
     )
-    here, there = Whereabouts("1", "10.0.0.1", 1), Whereabouts("2", "10.0.0.2", 2)
+    here, there = Location("1", "10.0.0.1", 1), Location("2", "10.0.0.2", 2)
 
     def shared(places, link):
         carriers = carriers_of(layout, places, link)
@@ -200,7 +201,7 @@ def test_a_stream_that_breaks_off_is_learnt_until_there():
         raise OSError("the disk is gone")
 
     with ensemble(BUILDERS, broken(), TWO) as actors:
-        *outcomes, stream = actors.company.all(range(3), "run", seconds=30)
+        *outcomes, stream = actors.outcomes(30)
         assert isinstance(stream.error, StreamError)
         assert str(stream.error) == "the stream failed after 25 samples: OSError('the disk is gone')"
         assert "the disk is gone" in stream.details
@@ -223,7 +224,7 @@ class Fails(nn.Module):
 
 def test_a_layer_that_fails_takes_the_others_with_it_and_is_named():
     with ensemble(BUILDERS | {"b": Fails}, batches(30), PER_LAYER) as actors:
-        outcomes = actors.company.all(range(5), "run", seconds=30)
+        outcomes = actors.outcomes(30)
     assert str(outcomes[1].error).startswith("layer 'b' failed at tick ")
     assert str(outcomes[1].error).endswith(": no more")
     assert "ValueError: no more" in outcomes[1].details
@@ -235,7 +236,7 @@ def test_a_loss_that_is_not_finite_names_the_tick():
     data = batches(10)
     data[6] = (data[6][0] * float("inf"), data[6][1])
     with ensemble(BUILDERS, data, TWO, mode="nonlocal") as actors:
-        outcomes = actors.company.all(range(3), "run", seconds=30)
+        outcomes = actors.outcomes(30)
     assert isinstance(outcomes[1].error, DivergenceError)
     assert str(outcomes[1].error).startswith("diverged at tick 6: the loss is nan")
 
@@ -246,11 +247,11 @@ def test_the_end_can_be_asked_for_in_the_midst_of_an_endless_stream():
             yield batches(1, last=5)[0]
 
     with ensemble(BUILDERS, endless(), TWO) as actors:
-        runs = [actors.company.call(number, "run") for number in range(3)]
+        runs = actors.start()
         while actors.stream.progress().samples < 50:
             assert not runs[2].done()
         actors.stream.end()
-        *outcomes, stream = actors.company.answers(runs, 30)
+        *outcomes, stream = results(runs, 30)
     assert stream.error is None
     assert stream.samples >= 50
     assert all(led.seen_once(stream.samples) for o in outcomes for led in o.ledgers.values())
@@ -263,10 +264,10 @@ def test_a_stop_is_heard_while_an_actor_waits():
 
     waits = threading.Event()
     with ensemble(BUILDERS, silent(), TWO) as actors:
-        runs = [actors.company.call(number, "run") for number in range(3)]
+        runs = actors.start()
         for worker in (*actors.workers, actors.stream):
             worker.stop()
-        outcomes = actors.company.answers(runs, 10)
+        outcomes = results(runs, 10)
         waits.set()
     assert all(outcome.error is None or isinstance(outcome.error, RunError) for outcome in outcomes)
 
@@ -333,10 +334,10 @@ def test_a_stream_that_falls_silent_is_not_taken_for_lost(chunk):
     delays = dict.fromkeys(("a->b", "b->c", "c->head"), chunk)
     with ensemble(BUILDERS, halting(), TWO, Execution(chunk=chunk), delays=delays) as actors:
         actors.stream._idle_seconds = 0.0
-        runs = [actors.company.call(number, "run") for number in range(3)]
+        runs = actors.start()
         while actors.workers[1].part.tick < 40:  # far beyond the four batches and all that follows from them
             assert not runs[1].done()
         quiet.set()
-        *outcomes, stream = actors.company.answers(runs, 30)
+        *outcomes, stream = results(runs, 30)
     assert stream.samples == 40
     assert all(o.error is None and led.seen_once(40) for o in outcomes for led in o.ledgers.values())

@@ -12,8 +12,8 @@ from test_stashed import delayed_gradients
 from torch import nn
 from torch.optim import lr_scheduler
 
+from hamdist.engine.build import program
 from hamdist.engine.inline import InlineRuntime
-from hamdist.engine.spec import program
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network

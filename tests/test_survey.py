@@ -111,7 +111,7 @@ def test_a_loss_must_give_one_real_number():
 
 
 def test_a_stream_without_targets():
-    from hamdist.engine.spec import program
+    from hamdist.engine.build import program
     from hamdist.network.locality import Locality
 
     network = Network.of([linear(8)], nn.functional.cross_entropy)

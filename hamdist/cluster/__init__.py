@@ -3,9 +3,10 @@
 worker.py         the loop of one actor, a plain class without Ray; stream_worker.py: that of the stream's
 layout.py         who hosts what, and which edges lead from one actor to another
 setup.py          from actors that have made their layers to actors that can run
-worker_group.py   the workers of one run: called, awaited, stopped; as threads or on Ray
+handle.py         how a worker is called: by methods with their types, wherever it lives
+worker_group.py   the workers of one run, as threads of this process; ray_workers.py: as actors of Ray
 actor.py          the shell that Ray runs around a worker, or around the stream
-supervisor.py     a run under way: progress, the end, and what went wrong first
+supervisor.py     a run under way: progress, and its end; failure.py: what went wrong first
 transports.py     which link carries which edge
 resources.py      what every actor asks of its node, checked against what the nodes have
 session.py        a local Ray, or a cluster that is joined; what travels to it

@@ -1,6 +1,6 @@
 """The shell that Ray runs around a worker, or around the stream: it makes them, and passes calls on.
 
-`do` belongs to the actor's own thread; `ask` to another one, so that an actor at work can be asked and stopped.
+`call` belongs to the actor's own thread; `ask` to another one, so that an actor at work can be asked and stopped.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from hamdist.cluster.handle import Result, bound
 from hamdist.engine.device import keep_freed_memory
 from hamdist.errors import Problem, UserError
 from hamdist.transport.process_group import Seat, seat_of
@@ -23,7 +24,7 @@ FOR_THE_STREAM = ("hamdist.runs.assembly",)
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class Location:
     """Where an actor lives, and on which device it computes."""
 
     node: str
@@ -33,7 +34,7 @@ class Whereabouts:
     seat: Seat = ON_CPU
 
 
-class LayerActor:
+class WorkerActor:
     """One actor of a run. What it hosts is made by `make`, so that nothing of the user's runs in its constructor.
 
     modules: to load with the constructor, which all actors do at once. PyTorch takes seconds, and seconds more at the
@@ -46,7 +47,7 @@ class LayerActor:
             import_module(module)
         self._hosted: Any = None
 
-    def make(self, pickled: bytes, name: str, search: Sequence[str]) -> Whereabouts:
+    def make(self, pickled: bytes, name: str, search: Sequence[str]) -> Location:
         """pickled: a function that makes what this actor hosts.  search: folders in which to look for modules, after
         Python's own. Raises UserError naming the node.
         """
@@ -68,12 +69,12 @@ class LayerActor:
                 "folder that the run was started from, or installed on every node"
             ) from error
         device = getattr(self._hosted, "device", torch.device("cpu"))
-        return Whereabouts(node, host, os.getpid(), str(device), seat_of(device))
+        return Location(node, host, os.getpid(), str(device), seat_of(device))
 
-    def do(self, method: str, *arguments: Any) -> Any:
-        """A call to what it hosts."""
-        return getattr(self._hosted, method)(*arguments)
+    def call(self, method: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+        """What a method of what it hosts returns."""
+        return bound(self._hosted, method)(*arguments, **named)
 
-    def ask(self, method: str) -> Any:
-        """The same from the other thread: `progress`, `stop`, `end`."""
-        return None if self._hosted is None else self.do(method)
+    def ask(self, method: Callable[..., Result]) -> Result | None:
+        """The same from the other thread; None where it hosts nothing yet."""
+        return None if self._hosted is None else bound(self._hosted, method)()

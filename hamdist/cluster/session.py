@@ -137,10 +137,11 @@ def _cannot_join(address: str, error: Exception) -> str:
     return f"the cluster at {address} cannot be joined: {' '.join(str(error).split())[:400]}; {remedy}"
 
 
-HAMDIST = Path(__file__).parents[2]
+HAMDIST = Path(__file__).parents[1]
 FILES = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
 OWN_FILES = (*FILES, "*.npz")  # the digits among them
-NOT_FOLDERS = (".*", "venv", "site-packages", "node_modules", "runs", "__pycache__", "hamdist-code-*")
+NOT_FOLDERS = (".*", "venv", "site-packages", "node_modules", "__pycache__", "hamdist-code-*")
+RUNS = "runs"  # of the current folder: what runs leave behind
 
 
 @contextmanager
@@ -148,19 +149,24 @@ def shipment() -> Iterator[dict[str, Any]]:
     """A runtime environment for Ray, to be handed over within."""
     with TemporaryDirectory(prefix="hamdist-code-") as folder:
         code = Path(folder)
-        copy_code(Path.cwd(), code / "here")
-        shutil.rmtree(
-            code / "here" / HAMDIST.name, ignore_errors=True
-        )  # of a checkout; it would hide what follows
+        copy_code(
+            Path.cwd(), code / "here", without=(RUNS, HAMDIST.name)
+        )  # a checkout's would hide what follows
         copy_code(HAMDIST, code / HAMDIST.name, OWN_FILES)
         yield {"working_dir": str(code / "here"), "py_modules": [str(code / HAMDIST.name)]}
 
 
-def copy_code(source: Path, target: Path, patterns: Sequence[str] = FILES) -> None:
-    """The files of a folder whose names fit, in the same places; the target is made."""
+def copy_code(
+    source: Path, target: Path, patterns: Sequence[str] = FILES, without: Sequence[str] = ()
+) -> None:
+    """The files of a folder whose names fit, in the same places; the target is made.
+
+    without: folders directly in it that stay.
+    """
     target.mkdir()
     for folder, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not _fits(name, NOT_FOLDERS)]
+        left = without if Path(folder) == source else ()
+        folders[:] = [name for name in folders if name not in left and not _fits(name, NOT_FOLDERS)]
         wanted = [name for name in names if _fits(name, patterns) and not name.startswith(".")]
         if wanted:
             there = target / Path(folder).relative_to(source)

@@ -1,6 +1,6 @@
 """From actors that have made their layers to actors that can run: shapes and facts, who hosts what, links.
 
-Every actor examines its own layers, upstream first; what travels for that are the first batch, and forms.
+Every actor examines its own layers, upstream first; what travels for that are the first batch, and facts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,45 +8,39 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from hamdist.cluster.handle import results
 from hamdist.cluster.layout import Layout
-from hamdist.cluster.worker_group import Company
-from hamdist.engine.build import Examined
+from hamdist.cluster.worker import Worker
+from hamdist.cluster.worker_group import Peer, Stream, WorkerGroup
+from hamdist.engine.build import LayerBuilder
 from hamdist.engine.message import Form
 from hamdist.engine.spec import Outline
-from hamdist.network.graph import SOURCE
-from hamdist.network.reversible import check_some_reversible
-from hamdist.network.survey import check_feedback, survey_order
+from hamdist.network.survey import Facts, Heard
 from hamdist.transport.base import Wiring
 
 MakeWiring = Callable[[], Wiring]
 
 
-def survey_actors(
-    company: Company,
-    outline: Outline,
-    hosts: Mapping[str, int],
-    first_batch: tuple[Tensor, Tensor],
-    seconds: float,
-) -> dict[str, Form]:
-    """The form of every layer's output. Raises NetworkError for whatever cannot run, as the survey in one process."""
-    inputs, targets = first_batch
-    graph = outline.graph
-    found: dict[str, Examined] = {}
-    for name in survey_order(graph):
-        heard: dict[str, Tensor | Form] = {
-            edge.source: inputs if edge.source == SOURCE else found[edge.source].output
-            for edge in graph.into(name)
-            if not edge.feedback
-        }
-        (found[name],) = company.all([hosts[name]], "examine", name, heard, seconds=seconds)
-    outputs = {name: examined.output for name, examined in found.items()}
-    for name, examined in found.items():
-        check_feedback(graph, name, examined.inputs, {n: form.shape for n, form in outputs.items()})
-    bearing = sorted({hosts[spec.layer] for spec in outline.losses.values()})
-    company.all(bearing, "check_losses", targets, seconds=seconds)
-    if outline.locality.pairing == "reversible":
-        check_some_reversible(graph, any(examined.invertible for examined in found.values()))
-    return outputs
+class RemoteBuilder(LayerBuilder):
+    """Layers that the workers of a group have made.  hosts: node → number of its worker.  seconds: for an answer."""
+
+    def __init__(
+        self, group: WorkerGroup[Stream], outline: Outline, hosts: Mapping[str, int], seconds: float
+    ):
+        self._workers, self._outline, self._hosts, self._seconds = group.workers, outline, hosts, seconds
+
+    def examine(self, name: str, heard: Mapping[str, Heard]) -> Facts:
+        (facts,) = results(
+            [self._workers[self._hosts[name]].call(Worker.examine, name, heard)], self._seconds
+        )
+        return facts
+
+    def check_losses(self, targets: Tensor) -> None:
+        hosting = sorted({self._hosts[node] for node in self._outline.losses})
+        results([self._workers[actor].call(Worker.check_losses, targets) for actor in hosting], self._seconds)
+
+    def make_plans(self) -> None:
+        results([worker.call(Worker.make_plans) for worker in self._workers], self._seconds)
 
 
 def layout_of(
@@ -54,22 +48,24 @@ def layout_of(
     hosts: Mapping[str, int],
     names: Sequence[str],
     devices: Sequence[torch.device],
-    outputs: Mapping[str, Form],
+    facts: Mapping[str, Facts],
     first_batch: tuple[Tensor, Tensor],
 ) -> Layout:
     """names, devices: of every actor, the stream's last."""
     inputs, targets = first_batch
+    outputs = {name: Form(found.says.shape, found.says.dtype) for name, found in facts.items()}
     return Layout(outline, hosts, tuple(names), tuple(devices), outputs, _form(inputs), _form(targets))
 
 
-def wire(company: Company, layout: Layout, wirings: Sequence[MakeWiring], seconds: float) -> dict[int, str]:
-    """Joins all actors; wirings: what makes each one's. Returns the addresses at which they listen, by edge."""
-    everyone = range(len(wirings))
-    tickets = [company.call(actor, "listen", layout, wirings[actor]) for actor in everyone]
+def wire(
+    group: WorkerGroup[Stream], layout: Layout, wirings: Sequence[MakeWiring], seconds: float
+) -> dict[int, str]:
+    """Joins everyone; wirings: what makes each one's. Returns the addresses at which they listen, by edge."""
+    calls = [peer.call(Peer.listen, layout, make) for peer, make in zip(group.everyone, wirings, strict=True)]
     addresses: dict[int, str] = {}
-    for found in company.answers(tickets, seconds):
+    for found in results(calls, seconds):
         addresses |= found
-    company.all(everyone, "connect", addresses, seconds=seconds)
+    results([peer.call(Peer.connect, addresses) for peer in group.everyone], seconds)
     return addresses
 
 

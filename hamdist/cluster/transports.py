@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from hamdist.cluster.actor import Whereabouts
+from hamdist.cluster.actor import Location
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.setup import MakeWiring
 from hamdist.network.graph import Edge
@@ -39,15 +39,13 @@ class Carrier(NamedTuple):
 
 
 def carriers_of(
-    layout: Layout, places: Sequence[Whereabouts], link: str, shared_bytes: int = SHARED_BYTES
+    layout: Layout, places: Sequence[Location], link: str, shared_bytes: int = SHARED_BYTES
 ) -> dict[str, Carrier]:
     """By the name of the edge, for all edges between actors. shared_bytes: of what size a signal is large."""
     return {edge.name: _carrier(layout, edge, places, link, shared_bytes) for _, edge in layout.crossing()}
 
 
-def _carrier(
-    layout: Layout, edge: Edge, places: Sequence[Whereabouts], link: str, shared_bytes: int
-) -> Carrier:
+def _carrier(layout: Layout, edge: Edge, places: Sequence[Location], link: str, shared_bytes: int) -> Carrier:
     actors = layout.hosts[edge.source], layout.hosts[edge.target]
     one, other = (places[actor] for actor in actors)
     large = POSSIBLE and link != "zeromq" and layout.signal(edge).size >= shared_bytes
@@ -71,7 +69,7 @@ def _by_zeromq(near: bool, large: bool) -> Carrier:
 
 def wirings_of(
     layout: Layout,
-    places: Sequence[Whereabouts],
+    places: Sequence[Location],
     carriers: Mapping[str, Carrier],
     patience: Patience,
     ports: tuple[int, int] | None,

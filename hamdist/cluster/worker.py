@@ -8,23 +8,25 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from hamdist.cluster.layout import Layout
-from hamdist.engine.build import Builder, Examined
+from hamdist.engine.build import LocalBuilder
 from hamdist.engine.channel import Channel, InWay, OutWay
 from hamdist.engine.device import local_device, peak_memory_bytes
 from hamdist.engine.divergence import Extent, extents
+from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.ledger import Ledger
-from hamdist.engine.message import Form
+from hamdist.engine.loss_node import LossNode
 from hamdist.engine.partition import Part, initial_value
-from hamdist.engine.profiler import timeline_of
+from hamdist.engine.profiler import SILENT, Timeline, timeline_of
 from hamdist.engine.spec import Outline
 from hamdist.errors import RunError, UserError
 from hamdist.network.network import LayerSpec
+from hamdist.network.survey import Facts, Heard
 from hamdist.report.metrics import Window, Windows
 from hamdist.report.profile import Profile
 from hamdist.transport.base import ClosedError, Link, LinkError, Wiring
@@ -32,7 +34,7 @@ from hamdist.transport.remote_channel import FromSource, Journey, ToTarget
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerSpec:
     """One actor's part of a run. It builds `layers` and knows of the others only what `outline` says.
 
     actor: its number.  name: what errors call it.  device: as in placement.device.  threads: within one operation.
@@ -90,6 +92,51 @@ class Outcome:
     profile: Profile | None = None
 
 
+class Ticking(Protocol):
+    """Nodes at work, as a partition has them."""
+
+    @property
+    def tick(self) -> int: ...
+
+    @property
+    def cells(self) -> Mapping[str, LayerNode]: ...
+
+    @property
+    def losses(self) -> Mapping[str, LossNode]: ...
+
+    @property
+    def told(self) -> dict[str, Any]: ...
+
+
+def outcome_of(
+    nodes: Ticking,
+    actor: int = 0,
+    spent: Spent | None = None,
+    windows: Windows | None = None,
+    timeline: Timeline = SILENT,
+    failure: tuple[Exception | None, str] = (None, ""),
+) -> Outcome:
+    """What is to be told of nodes that have stopped.  failure: what stopped them, and its traceback."""
+    if windows is not None:
+        windows.close(nodes.tick)
+    error, details = failure
+    return Outcome(
+        actor=actor,
+        ticks=nodes.tick,
+        error=error,
+        details=details,
+        ledgers={name: cell.ledger for name, cell in nodes.cells.items()},
+        energies={name: cell.energies for name, cell in nodes.cells.items()},
+        prequential={node: loss.prequential.total() for node, loss in nodes.losses.items()},
+        holdout={node: loss.holdout.total() for node, loss in nodes.losses.items()},
+        windows=() if windows is None else tuple(windows.take()),
+        spent=spent or Spent(),
+        peak_memory_bytes=peak_memory_bytes(),
+        execution=nodes.told,
+        profile=timeline.profile(nodes.tick),
+    )
+
+
 def attributed(error: Exception, name: str, tick: int) -> Exception:
     """What stopped an actor, as its outcome tells it: with its name and the tick, unless the error has its own."""
     if isinstance(error, LinkError):
@@ -131,18 +178,19 @@ class Progress:
 
 
 class Worker:
-    """One actor at work, step by step: made, `examine` for each of its layers, `listen`, `connect`, `run`, `tensors`.
+    """One actor at work, step by step: made, `examine` for each of its layers, `make_plans`,
+    `listen`, `connect`, `run`, `tensors`.
 
     Raises NetworkError for layers that cannot be made, ConfigError for a device that is not there.
     """
 
-    def __init__(self, share: Share) -> None:
-        self.share = share
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
         self.part: Part | None = None
-        self._builder = Builder(share.outline, share.layers, local_device(share.device))
+        self._builder = LocalBuilder(spec.outline, spec.layers, local_device(spec.device))
         self._wiring: Wiring | None = None
         self._layout: Layout | None = None
-        self._timeline = timeline_of(share.profile)
+        self._timeline = timeline_of(spec.profile)
         self._journey = Journey(timeline=self._timeline)
         self._windows: Windows | None = None
         self._stopped = False
@@ -153,27 +201,31 @@ class Worker:
     def device(self) -> torch.device:
         return self._builder.device
 
-    def examine(self, name: str, heard: Mapping[str, Tensor | Form]) -> Examined:
-        """As Builder.examine."""
+    def examine(self, name: str, heard: Mapping[str, Heard]) -> Facts:
+        """As a LayerBuilder's."""
         return self._builder.examine(name, heard)
 
     def check_losses(self, targets: Tensor) -> None:
-        """As Builder.check_losses."""
+        """As a LayerBuilder's."""
         self._builder.check_losses(targets)
+
+    def make_plans(self) -> None:
+        """As a LayerBuilder's."""
+        self._builder.make_plans()
 
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """The addresses at which neighbours find this actor, by edge."""
         self._layout, self._wiring = layout, make_wiring()
-        return self._wiring.listen(layout.ends(self.share.actor))
+        return self._wiring.listen(layout.ends(self.spec.actor))
 
     def connect(self, addresses: Mapping[int, str]) -> None:
         """Joins the neighbours at their addresses; the worker is ready to run then."""
         assert self._wiring is not None
-        links = self._layout_of.bundled(self.share.actor, self._wiring.connect(addresses))
+        links = self._layout_of.bundled(self.spec.actor, self._wiring.connect(addresses))
         into, out_of = self._ways(links)
         chunk = self._layout_of.chunk
         self.part = Part(
-            self.share.outline,
+            self.spec.outline,
             self._builder.plans,
             into,
             out_of,
@@ -181,11 +233,11 @@ class Worker:
             chunk,
             self._timeline,
         )
-        first = next(iter(self.share.outline.losses))
+        first = next(iter(self.spec.outline.losses))
         if first in self.part.losses:
-            hold, batch = self.share.outline.locality.hold, self._layout_of.inputs.shape[0]
+            hold, batch = self.spec.outline.locality.hold, self._layout_of.inputs.shape[0]
             scores = self.part.losses[first].prequential
-            self._windows = Windows(scores, batch, hold, self.share.metrics_every)
+            self._windows = Windows(scores, batch, hold, self.spec.metrics_every)
 
     @property
     def _layout_of(self) -> Layout:
@@ -194,7 +246,7 @@ class Worker:
 
     def _ways(self, links: Mapping[int, Link]) -> tuple[list[InWay], list[OutWay]]:
         """Every edge of this actor's nodes: a channel where both ends are here, else a door."""
-        outline, hosts, me = self.share.outline, self._layout_of.hosts, self.share.actor
+        outline, hosts, me = self.spec.outline, self._layout_of.hosts, self.spec.actor
         into: list[InWay] = []
         out_of: list[OutWay] = []
         for index, edge in enumerate(outline.graph.edges):
@@ -217,7 +269,7 @@ class Worker:
     def run(self) -> Outcome:
         """Goes on until the final tick, which a neighbour tells; whatever stops it is in the outcome."""
         assert self.part is not None, "connect comes first"
-        torch.set_num_threads(self.share.threads)
+        torch.set_num_threads(self.spec.threads)
         self._timeline.start()
         started = time.perf_counter()
         try:
@@ -228,7 +280,7 @@ class Worker:
                 return self._outcome(started)
             self.stop()
             return self._outcome(
-                started, attributed(error, self.share.name, self.part.tick), traceback.format_exc()
+                started, attributed(error, self.spec.name, self.part.tick), traceback.format_exc()
             )
 
     def _loop(self, part: Part) -> None:
@@ -240,26 +292,9 @@ class Worker:
 
     def _outcome(self, started: float, error: Exception | None = None, details: str = "") -> Outcome:
         assert self.part is not None
-        if self._windows is not None:
-            self._windows.close(self.part.tick)
-        losses = self.part.losses
-        return Outcome(
-            actor=self.share.actor,
-            ticks=self.part.tick,
-            error=error,
-            details=details,
-            ledgers={name: cell.ledger for name, cell in self.part.cells.items()},
-            energies={name: cell.energies for name, cell in self.part.cells.items()},
-            prequential={node: loss.prequential.total() for node, loss in losses.items()},
-            holdout={node: loss.holdout.total() for node, loss in losses.items()},
-            windows=() if self._windows is None else tuple(self._windows.take()),
-            spent=Spent(
-                time.perf_counter() - started, self._journey.wait_seconds, self._journey.send_seconds
-            ),
-            peak_memory_bytes=peak_memory_bytes(),
-            profile=self._timeline.profile(self.part.tick),
-            execution=self.part.told,
-        )
+        waited, sent = self._journey.wait_seconds, self._journey.send_seconds
+        spent = Spent(time.perf_counter() - started, waited, sent)
+        return outcome_of(self.part, self.spec.actor, spent, self._windows, self._timeline, (error, details))
 
     # From any thread
 

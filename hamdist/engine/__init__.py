@@ -8,8 +8,8 @@ loss_node.py   a loss at work
 ledger.py      the proof that every sample drove a layer once
 settling.py    settled, where no hold is exact
 source.py      a stream as what the source says in each tick
-spec.py        what every part of a run knows of the whole; a network whose layers are all built here
-build.py       makes and examines the layers of one actor
+spec.py        what every part of a run knows of the whole
+build.py       makes, examines and plans layers: all of a network here, or those of one actor
 partition.py   the nodes that one process hosts, and what they do in a tick
 inline.py      all nodes in this process; free_run.py: the same on its own, with weights that stand still
 fused/         regular ticks in one go: layers as stacks, traced, compiled

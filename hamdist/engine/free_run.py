@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.engine.spec import Program
+from hamdist.engine.build import Program
 from hamdist.errors import NetworkError
 from hamdist.network.plain import forward_pass
 from hamdist.network.timing import feedback_lag

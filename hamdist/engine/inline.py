@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from hamdist.engine.build import Program
 from hamdist.engine.channel import Channel
 from hamdist.engine.device import keep_freed_memory
 from hamdist.engine.divergence import check_finite, extents
@@ -16,7 +17,6 @@ from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.partition import Part, initial_value
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.source import Feed, Given, Said
-from hamdist.engine.spec import Program
 from hamdist.engine.state import RuntimeState
 from hamdist.network.graph import SOURCE, Edge
 

@@ -1,4 +1,4 @@
-"""What every part of a run knows of the whole before any layer is built, and a network whose layers are built here.
+"""What every part of a run knows of the whole before any layer is built.
 
 Delays, order, depths, how layers learn, and in which form they run: one by one as Python, or as stacks of traced
 operations; compiled; in chunks of ticks.
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from hamdist.engine.fused.eligibility import PLAIN_FORM, Fitter, spread_rates, with_rates
 from hamdist.engine.node_spec import NodeSpec
@@ -17,10 +16,8 @@ from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
-from hamdist.network.loss_fit import check_losses
-from hamdist.network.network import LossSpec, Network, make_layers
-from hamdist.network.reversible import check_reversible
-from hamdist.network.survey import Facts, survey
+from hamdist.network.network import LossSpec, Network
+from hamdist.network.survey import Facts
 from hamdist.network.tick_order import Turn, tick_order
 from hamdist.network.timing import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
 from hamdist.physics.layers import Layer
@@ -146,57 +143,3 @@ def outline_of(
         reach=reach,
         execution=execution,
     )
-
-
-@dataclass(frozen=True)
-class Program:
-    """A network ready to run in this process.  targets: those of the first batch."""
-
-    network: Network
-    outline: Outline
-    cells: Mapping[str, NodeSpec]
-    targets: Tensor
-
-    @property
-    def graph(self) -> Graph:
-        return self.outline.graph
-
-    @property
-    def locality(self) -> Locality:
-        return self.outline.locality
-
-    @property
-    def learning(self) -> Learning:
-        return self.outline.learning
-
-    @property
-    def drain(self) -> int:
-        return self.outline.drain
-
-
-def program(
-    network: Network,
-    locality: Locality,
-    learning: Learning,
-    first_batch: tuple[Tensor, Tensor | None],
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
-    execution: Execution = PLAIN,
-) -> Program:
-    """Checks everything that can be checked before the first tick.
-
-    first_batch: inputs [B, …] and targets [B, …] as the stream will give them, on the device to run on.
-    Raises NetworkError for whatever cannot run.
-    """
-    inputs, targets = first_batch
-    outline = outline_of(network, locality, learning, seed, dtype, execution)
-    layers = make_layers(network.layers, seed, dtype, inputs.device, learning.dynamics.tau)
-    with torch.no_grad():
-        facts = survey(network, outline.graph, layers, inputs, seed)
-        check_losses(network, facts, targets)
-    assert targets is not None
-    if locality.pairing == "reversible":
-        check_reversible(network, outline.graph, layers, facts)
-    fitter = Fitter()
-    cells = {name: outline.node_spec(name, layer, facts[name], fitter) for name, layer in layers.items()}
-    return Program(network, outline, cells, targets)

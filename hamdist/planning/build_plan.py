@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hamdist.engine.build import Program
 from hamdist.engine.node_spec import NodeSpec
-from hamdist.engine.spec import Program
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.network.timing import arrivals, feedback_lag
 from hamdist.physics.hamiltonian import Wanted
@@ -21,19 +21,19 @@ from hamdist.planning.plan import EdgeRow, LayerRow, Plan
 from hamdist.planning.stash_sizes import StashSizes, stash_sizes
 
 
-class Place(NamedTuple):
+class Host(NamedTuple):
     """Where a layer will live: the number of its actor, and the device."""
 
     actor: int
     device: str
 
 
-def plan_of(program: Program, places: Mapping[str, Place] | None = None) -> Plan:
-    """The plan of a program; nothing of the program moves. places: by layer; None: all in this process."""
+def plan_of(program: Program, hosts: Mapping[str, Host] | None = None) -> Plan:
+    """The plan of a program; nothing of the program moves. hosts: by layer; None: all in this process."""
     with torch.no_grad():
         stashes = {name: stash_sizes(cell) for name, cell in program.cells.items()}
     return Plan(
-        layers=tuple(_layer_rows(program, places or {}, stashes)),
+        layers=tuple(_layer_rows(program, hosts or {}, stashes)),
         edges=tuple(_edge_rows(program)),
         notes=tuple(notes_on(program, stashes)),
         graph=program.graph,
@@ -81,11 +81,11 @@ def _described(module: nn.Module) -> str:
 
 
 def _layer_rows(
-    program: Program, places: Mapping[str, Place], stashes: Mapping[str, StashSizes]
+    program: Program, hosts: Mapping[str, Host], stashes: Mapping[str, StashSizes]
 ) -> Iterator[LayerRow]:
     arrival = arrivals(program.graph)
     for name, cell in program.cells.items():
-        place = places.get(name, Place(0, str(cell.facts.output.device)))
+        host = hosts.get(name, Host(0, str(cell.facts.output.device)))
         facts, parameters = cell.facts, cell.layer.pure.parameters()
         shapes = tuple(tuple(signal.shape[1:]) for signal in facts.inputs)
         yield LayerRow(
@@ -98,8 +98,8 @@ def _layer_rows(
             depth_delay=cell.depth,
             stash_bytes=stashes[name].of(cell.stash),
             flops=operations(cell),
-            device=place.device,
-            actor=place.actor,
+            device=host.device,
+            actor=host.actor,
         )
 
 

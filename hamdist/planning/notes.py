@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from hamdist.engine.spec import Program
+from hamdist.engine.build import Program
 from hamdist.network.graph import Edge, Graph
 from hamdist.network.timing import arrivals, feedback_lag, is_balanced, shortest_hold
 from hamdist.planning.stash_sizes import StashSizes

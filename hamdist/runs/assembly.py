@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from hamdist.cluster.stream_worker import Pairs, StreamWorker
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import LocalityConfig, RunConfig
 from hamdist.config.stream_schema import StreamConfig
+from hamdist.engine.spec import Execution
 from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
@@ -25,10 +27,7 @@ from hamdist.objects import find_object
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.losses import LOSSES, LossFunction
 from hamdist.physics.randomness import derive_seed, seeded
-from hamdist.physics.rates import Adam, Adaptive, Rate, RMSprop
-from hamdist.physics.rates import SCHEDULES, Schedule, warmed_up
-from hamdist.engine.spec import Execution
-from hamdist.cluster.stream_worker import Pairs, StreamWorker
+from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
 from hamdist.streams import Batch, Stream, open_stream
 
 TICKS_TO_COMPILE = 8  # in one go, where nothing else is asked for

@@ -10,25 +10,17 @@ from typing import Any, TypeVar
 
 import torch
 
-from hamdist.runs.assembly import (
-    dtype_of,
-    learning_of,
-    locality_of,
-    network_keys,
-    network_of,
-    stream_keys,
-    stream_of,
-)
 from hamdist.config.loader import Sections, load_sections
+from hamdist.engine.device import local_device
 from hamdist.errors import ConfigError, UserError
 from hamdist.network.graph import Graph
 from hamdist.network.locality import apply_locality
-from hamdist.network.loss_fit import check_losses
-from hamdist.network.network import Network, make_layers
-from hamdist.network.survey import survey
+from hamdist.network.loss_fit import check_loss
+from hamdist.network.network import Network, check_owned, make_layers
+from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
 from hamdist.physics.layers import Layer
-from hamdist.engine.device import local_device
-from hamdist.engine.spec import program
+from hamdist.runs.assembly import dtype_of, locality_of, network_keys, network_of, stream_keys, stream_of
+from hamdist.runs.prepare import prepare
 from hamdist.streams import Batch
 
 Found = TypeVar("Found")
@@ -114,8 +106,21 @@ class Check:
         """The network on the first batch: as it would run, or where something is wrong already, its shapes."""
         whole = self.sections.whole
         if whole is None or self.mistakes:
-            with torch.no_grad():
-                check_losses(network, survey(network, graph, layers, batch.inputs), batch.targets)
-            return
-        locality = locality_of(whole.locality, network.names, whole.stream.hold)
-        program(network, locality, learning_of(whole.learning), batch[:2], whole.seed, self._dtype)
+            check_shapes(network, graph, layers, batch)
+        else:
+            prepare(whole).built(batch[:2])
+
+
+@torch.no_grad()
+def check_shapes(network: Network, graph: Graph, layers: Mapping[str, Layer], batch: Batch) -> None:
+    """Whether layers and losses fit each other and the batch, whatever the locality. Raises NetworkError."""
+    check_owned({name: layer.pure.module for name, layer in layers.items()})
+    keys = {spec.name: spec.key for spec in network.layers}
+
+    def look(name: str, heard: Mapping[str, Heard]) -> Facts:
+        outputs = tensors_like(heard, batch.inputs.device)
+        return examine(graph, name, layers[name], outputs, keys[name], 0)
+
+    facts = survey(graph, look, batch.inputs)
+    for node, spec in network.losses.items():
+        check_loss(node, spec, facts[spec.layer].output, batch.targets)

@@ -1,7 +1,6 @@
 """A finished run's network, running freely: `hamdist generate`."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,23 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.runs.assembly import (
-    dtype_of,
-    learning_of,
-    locality_of,
-    network_keys,
-    network_of,
-    stream_keys,
-    stream_of,
-)
 from hamdist.config.loader import load
+from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
+from hamdist.engine.build import Program
+from hamdist.engine.free_run import Feed, FreeRun, Weights
 from hamdist.errors import StreamError, UserError
 from hamdist.physics.layers import Tensors
 from hamdist.report.wording import listed
+from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of
+from hamdist.runs.prepare import prepare
 from hamdist.runs.record import CONFIG, load_weights
-from hamdist.engine.free_run import Feed, FreeRun, Weights
-from hamdist.engine.spec import Program, program
 from hamdist.streams import Batch
 
 
@@ -88,11 +81,13 @@ def _batches(config: RunConfig) -> Iterator[Batch]:
 
 def _program(config: RunConfig, first: Batch) -> Program:
     """Of the run's network, each sample held for one tick, since nothing is to settle."""
+    changes = {
+        "stream": config.stream.model_copy(update={"hold": 1}),
+        "locality": config.locality.model_copy(update={"gate": "always", "horizon": None}),
+        "placement": PlacementConfig(device="cpu"),
+    }
     with network_keys():
-        network = network_of(config.network, config.seed)
-        locality = replace(locality_of(config.locality, network.names, 1), gate="always", horizon=None)
-        learning, dtype = learning_of(config.learning), dtype_of(config.network)
-        return program(network, locality, learning, first[:2], config.seed, dtype)
+        return prepare(config.model_copy(update=changes)).built(first[:2])
 
 
 def _of_layer(built: Program, name: str, weights: Tensors) -> Weights:

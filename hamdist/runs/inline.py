@@ -3,55 +3,32 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import replace
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from hamdist.runs.assembly import (
-    dtype_of,
-    execution_of,
-    learning_of,
-    locality_of,
-    network_keys,
-    network_of,
-    stream_keys,
-    stream_of,
-)
+from hamdist.cluster.worker import outcome_of
 from hamdist.config.schema import RunConfig
-from hamdist.errors import StreamError, UserError
-from hamdist.runs.interruption import interruptible
-from hamdist.network.locality import apply_locality
-from hamdist.runs.record import OnProgress, Record
-from hamdist.report.latency import Latency
-from hamdist.report.profile import Profile
-from hamdist.report.wording import listed
-from hamdist.runs.record import RunDirectory
-from hamdist.engine.device import local_device, moved
-from hamdist.engine.source import Given
+from hamdist.engine.build import Program
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.loss_node import Prediction
-from hamdist.engine.device import peak_memory_bytes
-from hamdist.engine.spec import Program, program
 from hamdist.engine.profiler import Timeline, timeline_of
-from hamdist.streams import Batch, Stream
-from hamdist.runs.record import Results, summarise
+from hamdist.engine.source import Given
+from hamdist.errors import StreamError, UserError
+from hamdist.report.latency import Latency
+from hamdist.report.metrics import Windows
+from hamdist.report.wording import listed
+from hamdist.runs.interruption import interruptible
+from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare
+from hamdist.runs.record import RunDirectory
+from hamdist.runs.recorder import OnProgress, Recorder
+from hamdist.runs.results import Learnt, Results, executions, results_of
+from hamdist.streams import Batch
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that a run needs, checked: batches start with the first one, which was read to learn the shapes.
-
-    inputs: those of the first batch.
-    """
-
-    config: RunConfig
-    stream: Stream
-    batches: Iterator[Batch]
-    inputs: torch.Tensor
-    program: Program
+NAME = "inline"
 
 
 def run_inline(
@@ -62,51 +39,33 @@ def run_inline(
 ) -> dict[str, Any]:
     """Runs a config in this process and returns the summary; the directory is opened when all is checked."""
     with _threads(config.placement.threads):
-        return InlineRun(prepare(config), open_directory(), on_progress, timeline_of(profile)).run()
-
-
-def prepare(config: RunConfig) -> Prepared:
-    """Opens the stream, reads its first batch and builds the program for it."""
-    device = local_device(config.placement.device)
-    with network_keys():
-        network = network_of(config.network, config.seed)
-    locality = locality_of(config.locality, network.names, config.stream.hold)
-    with network_keys("network.edges"):
-        apply_locality(network.graph, locality)
-    dtype, horizon = dtype_of(config.network), config.locality.horizon
-    stream = stream_of(config.stream, config.seed, dtype, horizon)
-    batches = iter(stream)
-    with stream_keys():
-        first = next(batches)
-    learning, execution = learning_of(config.learning), execution_of(config.placement, stream.live)
-    with network_keys():
-        built = program(network, locality, learning, on(device, first)[:2], config.seed, dtype, execution)
-    return Prepared(config, stream, chain([first], batches), first.inputs, built)
-
-
-def on(device: torch.device, batch: Batch) -> Batch:
-    """The batch on a device."""
-    targets = None if batch.targets is None else moved(batch.targets, device)
-    return Batch(moved(batch.inputs, device), targets, batch.restarts)
+        setup, stream = prepare(config), open_stream_of(config)
+        program = built_here(setup, stream)
+        recorder = Recorder(
+            open_directory(),
+            on_progress,
+            stream.stream.samples,
+            len(stream.first.inputs),
+            config.stream.hold,
+            config.metrics_every,
+        )
+        return InlineRun(program, stream, recorder, config.metrics_every, timeline_of(profile)).run()
 
 
 class InlineRun:
     """One run under way."""
 
     def __init__(
-        self,
-        prepared: Prepared,
-        directory: RunDirectory,
-        on_progress: OnProgress | None,
-        timeline: Timeline,
+        self, program: Program, stream: OpenStream, recorder: Recorder, every: int, timeline: Timeline
     ) -> None:
-        self.prepared = prepared
-        self.runtime = InlineRuntime(prepared.program, timeline)
+        self.program, self.stream, self.recorder = program, stream, recorder
+        self.runtime = InlineRuntime(program, timeline)
         self._timeline, self._reading = timeline, timeline.span("read")
-        self.record = Record(directory, on_progress, prepared.stream.samples)
         self._latency, self._compiling = Latency(), 0.0
-        self._learnt: tuple[int, float] | None = None  # ticks and seconds
-        self._next_metrics = prepared.config.metrics_every
+        self._learnt: Learnt | None = None
+        self._windows = Windows(
+            self.runtime.loss.prequential, self.runtime.batch, program.locality.hold, every
+        )
 
     def run(self) -> dict[str, Any]:
         """To the end of the stream; whatever happens, what was learnt until then is in the run directory."""
@@ -140,7 +99,7 @@ class InlineRun:
 
         What the user's own code raises in making them becomes a StreamError.
         """
-        outline = self.prepared.program.outline
+        outline = self.program.outline
         together = math.ceil(outline.execution.chunk / outline.locality.hold)
         failure: BaseException | None = None
         while failure is None:
@@ -148,11 +107,11 @@ class InlineRun:
             asked = perf_counter()
             try:
                 with self._reading:
-                    for batch in islice(self.prepared.batches, together):
+                    for batch in islice(self.stream.batches, together):
                         read.append(batch)  # one by one, so that none is lost
             except (Exception, KeyboardInterrupt) as error:
                 failure = error
-            if self.prepared.stream.live:
+            if self.stream.stream.live:
                 for batch in read:
                     self._latency.present(batch.arrivals, asked)
             if read:
@@ -166,12 +125,12 @@ class InlineRun:
     def _drain(self) -> None:
         for prediction in self.runtime.drain():
             self._predicted([prediction])
-        self._learnt = self.runtime.tick, self.record.elapsed
-        self._write_metrics()
+        self._learnt = Learnt(self.runtime.samples, self.runtime.tick, self.recorder.elapsed)
+        self._close_lines()
 
     def _predicted(self, predictions: Sequence[Prediction]) -> None:
         """Notes how long live samples waited for them."""
-        if not self.prepared.stream.live:
+        if not self.stream.stream.live:
             return
         if (compiling := self.runtime.told.get("compile_seconds", 0.0)) != self._compiling:
             self._compiling = compiling
@@ -182,62 +141,43 @@ class InlineRun:
             self._latency.predicted(predictions[-1].first + predictions[-1].rows, perf_counter())
 
     def _test(self) -> None:
-        holdout = self.prepared.stream.holdout()
+        holdout = self.stream.stream.holdout()
         if holdout is not None:
             for _ in self.runtime.evaluate(self._placed(batch) for batch in holdout):
                 pass
 
     def _placed(self, batch: Batch) -> Given:
-        placed = on(self.prepared.program.targets.device, batch)
+        placed = on(self.program.targets.device, batch)
         assert placed.targets is not None, "checked with the first batch, and by the stream since"
         return placed.inputs, placed.targets, placed.restarts
 
     def _report(self) -> None:
         runtime = self.runtime
-        if runtime.samples >= self._next_metrics:
-            self._write_metrics()
-        self.record.snapshot(runtime.tick, runtime.samples, runtime.loss.prequential.total)
+        self._windows.after(runtime.tick)
+        self.recorder.add(self._windows.take(), runtime.tick, runtime.samples)
+        self.recorder.snapshot(runtime.tick, runtime.samples, runtime.loss.prequential.total)
 
-    def _write_metrics(self) -> None:
-        """A line of metrics.jsonl with the means since the last one."""
-        every, runtime = self.prepared.config.metrics_every, self.runtime
-        self._next_metrics = (runtime.samples // every + 1) * every
-        window = runtime.loss.prequential.window()
-        if window:
-            self.record.line(runtime.samples, runtime.loss.prequential.rows, runtime.tick, window)
+    def _close_lines(self) -> None:
+        """The last line of metrics, of what was predicted since the one before."""
+        self._windows.close(self.runtime.tick)
+        self.recorder.add(self._windows.take(), 0, self.runtime.samples)
+        self.recorder.close(self.runtime.samples, self.runtime.tick)
 
     def _finish(self, status: str, error: Exception | None = None) -> dict[str, Any]:
-        self._write_metrics()
-        results = self._results()
-        summary = summarise(results, status, self.record.elapsed, error)
-        self.record.directory.finish(summary, self.runtime.tensors().items(), results.profiles)
-        return {**summary, "directory": str(self.record.directory.path)}
+        self._close_lines()
+        return self.recorder.finish(self._results(), status, self.runtime.tensors().items(), error)
 
     def _results(self) -> Results:
         runtime = self.runtime
-        ticks, seconds = self._learnt or (runtime.tick, self.record.elapsed)
-        return Results(
-            ticks=ticks,
-            seconds=seconds,
-            samples=runtime.samples,
-            seen_once=runtime.seen_once(),
-            prequential=runtime.loss.prequential.total(),
-            holdout=runtime.loss.holdout.total(),
-            layers={name: {**cell.ledger.counts(), **cell.energies} for name, cell in runtime.cells.items()},
-            peak_memory_bytes={"inline": peak_memory_bytes()},
-            profiles=self._profiles(),
-            more=self._more(),
+        learnt = self._learnt or Learnt(runtime.samples, runtime.tick, self.recorder.elapsed)
+        outcome = outcome_of(runtime, timeline=self._timeline)
+        layers, told = list(runtime.cells), {NAME: outcome}
+        profile, latency = outcome.profile, self._latency.told()
+        return replace(
+            results_of(told, layers, runtime.loss.name, learnt),
+            profiles={f"{NAME} ({listed(layers)})": profile} if profile else {},
+            more=executions(told) | ({"latency": latency} if latency else {}),
         )
-
-    def _more(self) -> dict[str, Any]:
-        execution = {"inline": self.runtime.told} if self.runtime.told else {}
-        told = {"execution": execution, "latency": self._latency.told()}
-        return {key: value for key, value in told.items() if value}
-
-    def _profiles(self) -> dict[str, Profile]:
-        """That of the only actor; none where none was wanted."""
-        profile = self._timeline.profile(self.runtime.tick)
-        return {f"inline ({listed(list(self.runtime.cells))})": profile} if profile else {}
 
 
 @contextmanager

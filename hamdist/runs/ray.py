@@ -5,25 +5,33 @@ Nothing of a tick passes through here. The driver asks for news about once a sec
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from hamdist.cluster.failure import Failure
+from hamdist.cluster.handle import results
+from hamdist.cluster.ray_workers import STARTED_SECONDS
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.supervisor import Ending, Supervisor
+from hamdist.cluster.worker import Spent, Worker
+from hamdist.cluster.worker_group import STREAM
 from hamdist.config.schema import RunConfig
-from hamdist.errors import RunError
-from hamdist.runs.interruption import Interruption, interruptible
-from hamdist.runs.record import OnProgress, Record, WindowRecord
-from hamdist.report.profile import Profile
-from hamdist.runs.record import RunDirectory
-from hamdist.cluster.worker_group import STARTED_SECONDS
-from hamdist.cluster.supervisor import Ending, Watch
 from hamdist.engine.divergence import check_finite
-from hamdist.cluster.worker import Outcome, Spent
-from hamdist.runs.launch import Stage, script_of, staged
-from hamdist.runs.record import Results, summarise
+from hamdist.errors import RunError
+from hamdist.report.profile import Profile
+from hamdist.runs.assembly import network_keys, stream_worker_of
+from hamdist.runs.interruption import Interruption, interruptible
+from hamdist.runs.launch import LaunchedRun, StreamSource, launched
+from hamdist.runs.prepare import prepare
+from hamdist.runs.record import RunDirectory
+from hamdist.runs.recorder import OnProgress, Recorder
+from hamdist.runs.results import Learnt, Results, executions, results_of
 
 SECONDS_BETWEEN_NEWS = 0.5
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
+LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
 
 
 def run_on_ray(
@@ -33,150 +41,150 @@ def run_on_ray(
     profile: bool = False,
 ) -> dict[str, Any]:
     """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready."""
-    with staged(script_of(config, profile)) as stage:
-        return RayRun(stage, open_directory(), on_progress).run()
+    setup = prepare(config, profile)
+    with network_keys(), launched(setup, stream_source(config, profile)) as run:
+        return RayRun(config, run, open_directory(), on_progress).run()
+
+
+def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker]:
+    """What opens the config's stream where it lives, and says it to the actors."""
+    idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
+    make = partial(stream_worker_of, config, STREAM, idle_seconds, profile)
+    return StreamSource(make, config.stream.source in LIVES_HERE)
 
 
 class RayRun:
     """One run under way."""
 
-    def __init__(self, stage: Stage, directory: RunDirectory, on_progress: OnProgress | None) -> None:
-        self.stage = stage
-        config, layout = stage.script.config, stage.layout
-        self.record = Record(directory, on_progress, config.stream.samples)
-        self._lines = WindowRecord(self.record, layout.inputs.shape[0], config.stream.hold)
+    def __init__(
+        self,
+        config: RunConfig,
+        run: LaunchedRun[StreamWorker],
+        directory: RunDirectory,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.launched = run
+        rows, stream = run.layout.inputs.shape[0], config.stream
+        self.recorder = Recorder(
+            directory, on_progress, stream.samples, rows, stream.hold, config.metrics_every
+        )
         self._grace = config.placement.heartbeat_seconds + GRACE_SECONDS
 
     def run(self) -> dict[str, Any]:
         """To the end; whatever happens, what was learnt until then is in the run directory."""
-        watch = Watch(self.stage.troupe, self.stage.bearer, self._grace)
+        supervisor = Supervisor(self.launched.group, self.launched.first_loss, self._grace)
         with interruptible() as interruption:
             try:
-                self._follow(watch, interruption)
+                self._follow(supervisor, interruption)
             except KeyboardInterrupt:
-                self._finish("interrupted", watch.ending(0.0))
+                self._finish("interrupted", supervisor.ending(0.0))
                 raise
-        ending = self._judged(watch.ending())
+        ending = self._judged(supervisor.ending())
         summary = self._finish(_status(ending, interruption), ending)
-        if ending.error is not None:
-            if ending.details:
-                ending.error.add_note(f"In the actor:\n{ending.details}")
-            raise ending.error
+        if ending.failure is not None:
+            raise ending.failure.raised()
         return summary
 
-    def _follow(self, watch: Watch, interruption: Interruption) -> None:
+    def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, until the run has ended or somebody failed."""
         asked = False
-        while not watch.wait(SECONDS_BETWEEN_NEWS):
+        while not supervisor.wait(SECONDS_BETWEEN_NEWS):
             if interruption.asked and not asked:
                 asked = True
-                watch.end()
-            bearer, stream = watch.progress()
+                supervisor.end()
+            learning, stream = supervisor.progress()
             entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
-            self._lines.add(bearer.windows, entered, stream.samples)
-            self.record.snapshot(bearer.ticks, stream.samples, dict)
+            self.recorder.add(learning.windows, entered, stream.samples)
+            self.recorder.snapshot(learning.ticks, stream.samples, dict)
 
     def _judged(self, ending: Ending) -> Ending:
         """A regular end after which weights are not finite is none, though no loss told of it."""
-        if ending.error is not None:
+        if ending.failure is not None:
             return ending
-        extents = self.stage.troupe.all(range(len(ending.outcomes)), "extents", seconds=STARTED_SECONDS)
+        assert ending.stream is not None
+        asked = [worker.call(Worker.extents) for worker in self.launched.group.workers]
+        extents = [extent for part in results(asked, STARTED_SECONDS) for extent in part]
         try:
-            assert ending.stream is not None
-            check_finite(ending.stream.ticks, [extent for part in extents for extent in part])
+            check_finite(ending.stream.ticks, extents)
         except RunError as error:
-            return replace(ending, error=error)
+            return replace(ending, failure=Failure(error))
         return ending
 
     def _finish(self, status: str, ending: Ending) -> dict[str, Any]:
-        results = self._results(ending)
-        self._lines.add(ending.windows, ending.stream.entered_ticks if ending.stream else 0, results.samples)
-        self._lines.close(results.samples, results.ticks)
-        summary = summarise(results, status, self.record.elapsed, ending.error)
-        self.record.directory.finish(summary, self._weights(ending), results.profiles)
-        return {**summary, "directory": str(self.record.directory.path)}
+        came = self._results(ending)
+        self.recorder.add(ending.windows, ending.stream.entered_ticks if ending.stream else 0, came.samples)
+        error = None if ending.failure is None else ending.failure.error
+        return self.recorder.finish(came, status, self._weights(ending), error)
 
     def _weights(self, ending: Ending) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """Layer by layer, so that the driver never holds more than one; those of lost actors are missing."""
-        hosts, troupe = self.stage.layout.hosts, self.stage.troupe
-        for name in self.stage.script.names:
+        hosts, workers = self.launched.layout.hosts, self.launched.group.workers
+        for name in self.launched.setup.network.names:
             if ending.outcomes[hosts[name]] is not None:
-                (tensors,) = troupe.all([hosts[name]], "tensors", name, seconds=STARTED_SECONDS)
+                (tensors,) = results([workers[hosts[name]].call(Worker.tensors, name)], STARTED_SECONDS)
                 yield name, tensors
 
     def _results(self, ending: Ending) -> Results:
-        told = [outcome for outcome in ending.outcomes if outcome is not None]
-        stream, first = ending.stream, next(iter(self.stage.script.outline.losses))
-        ledgers = {name: ledger for outcome in told for name, ledger in outcome.ledgers.items()}
-        energies = {name: found for outcome in told for name, found in outcome.energies.items()}
-        samples = stream.samples if stream else 0
-        names = self.stage.troupe.names
-        peaks = {names[outcome.actor]: outcome.peak_memory_bytes for outcome in told}
-        ticks = stream.ticks if stream else max((o.ticks for o in told), default=0)
-        return Results(
-            ticks=ticks,
-            seconds=max(ticks, 1) * self._seconds_a_tick(ending),
-            samples=samples,
-            seen_once=len(ledgers) == len(self.stage.script.names)
-            and all(ledger.seen_once(samples) for ledger in ledgers.values()),
-            prequential=_found(told, lambda outcome: outcome.prequential.get(first)),
-            holdout=_found(told, lambda outcome: outcome.holdout.get(first)),
-            layers={
-                n: {**ledgers[n].counts(), **energies[n]} for n in self.stage.script.names if n in ledgers
-            },
-            peak_memory_bytes=peaks | ({names[-1]: stream.peak_memory_bytes} if stream else {}),
+        names, stream = self.launched.group.names, ending.stream
+        told = {
+            name: outcome
+            for name, outcome in zip(names, ending.outcomes, strict=False)
+            if outcome is not None
+        }
+        setup = self.launched.setup
+        came = results_of(told, setup.network.names, next(iter(setup.outline.losses)), self._learnt(ending))
+        peaks = {names[-1]: stream.peak_memory_bytes} if stream else {}
+        return replace(
+            came,
+            peak_memory_bytes={**came.peak_memory_bytes, **peaks},
             actors=len(ending.outcomes),
             profiles=self._profiles(ending),
             more={
-                "startup_seconds": self.stage.laps.seconds,
-                "places": self._places(told),
-                **self._execution(told),
-                "links": {edge: carrier.name for edge, carrier in self.stage.carriers.items()},
+                "startup_seconds": self.launched.startup.seconds,
+                "places": self._places(ending),
+                **executions(told),
+                "links": {edge: carrier.name for edge, carrier in self.launched.carriers.items()},
             },
         )
 
-    def _execution(self, told: list[Outcome]) -> dict[str, Any]:
-        """How regular ticks ran, by actor, where they ran in one go."""
-        names = self.stage.troupe.names
-        execution = {names[outcome.actor]: dict(outcome.execution) for outcome in told if outcome.execution}
-        return {"execution": execution} if execution else {}
+    def _learnt(self, ending: Ending) -> Learnt:
+        stream, outcomes = ending.stream, [outcome for outcome in ending.outcomes if outcome is not None]
+        ticks = stream.ticks if stream else max((outcome.ticks for outcome in outcomes), default=0)
+        seconds = max(ticks, 1) * self._seconds_a_tick(ending)
+        return Learnt(stream.samples if stream else 0, ticks, seconds)
 
     def _profiles(self, ending: Ending) -> dict[str, Profile]:
         """Of the actors that could tell theirs, by name, the stream's last; none where none was wanted."""
-        told = zip(self.stage.troupe.names, (*ending.outcomes, ending.stream), strict=True)
+        told = zip(self.launched.group.names, (*ending.outcomes, ending.stream), strict=True)
         return {name: outcome.profile for name, outcome in told if outcome and outcome.profile}
 
     def _seconds_a_tick(self, ending: Ending) -> float:
         """By the clock of the actor with the first loss; the stream is ahead of it."""
-        bearer = ending.outcomes[self.stage.bearer]
-        if bearer is None or not bearer.ticks:
-            return self.record.elapsed
-        return bearer.spent.seconds / bearer.ticks
+        outcome = ending.outcomes[self.launched.first_loss]
+        if outcome is None or not outcome.ticks:
+            return self.recorder.elapsed
+        return outcome.spent.seconds / outcome.ticks
 
-    def _places(self, told: list[Outcome]) -> list[dict[str, Any]]:
+    def _places(self, ending: Ending) -> list[dict[str, Any]]:
         """Where every actor was, and where its time went."""
-        spent = {outcome.actor: outcome.spent for outcome in told}
-        actors = zip(self.stage.placement.actors, self.stage.troupe.places, strict=False)
+        actors = zip(
+            self.launched.placement.actors, self.launched.group.locations, ending.outcomes, strict=False
+        )
         return [
             {
                 "actor": number,
                 "layers": list(layers),
-                "host": place.host,
-                "node": place.node,
-                "pid": place.pid,
-                "device": place.device,
-                **spent.get(number, Spent()).told(),
+                "host": location.host,
+                "node": location.node,
+                "pid": location.pid,
+                "device": location.device,
+                **(Spent() if outcome is None else outcome.spent).told(),
             }
-            for number, (layers, place) in enumerate(actors)
+            for number, (layers, location, outcome) in enumerate(actors)
         ]
 
 
-def _found(told: list[Outcome], of: Callable[[Outcome], Mapping[str, float] | None]) -> Mapping[str, float]:
-    """What the actor with the first loss says."""
-    return next((found for outcome in told if (found := of(outcome)) is not None), {})
-
-
 def _status(ending: Ending, interruption: Interruption) -> str:
-    if ending.error is not None:
+    if ending.failure is not None:
         return "failed"
     return "interrupted" if interruption.asked else "finished"

@@ -11,13 +11,15 @@ from typing import Any
 
 from hamdist.config.loader import Loaded, load, resolved_yaml
 from hamdist.errors import UserError
-from hamdist.runs.inline import prepare, run_inline
-from hamdist.planning.plan import Plan
-from hamdist.runs.ray import run_on_ray
-from hamdist.runs.record import OnProgress
-from hamdist.runs.record import RunDirectory, fresh_directory
 from hamdist.planning.build_plan import plan_of
-from hamdist.runs.launch import planned_places
+from hamdist.planning.plan import Plan
+from hamdist.runs.assembly import network_keys
+from hamdist.runs.inline import run_inline
+from hamdist.runs.launch import planned_hosts
+from hamdist.runs.prepare import built_here, open_stream_of, prepare
+from hamdist.runs.ray import run_on_ray
+from hamdist.runs.record import RunDirectory, fresh_directory
+from hamdist.runs.recorder import OnProgress
 
 Source = str | Path | Mapping[str, Any]
 
@@ -50,9 +52,12 @@ def plan(config: Source, overrides: Sequence[str] = ()) -> Plan:
     """What a config would run: layers, edges, delays, costs, and who hosts what."""
     loaded = load(config, overrides)
     with _located(loaded):
-        prepared = prepare(loaded.config)
-        on_ray = loaded.config.placement.runtime == "ray"
-        return plan_of(prepared.program, planned_places(loaded.config, prepared.inputs) if on_ray else None)
+        setup, stream = prepare(loaded.config), open_stream_of(loaded.config)
+        program = built_here(setup, stream)
+        if setup.placement.runtime != "ray":
+            return plan_of(program)
+        with network_keys():
+            return plan_of(program, planned_hosts(setup, stream.first.inputs))
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hamdist.runs.assembly import dtype_of, network_of
 from hamdist.config.loader import load
 from hamdist.errors import UserError
 from hamdist.network.plain import plain_model
+from hamdist.runs.assembly import dtype_of, network_of
 from hamdist.runs.record import CONFIG, load_weights
 
 
