@@ -35,13 +35,12 @@ def a_ray() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(folder: Path) -> Path:
     """The current folder: 200 samples of three classes."""
-    monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
     np.save("x.npy", x)
     np.save("y.npy", x[:, :3].argmax(axis=1))
-    return tmp_path
+    return folder
 
 
 def config(second: dict[str, Any] | None = None, **placement: Any) -> dict[str, Any]:

@@ -27,13 +27,12 @@ learning: {beta: 0.1, tau: 1.0}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(folder: Path) -> Path:
     """The current folder, with the arrays of `GOOD` in it."""
-    monkeypatch.chdir(tmp_path)
     numbers = np.random.default_rng(0)
     np.save("x.npy", numbers.normal(size=(20, 6)).astype(np.float32))
     np.save("y.npy", numbers.integers(0, 3, 20))
-    return tmp_path
+    return folder
 
 
 def written(*changes: tuple[str, str]) -> str:

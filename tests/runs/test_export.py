@@ -17,13 +17,9 @@ from hamdist.assembly import network_of
 from hamdist.config import load
 from hamdist.errors import NetworkError, UserError
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 TOLERANCE = 1e-12
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def exported(config: Any, *overrides: str) -> dict[str, Tensor]:

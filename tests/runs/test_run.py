@@ -40,15 +40,14 @@ KEYS = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(folder: Path) -> Path:
     """The current folder: 200 samples of three classes in x.npy, y.npy and table.csv."""
-    monkeypatch.chdir(tmp_path)
     x, y = rows(200)
     np.save("x.npy", x)
     np.save("y.npy", y)
     table = np.column_stack([x, y])
     np.savetxt("table.csv", table, "%.9g", delimiter=",", header="a,b,c,d,e,f,kind", comments="")
-    return tmp_path
+    return folder
 
 
 def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
