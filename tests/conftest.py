@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["support.limits"]
 pytest.register_assert_rewrite("support")
 
 

@@ -4,11 +4,12 @@ import threading
 from itertools import count
 
 import pytest
+from support.patience import patient
 
 from hamdist.runtime.stream_worker import Ahead
 
 NEVER = threading.Event()
-SECONDS = 10.0
+SECONDS = patient(60)
 
 
 def test_items_come_in_order_as_many_as_are_there():

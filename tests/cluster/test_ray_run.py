@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.patience import patient
 
 from hamdist import plan, run
 from hamdist.errors import ConfigError, NetworkError, RunError, UserError
 from hamdist.runtime.actors.session import prepare_environment
 
-pytestmark = pytest.mark.timeout(120)
 LAYERS = ("first", "second", "head")
 TWO = [["first"], ["second", "head"]]
 
@@ -60,7 +60,7 @@ def config(second: dict[str, Any] | None = None, **placement: Any) -> dict[str, 
         },
         "network": {"loss": "cross_entropy", "layers": layers},
         "metrics_every": 50,
-        "placement": {"runtime": "ray", "actors": TWO, **placement},
+        "placement": {"runtime": "ray", "actors": TWO, "heartbeat_seconds": patient(20), **placement},
     }
 
 
@@ -171,7 +171,10 @@ def test_an_actor_that_freezes_is_named():
     """Within a heartbeat, and its process is gone afterwards."""
     with pytest.raises(RunError) as caught:
         run(
-            config(linear(8, 8, "support.ray_layers:Mortal", sent="SIGSTOP", at=14), heartbeat_seconds=1.0),
+            config(
+                linear(8, 8, "support.ray_layers:Mortal", sent="SIGSTOP", at=14),
+                heartbeat_seconds=patient(1.0),
+            ),
             out="out",
         )
     assert str(caught.value).startswith("actor 1 (second and head) was lost at about tick ")

@@ -12,8 +12,6 @@ from hamdist import run
 from hamdist.errors import ConfigError
 from hamdist.runtime.actors.session import prepare_environment, ray_session
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

@@ -12,6 +12,7 @@ from support.actors import Ensemble
 from support.inline import learning
 from support.matrix import FAR, batches, check, differences, sampled
 from support.networks import network_of
+from support.patience import patient
 from support.random_networks import random_network
 from torch import Tensor, nn
 
@@ -210,7 +211,7 @@ def test_a_stream_that_breaks_off_is_learnt_until_there():
         raise OSError("the disk is gone")
 
     with ensemble(BUILDERS, broken(), TWO) as actors:
-        *outcomes, stream = actors.company.all(range(3), "run", seconds=30)
+        *outcomes, stream = actors.company.all(range(3), "run", seconds=patient(60))
         assert isinstance(stream.error, StreamError)
         assert str(stream.error) == "the stream failed after 25 samples: OSError('the disk is gone')"
         assert "the disk is gone" in stream.details
@@ -233,7 +234,7 @@ class Fails(nn.Module):
 
 def test_a_layer_that_fails_takes_the_others_with_it_and_is_named():
     with ensemble(BUILDERS | {"b": Fails}, batches(30), PER_LAYER) as actors:
-        outcomes = actors.company.all(range(5), "run", seconds=30)
+        outcomes = actors.company.all(range(5), "run", seconds=patient(60))
     assert str(outcomes[1].error).startswith("layer 'b' failed at tick ")
     assert str(outcomes[1].error).endswith(": no more")
     assert "ValueError: no more" in outcomes[1].details
@@ -245,7 +246,7 @@ def test_a_loss_that_is_not_finite_names_the_tick():
     data = batches(10)
     data[6] = (data[6][0] * float("inf"), data[6][1])
     with ensemble(BUILDERS, data, TWO, mode="nonlocal") as actors:
-        outcomes = actors.company.all(range(3), "run", seconds=30)
+        outcomes = actors.company.all(range(3), "run", seconds=patient(60))
     assert isinstance(outcomes[1].error, DivergenceError)
     assert str(outcomes[1].error).startswith("diverged at tick 6: the loss is nan")
 
@@ -260,7 +261,7 @@ def test_the_end_can_be_asked_for_in_the_midst_of_an_endless_stream():
         while actors.stream.progress().samples < 50:
             assert not runs[2].done()
         actors.stream.end()
-        *outcomes, stream = actors.company.answers(runs, 30)
+        *outcomes, stream = actors.company.answers(runs, patient(60))
     assert stream.error is None
     assert stream.samples >= 50
     assert all(led.seen_once(stream.samples) for o in outcomes for led in o.ledgers.values())
@@ -269,14 +270,14 @@ def test_the_end_can_be_asked_for_in_the_midst_of_an_endless_stream():
 def test_a_stop_is_heard_while_an_actor_waits():
     def silent():
         yield batches(1, last=5)[0]
-        waits.wait(30)
+        waits.wait(patient(60))
 
     waits = threading.Event()
     with ensemble(BUILDERS, silent(), TWO) as actors:
         runs = [actors.company.call(number, "run") for number in range(3)]
         for worker in (*actors.workers, actors.stream):
             worker.stop()
-        outcomes = actors.company.answers(runs, 10)
+        outcomes = actors.company.answers(runs, patient(60))
         waits.set()
     assert all(outcome.error is None or isinstance(outcome.error, RunError) for outcome in outcomes)
 
@@ -337,7 +338,7 @@ def test_a_stream_that_falls_silent_is_not_taken_for_lost(chunk):
 
     def halting():
         yield from batches(4, last=5)
-        quiet.wait(30)
+        quiet.wait(patient(60))
         yield from batches(4, last=5)
 
     delays = dict.fromkeys(("a->b", "b->c", "c->head"), chunk)
@@ -346,6 +347,6 @@ def test_a_stream_that_falls_silent_is_not_taken_for_lost(chunk):
         while actors.workers[1].part.tick < 40:  # far beyond the four batches and all that follows from them
             assert not runs[1].done()
         quiet.set()
-        *outcomes, stream = actors.company.answers(runs, 30)
+        *outcomes, stream = actors.company.answers(runs, patient(60))
     assert stream.samples == 40
     assert all(o.error is None and led.seen_once(40) for o in outcomes for led in o.ledgers.values())

@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from support.patience import patient
 from support.summary import SUMMARY
 from typer.testing import CliRunner
 
@@ -192,7 +193,12 @@ def slurm(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
             "learning.beta={schedule: cosine, start: 0.2, over: 40}",
         ]
         return subprocess.run(
-            line, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=60
+            line,
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=patient(240),
         )
 
     return run
@@ -238,7 +244,9 @@ def on_a_node(command: list[str], folder: Path) -> tuple[list[str], list[str]]:
     (commands / "ray").write_text('#!/bin/bash\nprintf "%s\\0" "$@"\n')
     (commands / "ray").chmod(0o755)
     settings = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "SLURM_NODEID": "2"}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        command, env=settings, capture_output=True, text=True, check=True, timeout=patient(240)
+    )
     arguments = done.stdout.split("\0")[:-1]
     assert arguments[0] == "symmetric-run"
     cut = arguments.index("--")
@@ -315,7 +323,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         yield os.environ | {"RAY_TMPDIR": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str, str]):
     layers = [
         {"name": "embed", "modules": [{"type": "Linear", "in_features": 64, "out_features": 4}]},
@@ -326,7 +334,7 @@ def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(document))
     line = [sys.executable, "-m", "launch.local", "small.yaml", "seed=3", "--actors", "2"]
     done = subprocess.run(
-        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=220
+        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=patient(540)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:2] == ["status", "finished"]
@@ -341,7 +349,7 @@ def test_a_launcher_is_a_script_too(tmp_path: Path):
     line = [sys.executable, str(ROOT / "launch" / "cluster.py"), "no.yaml", "--address", "head:6379"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     done = subprocess.run(
-        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=patient(240)
     )
     assert done.returncode == 2
     assert done.stderr.startswith("no.yaml: there is no such file")

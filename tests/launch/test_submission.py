@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from support.patience import patient
 from support.summary import SUMMARY
 from typer.testing import CliRunner
 
@@ -482,9 +483,9 @@ def test_a_second_signal_leaves_the_job(
     async def endless(job: str) -> Any:
         yield "one\n"
         os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.wait_for(cluster.stopped.wait(), 30)
+        await asyncio.wait_for(cluster.stopped.wait(), patient(60))
         os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.wait_for(asyncio.Event().wait(), 30)
+        await asyncio.wait_for(asyncio.Event().wait(), patient(60))
 
     monkeypatch.setattr(cluster, "tail_job_logs", endless)
     with pytest.raises(KeyboardInterrupt):

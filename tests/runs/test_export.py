@@ -191,11 +191,11 @@ def test_tied_weights_survive_the_files(monkeypatch: pytest.MonkeyPatch):
     network = {
         "loss": "cross_entropy",
         "layers": [
-            {"name": "a", "modules": [{"type": "test_export:Tied"}]},
+            {"name": "a", "modules": [{"type": f"{__name__}:Tied"}]},
             {"name": "b", "modules": [{"type": "Linear", "in_features": 6, "out_features": 3}]},
         ],
     }
-    signal = {"source": "iterable", "factory": "test_export:six_numbers"}
+    signal = {"source": "iterable", "factory": f"{__name__}:six_numbers"}
     state = exported({"name": "tied", "stream": signal, "network": network})
     assert torch.equal(state["a.0.into.weight"], state["a.0.out_of.weight"])
     model = nn.ModuleDict({"a": nn.Sequential(Tied()), "b": nn.Sequential(nn.Linear(6, 3))})
@@ -207,8 +207,8 @@ def six_numbers() -> list[tuple[list[float], int]]:
 
 
 def test_a_network_from_a_factory_is_exported_too():
-    network = {"loss": "cross_entropy", "factory": "test_export:layers"}
-    signal = {"source": "iterable", "factory": "test_export:six_numbers"}
+    network = {"loss": "cross_entropy", "factory": f"{__name__}:layers"}
+    signal = {"source": "iterable", "factory": f"{__name__}:six_numbers"}
     state = exported({"name": "made", "stream": signal, "network": network})
     nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).load_state_dict(state, strict=True)
 

@@ -258,7 +258,7 @@ def moving(count: int, fault: str = "") -> Iterator[tuple[Any, int]]:
 def iterable(**args: Any) -> dict[str, Any]:
     return {
         "source": "iterable",
-        "factory": "test_run:moving",
+        "factory": f"{__name__}:moving",
         "args": {"count": 200, **args},
         "batch_size": 8,
     }
@@ -281,7 +281,7 @@ def test_a_river_dataset():
 
 
 def test_a_network_from_a_factory():
-    network = {"loss": "cross_entropy", "factory": "test_run:make_layers", "args": {"width": 4}}
+    network = {"loss": "cross_entropy", "factory": f"{__name__}:make_layers", "args": {"width": 4}}
     summary = run(config(network=network), out="out")
     assert summary["samples_seen_once"]
     assert {key: tuple(tensor.shape) for key, tensor in weights_in("out").items()} == {
@@ -391,7 +391,7 @@ class Alarm(nn.Module):
 
 def alarmed(**args: Any) -> list[str]:
     """Overrides that put an alarm into the first layer, in place of its Tanh."""
-    written = ", ".join(f"{key}: {value}" for key, value in {"type": "test_run:Alarm", **args}.items())
+    written = ", ".join(f"{key}: {value}" for key, value in {"type": f"{__name__}:Alarm", **args}.items())
     return [f"network.layers.0.modules.1={{{written}}}", "locality.mode=nonlocal"]
 
 

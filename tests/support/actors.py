@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from support.patience import patient
 from torch import Tensor
 
 from hamdist.network.learning import Learning
@@ -26,8 +27,8 @@ from hamdist.runtime.stream_worker import StreamWorker
 from hamdist.runtime.worker import Worker
 
 Batches = list[tuple[Tensor, Tensor]]
-SECONDS = 60.0
-PATIENCE = Patience(heartbeat_seconds=5.0, progress_seconds=30.0)
+SECONDS = patient(120)
+PATIENCE = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(60))
 MakeWirings = Callable[[Layout], Sequence[Callable[[], Wiring]]]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from support.patience import patient
 from torch import Tensor
 
 from hamdist.runtime.links.contract import End, Form, Frame, Link, Patience, Wiring
@@ -18,8 +19,8 @@ from hamdist.runtime.links.zeromq import ZeroMQWiring
 from hamdist.runtime.token import Token
 
 EDGE = 0
-PATIENCE = Patience(heartbeat_seconds=10.0, progress_seconds=30.0)
-LIMIT_SECONDS = 60.0  # for whatever must end: more than any patience
+PATIENCE = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(60))
+LIMIT_SECONDS = patient(120)  # for whatever must end: more than any patience
 
 
 @dataclass(frozen=True)

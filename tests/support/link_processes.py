@@ -8,10 +8,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
-from support.link_kinds import EDGE, Kind, ends, frame
+from support.link_kinds import EDGE, PATIENCE, Kind, ends, frame
 
 from hamdist.runtime.links.contract import Form, Link, Patience
 
@@ -34,7 +35,8 @@ def process(
         env={**os.environ, "TMPDIR": temporary},
     )
     try:
-        tell(peer, {"kind": kind.name, "note": note, "actor": actor, "frames": frames, "patience": (10, 30)})
+        known = {"kind": kind.name, "note": note, "actor": actor}
+        tell(peer, {**known, "frames": frames, "patience": astuple(PATIENCE)})
         own = wiring.listen([ends([SMALL], [SMALL])[1 - actor]])
         others = {int(edge): address for edge, address in json.loads(hear(peer)).items()}
         tell(peer, own)

@@ -17,6 +17,7 @@ import pytest
 import torch
 import zmq
 from support.link_kinds import EDGE, KINDS, ends, frame, joined
+from support.patience import patient
 from zmq.utils.monitor import recv_monitor_message
 
 from hamdist.runtime.links.contract import (
@@ -34,8 +35,9 @@ from hamdist.runtime.links.wire import encode
 from hamdist.runtime.links.zeromq import ZeroMQLink, ZeroMQWiring
 
 IPC, TCP, SHARED = KINDS["zeromq-ipc"], KINDS["zeromq-tcp"], KINDS["zeromq-shared"]
-PATIENCE = Patience(heartbeat_seconds=10.0, progress_seconds=30.0)
-BRIEF = Patience(heartbeat_seconds=10.0, progress_seconds=0.3)
+PATIENCE = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(60))
+BRIEF = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(0.3))
+TOO_LATE = f"actor a did not connect within {BRIEF.progress_seconds:g} s"
 HOST_A, HOST_B = "127.0.0.1", "127.0.0.2"
 A, B = ends()
 B_FOR_C = replace(B, edge=EDGE + 1, name="c->b", peer=2, peer_name="actor c")
@@ -155,7 +157,7 @@ def test_a_stranger_that_says_nothing_does_not_take_the_neighbours_place() -> No
 
 
 def test_strangers_that_come_and_go_are_not_taken_for_the_neighbour(stranger: zmq.Socket[bytes]) -> None:
-    with neighbours(Patience(heartbeat_seconds=10.0, progress_seconds=1.0)) as both:
+    with neighbours(Patience(heartbeat_seconds=patient(20), progress_seconds=patient(1.0))) as both:
         address = both.listen()
         link_b, link_a = both.link_b(), both.link_a(address)
         link_a.send(frame(1))
@@ -192,7 +194,10 @@ def test_a_neighbour_that_does_not_know_this_key_is_named() -> None:
         link = both.link_a(misled.listen([B])[EDGE])
         with pytest.raises(PeerLostError, match=r"a->b.*actor b.*does not accept this end's key"):
             link.receive()
-        with pytest.raises(PeerLostError, match=r"actor a did not connect within 0.3 s \(somebody tried"):
+        with pytest.raises(
+            PeerLostError,
+            match=rf"{TOO_LATE} \(somebody tried",
+        ):
             misled.connect({})[EDGE].receive()
         misled.close()
 
@@ -200,9 +205,9 @@ def test_a_neighbour_that_does_not_know_this_key_is_named() -> None:
 def test_a_neighbour_that_never_comes_is_named() -> None:
     with neighbours(BRIEF) as both:
         both.listen()
-        with pytest.raises(PeerLostError, match=r"edge a->b: actor a did not connect within 0.3 s"):
+        with pytest.raises(PeerLostError, match=f"edge a->b: {TOO_LATE}"):
             both.link_b().receive()
-        with pytest.raises(PeerLostError, match=r"edge a->b: actor a did not connect within 0.3 s"):
+        with pytest.raises(PeerLostError, match=f"edge a->b: {TOO_LATE}"):
             both.link_b().send(frame(0))
 
 

@@ -17,6 +17,7 @@ from support.link_kinds import (
     together,
 )
 from support.link_processes import process
+from support.patience import patient
 
 from hamdist.runtime.links.contract import (
     ClosedError,
@@ -190,7 +191,7 @@ def fill(link: Link, sample: torch.Tensor, most: int = 1000) -> int:
 def test_a_sender_that_is_not_read_stops_and_loses_nothing(kind: Kind, size: int) -> None:
     """Its wait is longer than the heartbeat's limit, and the other end's process lives: it has stalled, no more."""
     capacity, sample = 3, values(size)
-    with joined(kind, ends(forms(sample), capacity=capacity), Patience(1.0, 1.6)) as pair:
+    with joined(kind, ends(forms(sample), capacity=capacity), Patience(patient(1.0), patient(1.6))) as pair:
         sent = fill(pair.a, sample)
         assert capacity <= sent <= 2 * capacity + 1
         assert [pair.b.receive().tick for _ in range(sent)] == list(range(sent))
@@ -199,11 +200,12 @@ def test_a_sender_that_is_not_read_stops_and_loses_nothing(kind: Kind, size: int
 
 
 def test_a_receiver_that_hears_nothing_stalls_and_can_go_on(kind: Kind) -> None:
-    with joined(kind, ends([SMALL], [SMALL]), Patience(10.0, 0.2)) as pair:
+    limit = patient(0.5)
+    with joined(kind, ends([SMALL], [SMALL]), Patience(patient(20), limit)) as pair:
         pair.a.send(frame(0, values(4)))
         pair.b.receive()
         for link in (pair.a, pair.b):
-            with pytest.raises(StalledError, match=r"a->b.*actor [ab].* sent no frame for 0.2 s"):
+            with pytest.raises(StalledError, match=rf"a->b.*actor [ab].* sent no frame for {limit:g} s"):
                 link.receive()
         pair.a.send(frame(1, values(4)))
         assert pair.b.receive().tick == 1
@@ -222,7 +224,7 @@ def test_closing_ends_a_wait_for_a_frame(kind: Kind, leaving: int) -> None:
             link.receive()
 
         waiter = Background(wait)
-        assert waiting.wait(10)
+        assert waiting.wait(patient(60))
         link.close()
         with pytest.raises(ClosedError, match="a->b"):
             waiter.result()
@@ -238,7 +240,7 @@ def test_closing_ends_a_wait_to_send(kind: Kind) -> None:
                 sent.release()
 
         sender = Background(send)
-        assert all(sent.acquire(timeout=10) for _ in range(3))
+        assert all(sent.acquire(timeout=patient(60)) for _ in range(3))
         pair.wirings[0].close()
         with pytest.raises(ClosedError, match="a->b"):
             sender.result()
@@ -257,7 +259,7 @@ def test_closing_twice_is_closing_once_and_nothing_works_afterwards(kind: Kind) 
 @pytest.mark.parametrize("leaving", [0, 1], ids="ab")
 def test_what_was_sent_before_closing_arrives_and_then_the_peer_is_lost(kind: Kind, leaving: int) -> None:
     """Also where the one that stays looked for frames before, in vain."""
-    with joined(kind, ends([SMALL], [SMALL]), Patience(10.0, 1.0)) as pair:
+    with joined(kind, ends([SMALL], [SMALL]), Patience(patient(20), patient(1.0))) as pair:
         links = pair.a, pair.b
         leaver, stayer = links[leaving], links[1 - leaving]
         with pytest.raises(StalledError):
@@ -291,7 +293,7 @@ def test_what_was_sent_arrives_though_its_sender_leaves_frames_unread(kind: Kind
 @pytest.mark.parametrize("kind", CROSSING, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("actor", [0, 1], ids="ab")
 def test_of_a_killed_peer_first_what_arrived_then_its_loss(kind: Kind, actor: int) -> None:
-    with process(kind, actor, frames=3, patience=Patience(20.0, 60.0)) as (peer, link):
+    with process(kind, actor, frames=3, patience=Patience(patient(20), patient(60))) as (peer, link):
         peer.kill()
         peer.wait()
         for tick in range(3):
@@ -302,7 +304,7 @@ def test_of_a_killed_peer_first_what_arrived_then_its_loss(kind: Kind, actor: in
 
 @pytest.mark.parametrize("kind", CROSSING, ids=lambda kind: kind.name)
 def test_a_frozen_peer_is_lost_by_its_heartbeat(kind: Kind) -> None:
-    with process(kind, actor=1, frames=1, patience=Patience(1.0, 60.0)) as (peer, link):
+    with process(kind, actor=1, frames=1, patience=Patience(patient(1.0), patient(60))) as (peer, link):
         peer.send_signal(signal.SIGSTOP)
         link.receive()
         with pytest.raises(PeerLostError, match=r"a->b.*actor b"):

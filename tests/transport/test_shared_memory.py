@@ -15,6 +15,7 @@ import pytest
 import torch
 from support.link_kinds import EDGE, KINDS, PATIENCE, Background, Pair, ends, forms, frame, joined, same
 from support.link_processes import process
+from support.patience import patient
 
 from hamdist.runtime.links.contract import Form, Patience, PeerLostError, RefusedError, StalledError
 from hamdist.runtime.links.line import Line
@@ -72,7 +73,7 @@ def test_what_was_handed_out_is_not_overwritten_before_the_next(capacity: int, b
 
     And for all of that there are trays.
     """
-    with joined(SHARED, ends(FORMS, FORMS, capacity), Patience(10.0, 0.1)) as pair:
+    with joined(SHARED, ends(FORMS, FORMS, capacity), Patience(patient(20), patient(0.3))) as pair:
         line, sent = line_of(pair, 1), 0
         for tick in range(4):
             while True:
@@ -150,7 +151,7 @@ def mapped(process: int | str = "self") -> int:
 def test_nothing_is_left_of_it_after_a_kill(actor: int) -> None:
     gc.collect()
     assert mapped() == 0
-    with process(SHARED, actor, frames=1, patience=Patience(20.0, 60.0)) as (peer, link):
+    with process(SHARED, actor, frames=1, patience=Patience(patient(20), patient(60))) as (peer, link):
         assert mapped(peer.pid) == mapped() == 1
         peer.kill()
         peer.wait()

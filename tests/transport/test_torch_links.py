@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.actor_plans import Plan, random_plan
 from support.link_kinds import together
+from support.patience import patient
 
 from hamdist.network.graph import Edge
 from hamdist.runtime.links.contract import (
@@ -30,8 +31,8 @@ from hamdist.runtime.links.zeromq import ZeroMQWiring
 from hamdist.runtime.token import Token
 
 HERE = "127.0.0.1"
-PATIENCE = Patience(heartbeat_seconds=3.0, progress_seconds=20.0)
-LIMIT_SECONDS = 60.0  # for whatever must end
+PATIENCE = Patience(heartbeat_seconds=patient(10), progress_seconds=patient(60))
+LIMIT_SECONDS = patient(120)  # for whatever must end
 ONE_EDGE = (Turn(4, True), Turn(4, False))
 
 
@@ -187,7 +188,7 @@ def test_a_peer_that_never_joins_is_given_up():
 
 
 def test_a_head_whose_tensors_never_come_is_the_loss_of_its_sender():
-    wirings = wired(ONE_EDGE, (0, 1), Patience(heartbeat_seconds=0.3, progress_seconds=20.0))
+    wirings = wired(ONE_EDGE, (0, 1), Patience(heartbeat_seconds=patient(1.0), progress_seconds=patient(60)))
     with joined(wirings, PAIR) as links:
         sender = links[0][4]
         sender._line.send([encode_head(Frame(7, Token(7), (torch.ones(2),)), sender.end, 1)])
