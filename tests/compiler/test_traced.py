@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.seeds import over_seeds
 from torch import Tensor, fx
 
 from hamdist.physics.traced import Traced
@@ -61,7 +62,7 @@ def random_function(seed: int) -> Callable[..., list[Tensor]]:
     return function
 
 
-@pytest.mark.parametrize("seed", range(12))
+@over_seeds(12)
 def test_whatever_is_read_and_written_in_whatever_order(seed):
     check(random_function(seed), tensors(4))
 

@@ -11,6 +11,7 @@ from support.inside import channels
 from support.networks import mlp, residual_net
 from support.random_networks import random_network
 from support.samples import samples
+from support.seeds import over_seeds
 from torch import Tensor, nn
 
 from hamdist.network.graph import SOURCE, Edge
@@ -191,8 +192,8 @@ def test_with_all_delays_1_the_layers_of_a_tick_run_in_any_order(pairing, togeth
 
 
 @TOGETHER
-@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("mode", ["local", "nonlocal"])
+@over_seeds(4)
 def test_in_random_graphs_any_order_that_respects_delay_0_gives_the_same_bits(seed, mode, together):
     network, _ = random_network(seed, mode=mode)
     batches = samples(10, (6,))

@@ -12,6 +12,7 @@ from support.inline import learning, run_through, runtime_of, weights
 from support.networks import relaxed, residual_net
 from support.random_networks import random_network
 from support.samples import samples
+from support.seeds import over_seeds
 from torch import nn
 
 from hamdist.errors import NetworkError
@@ -128,8 +129,8 @@ def test_hold_out_samples_move_a_copy_of_the_state():
         assert all(torch.equal(a, b) for a, b in zip(ours.carry.state, theirs.carry.state, strict=True))
 
 
-@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
+@over_seeds(6)
 def test_time_constant_tau_is_a_delay_on_random_graphs_with_skip_edges(seed, pairing):
     """Every layer relaxes but those that bear a loss, whose edge to it has no delay."""
     network, _ = random_network(seed)

@@ -13,6 +13,7 @@ from support.inline import learning, run_through, runtime_of, weights
 from support.networks import half, reversible_net
 from support.random_networks import random_network
 from support.samples import samples
+from support.seeds import over_seeds
 from torch import nn
 
 from hamdist.errors import NetworkError
@@ -133,7 +134,7 @@ def test_what_cannot_be_inverted_is_refused_by_name(layers, edges, message):
         runtime_of([layer.double() for layer in layers], samples(1, (8,)), edges=edges, pairing="reversible")
 
 
-@pytest.mark.parametrize("seed", range(6))
+@over_seeds(6)
 def test_with_frozen_weights_it_is_the_stashed_pairing_on_random_graphs(seed):
     """A chain of couplings in front of a random graph with skip edges, whose layers stash."""
     network, _ = random_network(seed)

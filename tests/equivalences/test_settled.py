@@ -11,6 +11,7 @@ from support.inside import channels
 from support.networks import mlp, residual_net
 from support.random_networks import random_network
 from support.samples import samples
+from support.seeds import over_seeds
 from torch import nn
 
 from hamdist.errors import NetworkError
@@ -58,7 +59,7 @@ def test_costates_are_the_backpropagated_gradients(depth):
         assert ([*channel.costates][-1].value - gradient).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("seed", range(8))
+@over_seeds(8)
 def test_random_graphs_with_skip_edges(seed):
     network, hold = random_network(seed, mode="local")
     batches = samples(12, (6,))

@@ -15,6 +15,7 @@ from support.inline import learning, run_through, runtime_of, weights
 from support.networks import cnn, relaxed, residual_net
 from support.random_networks import random_network
 from support.samples import samples
+from support.seeds import over_seeds
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -197,7 +198,7 @@ def returned_by(runtime, batches) -> dict[str, list[Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(4))
+@over_seeds(4)
 def test_with_frozen_weights_the_costates_are_those_of_inputs(seed):
     """On random graphs with skip edges and several losses, some of whose layers relax; to the last bit."""
     network, _ = random_network(seed)

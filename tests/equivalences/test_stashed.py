@@ -11,6 +11,7 @@ from support.inline import learning, run_through, runtime_of, weights
 from support.networks import cnn, mlp, residual_net
 from support.random_networks import random_network
 from support.samples import samples
+from support.seeds import over_seeds
 
 from hamdist.physics.rates import delay_scale
 
@@ -140,7 +141,7 @@ def delayed_graph(network, batches, beta):
     return {f"{name}.{k}": p.detach() for name, layer in layers.items() for k, p in layer.named_parameters()}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@over_seeds(8)
 def test_random_graphs_with_skip_edges(seed):
     network, _ = random_network(seed)
     batches = samples(30, (6,))

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from support.inline import run_through, runtime_of
 from support.networks import network_of
+from support.seeds import over_seeds
 from torch import nn, ones, tensor, zeros
 
 from hamdist.errors import NetworkError
@@ -93,7 +94,7 @@ def test_order_of_a_chain_is_as_listed():
         assert graph_of(ABC, mode=mode).order() == (SOURCE, "a", "b", "c", LOSS)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@over_seeds(20)
 def test_order_is_topological_along_edges_of_delay_0_and_holds_every_node_once(seed):
     graph = random_graph(seed, mode="groups", groups=_random_groups(seed))
     place = {node: index for index, node in enumerate(graph.order())}
@@ -129,7 +130,7 @@ def test_all_losses_are_judged_before_any_layer_reacts():
     assert islands(graph) == ((SOURCE,), ("c", "early", "late"), ("a",), ("b",))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@over_seeds(20)
 def test_islands_are_what_edges_of_delay_0_join_and_hold_every_node_once_in_order(seed):
     graph = random_graph(seed, mode="groups", groups=_random_groups(seed))
     found, order = islands(graph), graph.order()
@@ -312,8 +313,8 @@ def path_delays(graph: Graph, start: str) -> dict[str, set[int]]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("mode", ["local", "nonlocal"])
+@over_seeds(40)
 def test_balanced_every_path_between_two_nodes_takes_equally_long(seed, mode):
     graph, raw = (
         random_graph(seed, mode=mode),
@@ -330,18 +331,18 @@ def test_balanced_every_path_between_two_nodes_takes_equally_long(seed, mode):
     assert sink(graph, after) == max(after.values())
 
 
-@pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize(
     "place", [{"mode": "local"}, {"mode": "nonlocal"}, {"balance": False, "pairing": "current"}]
 )
+@over_seeds(40)
 def test_the_shortest_hold_is_what_bare_tokens_take(seed, place):
     graph = random_graph(seed, **place)
     driven = simulate(graph, 200, lambda tick: True)
     assert shortest_hold(graph) == 1 + max(ticks[0] for ticks in driven.values())
 
 
-@pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("mode", ["local", "nonlocal"])
+@over_seeds(40)
 def test_depth_and_drain_are_what_a_single_token_takes(seed, mode):
     graph = random_graph(seed, mode=mode)
     driven = simulate(graph, 200, lambda tick: tick == 0)

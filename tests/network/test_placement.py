@@ -4,6 +4,7 @@ import random
 from itertools import combinations, pairwise
 
 import pytest
+from support.seeds import over_seeds
 
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.placement import Placement, Request, count_actors, pack, place
@@ -35,7 +36,7 @@ def squares(costs, ranges) -> float:
     return sum(total**2 for total in sums(costs, ranges))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@over_seeds(60)
 def test_no_other_cut_has_a_smaller_maximum_nor_of_those_a_better_balance(seed):
     draw = random.Random(seed)
     count = draw.randint(1, 9)
@@ -47,7 +48,7 @@ def test_no_other_cut_has_a_smaller_maximum_nor_of_those_a_better_balance(seed):
     assert (max(sums(costs, packed)), squares(costs, packed)) == best
 
 
-@pytest.mark.parametrize("seed", range(20))
+@over_seeds(20)
 def test_costs_that_are_no_whole_numbers(seed):
     draw = random.Random(seed)
     costs = [draw.expovariate(1e-9) for _ in range(10)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from support.actor_plans import Plan, random_plan
+from support.seeds import over_seeds
 
 from hamdist.network.graph import LOSS, SOURCE, Edge
 from hamdist.runtime.links.contract import End, LinkError
@@ -170,7 +171,7 @@ class Simulation:
         return sorted({end.peer for end in ends})
 
 
-@pytest.mark.parametrize("seed", range(60))
+@over_seeds(60)
 def test_no_order_of_progress_gets_stuck(seed):
     plan = random_plan(seed)
     simulation = Simulation(plan, seed)
