@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import learning, runtime_of
+from support.inline import learning, runtime_of
 from torch import nn
 from torch.utils.data import DataLoader
 

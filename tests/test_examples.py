@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from hamdist import check, run
 from hamdist.config import examples
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 EXAMPLES = {
     "digits": "accuracy",
     "digits-cluster": "accuracy",
@@ -23,11 +25,6 @@ EXAMPLES = {
     "signal-school": "mae",
     "signals": "mae",
 }
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_these_are_all():

@@ -34,7 +34,6 @@ def python(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
     )
 
 
-@pytest.mark.timeout(90)
 def test_the_wheel_brings_what_is_needed(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert EXAMPLES
@@ -43,7 +42,6 @@ def test_the_wheel_brings_what_is_needed(wheel: Path):
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"hamdist"}
 
 
-@pytest.mark.timeout(90)
 def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path):
     """Unpacked and first on the path, so that it is imported and not the checkout."""
     unpacked = tmp_path / "site"

@@ -1,0 +1,78 @@
+"""`hamdist run` over Ray from the shell: it starts a Ray of its own, ends in order on Ctrl-C, leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from support.patience import patient
+
+MARK = "HAMDIST_TEST_MARK"
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """Every process started with it can be found again; Ray finds there the leftover of a driver that crashed."""
+    with tempfile.TemporaryDirectory(prefix="hd-", dir="/tmp") as folder:
+        leftover = Path(folder, "ray", "ray_current_cluster")
+        leftover.parent.mkdir()
+        leftover.write_text("127.0.0.1:1")
+        yield os.environ | {MARK: uuid.uuid4().hex, "RAY_TMPDIR": folder, "TMPDIR": folder}
+
+
+def marked(environment: dict[str, str]) -> list[str]:
+    """The command lines of all living processes with the mark."""
+    wanted, found = f"{MARK}={environment[MARK]}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def config(folder: Path, **stream: object) -> Path:
+    layers = [
+        {"name": "a", "modules": [{"type": "Linear", "in_features": 2, "out_features": 4}, {"type": "Tanh"}]},
+        {"name": "b", "modules": [{"type": "Linear", "in_features": 4, "out_features": 2}]},
+    ]
+    document = {
+        "name": "small",
+        "stream": stream,
+        "network": {"loss": "cross_entropy", "layers": layers},
+        "placement": {"runtime": "ray", "actors": "per-layer", "address": "local"},
+        "metrics_every": 1,
+    }
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+def test_ctrl_c_ends_a_run_on_lines_from_standard_input(tmp_path: Path, environment: dict[str, str]):
+    """The stream lives in the command's own process, since only that has the standard input. What has entered is
+    learnt, the weights are there, and no process, socket or folder of the run is."""
+    line = [sys.executable, "-m", "hamdist", "run", str(config(tmp_path, source="stdin")), "--out", "out"]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(line, cwd=tmp_path, env=environment, **pipes) as process:
+        for x in (0.5, -0.5) * 20:
+            process.stdin.write(json.dumps({"x": [x, 1.0], "y": int(x > 0)}) + "\n")
+        process.stdin.flush()
+        assert any(told.startswith("40 samples") for told in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(patient(180)) == 130
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["status"], summary["samples"], summary["samples_seen_once"]) == ("interrupted", 40, True)
+    assert {file.name for file in (tmp_path / "out" / "weights").iterdir()} == {
+        "a.safetensors",
+        "b.safetensors",
+    }
+    assert marked(environment) == []
+    assert list(Path(environment["TMPDIR"]).glob("hamdist-*")) == []

@@ -1,0 +1,61 @@
+"""A cluster of two nodes on this machine: a layer pinned to each by a label, and what joining it can meet with."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hamdist import run
+from hamdist.cluster.session import prepare_environment, ray_session
+from hamdist.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Two nodes, labelled east and west; nobody is connected to them yet."""
+    prepare_environment()
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    try:
+        for side in ("east", "west"):
+            cluster.add_node(num_cpus=1, labels={"side": side})
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def test_a_layer_on_each_node(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    few = ["stream.samples=320", "stream.holdout=0", "placement.runtime=ray", f"placement.address={address}"]
+    halves = [["embed", "block0", "block1"], ["block2", "block3", "head"]]
+    asked = {"embed": {"labels": {"side": "west"}}, "head": {"labels": {"side": "east"}}}
+    summary = run("digits", [*few, f"placement.actors={halves}", f"placement.requests={asked}"], out="ray")
+    run("digits", [*few, "placement.runtime=inline"], out="inline")
+    assert summary["samples_seen_once"]
+    assert len({place["node"] for place in summary["places"]}) == 2
+    for file in Path("inline/weights").iterdir():
+        ours, theirs = load_file(Path("ray/weights", file.name)), load_file(file)
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_another_version_of_ray_is_told(address: str, monkeypatch: pytest.MonkeyPatch):
+    import ray
+
+    monkeypatch.setattr(ray, "__version__", "1.2.3")
+    with pytest.raises(ConfigError) as caught, ray_session(address):
+        pass
+    (problem,) = caught.value.problems
+    assert problem.key == "placement.address"
+    assert "1.2.3" in problem.message
+    assert problem.message.endswith("install the same versions of Ray and Python here and on the cluster")
+
+
+def test_a_cluster_that_is_not_there_is_told():
+    with pytest.raises(ConfigError) as caught, ray_session("127.0.0.1:9"):
+        pass
+    assert caught.value.problems[0].message.startswith("the cluster at 127.0.0.1:9 cannot be joined: ")
+    assert os.environ["RAY_AUTH_MODE"] == "token"

@@ -1,0 +1,167 @@
+"""Failures on the way name the layer, the tick and what to lower."""
+
+import re
+
+import pytest
+import torch
+from support.inline import learning, run_through, runtime_of, weights
+from support.networks import mlp, residual_net
+from support.samples import samples
+from support.timelines import Together
+from torch import nn
+
+from hamdist.engine.spec import PLAIN, Execution
+from hamdist.errors import DivergenceError, RunError, StreamError
+
+
+def regression(count=200):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (torch.randn(4, 8, generator=generator).double(), torch.ones(4, 3).double()) for _ in range(count)
+    ]
+
+
+def diverged(rule, **place):
+    batches = regression()
+    runtime = runtime_of(residual_net(4), batches, loss=nn.functional.mse_loss, rule=rule, **place)
+    with pytest.raises(DivergenceError) as caught:
+        run_through(runtime, batches)
+    message = str(caught.value)
+    found = re.match(
+        r"diverged at tick (\d+): the loss is (inf|nan); layer '(.*)' is the furthest off, .* up to \S+: ",
+        message,
+    )
+    assert found, message
+    assert int(found[1]) == runtime.tick, "the tick that failed, not the next"
+    assert found[3] in runtime.cells
+    return message
+
+
+@pytest.mark.parametrize("place", [{}, {"mode": "nonlocal"}, {"pairing": "current"}])
+def test_a_huge_beta_names_a_layer_the_tick_and_what_to_lower(place):
+    assert ": lower learning.beta" in diverged(learning(1e6), **place)
+
+
+def test_the_remedy_knows_of_delays_and_momentum():
+    assert diverged(learning(1e6), mode="nonlocal").endswith("lower learning.beta")
+    assert diverged(learning(1e6)).endswith("lower learning.beta, or set learning.rate: delay-scaled")
+    assert diverged(learning(1e6, rate="delay-scaled")).endswith("lower learning.beta")
+    momentum = diverged(learning(1e6, weight_dissipation=0.1), mode="nonlocal")
+    assert momentum.endswith("lower learning.beta, or raise learning.dissipation.weight (less momentum)")
+
+
+@pytest.mark.parametrize("place", [{"mode": "nonlocal"}, {}])
+def test_the_layer_named_is_the_one_that_ran_away_and_not_those_it_took_along(place):
+    batches = regression()
+    runtime = runtime_of(residual_net(4), batches, loss=nn.functional.mse_loss, **place)
+    for batch in batches[:20]:
+        list(runtime.present(*batch))
+    carry = runtime.cells["2"].carry
+    broken = {name: torch.full_like(weight, torch.nan) for name, weight in carry.parameters.items()}
+    runtime.cells["2"].carry = carry._replace(parameters=broken)
+    with pytest.raises(DivergenceError, match="layer '2' is the furthest off"):
+        run_through(runtime, batches[20:])
+
+
+def weights_before_divergence(runtime, batches):
+    for batch in batches:
+        before = weights(runtime)
+        try:
+            list(runtime.present(*batch))
+        except DivergenceError:
+            return before
+    raise AssertionError("it did not diverge")
+
+
+@pytest.mark.parametrize("place", [{"mode": "nonlocal"}, {"pairing": "current"}, {"pairing": "stashed"}])
+def test_no_layer_learns_in_a_tick_whose_loss_is_not_finite(place):
+    batches = regression()
+    runtime = runtime_of(residual_net(4), batches, loss=nn.functional.mse_loss, rule=learning(1e6), **place)
+    before, after = weights_before_divergence(runtime, batches), weights(runtime)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_hold_out_samples_of_a_network_that_is_well_do_not_stop_it():
+    batches = samples(3, (8,))
+    runtime = runtime_of(mlp(2), batches)
+    run_through(runtime, batches)
+    assert len(list(runtime.evaluate(batches))) == 3
+
+
+class Fuse(nn.Module):
+    """Works `fuse` more times, then raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fuse = 10**6
+
+    def forward(self, x):
+        self.fuse -= 1
+        if self.fuse < 0:
+            raise RuntimeError("the fuse has blown")
+        return x
+
+
+@pytest.mark.parametrize(
+    ("calls", "tick"),
+    [(3, 3), (5, 4)],
+    ids=["in its evaluation", "in its recomputation"],
+)
+def test_a_module_that_raises_midway_is_named_with_the_tick(calls, tick):
+    """In a chain of three the first layer's costate returns after 4 ticks, so its sixth call recomputes."""
+    batches = samples(10, (8,))
+    layers = [nn.Sequential(nn.Linear(8, 8), Fuse()).double(), *mlp(2)]
+    runtime = runtime_of(layers, batches)
+    runtime.cells["0"].spec.layer.pure.module[1].fuse = calls
+    with pytest.raises(RunError, match=rf"layer '0' failed at tick {tick}: the fuse has blown"):
+        run_through(runtime, batches)
+
+
+def test_a_target_that_the_loss_cannot_take_is_named_with_the_loss_and_the_tick():
+    batches = samples(6, (8,))
+    batches[3][1][0] = 7
+    runtime = runtime_of(mlp(3), batches, mode="nonlocal")
+    message = r"class 7 came in samples 12 to 15, but layer '2' has 3 outputs: it needs 8"
+    with pytest.raises(StreamError, match=message):
+        run_through(runtime, batches)
+
+
+# In fused ticks
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_fused_ticks_name_the_first_whose_loss_is_not_finite(chunk):
+    """A batch so large that it overflows, long after ticks began to run as one."""
+    batches = regression(40)
+    batches[26] = (batches[26][0] * 1e200, batches[26][1])
+    told = []
+    for execution in (PLAIN, Execution(stacked=True, chunk=chunk)):
+        heard, loss = Together(), nn.functional.mse_loss
+        runtime = runtime_of(residual_net(3), batches, loss=loss, execution=execution, timeline=heard)
+        with pytest.raises(DivergenceError) as caught:
+            run_in_chunks(runtime, batches)
+        found = re.match(r"diverged at tick (\d+): the loss is (inf|nan); ", str(caught.value))
+        assert found, str(caught.value)
+        told.append(int(found[1]))
+    assert heard.lengths(runtime.tick)
+    assert told == [28, 28]  # two delays later than it entered
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_class_beyond_the_outputs_is_named_in_fused_ticks_too(chunk):
+    batches = samples(40, (8,))
+    batches[27] = (batches[27][0], torch.full((4,), 7))
+    execution = Execution(stacked=True, chunk=chunk)
+    heard = Together()
+    runtime = runtime_of(mlp(3), batches, execution=execution, timeline=heard)
+    message = r"class 7 came in samples 108 to 111, but layer '2' has 3 outputs: it needs 8"
+    with pytest.raises(StreamError, match=message):
+        runtime.present_all(batches)
+    assert heard.lengths(runtime.tick)
+    with pytest.raises(StreamError, match=message):  # it is still there
+        list(runtime.drain())
+
+
+def run_in_chunks(runtime, batches):
+    runtime.present_all(batches)
+    list(runtime.drain())

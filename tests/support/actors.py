@@ -1,0 +1,128 @@
+"""A run over several actors that are threads of this process, for the tests of what distribution must not change."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import torch
+from support.patience import patient
+from torch import Tensor
+
+from hamdist.cluster.actor import Location
+from hamdist.cluster.handle import results
+from hamdist.cluster.layout import Layout, hosts_of
+from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.transports import SHARED_BYTES, carriers_of, wirings_of
+from hamdist.cluster.worker import Outcome, StreamOutcome, Worker, WorkerSpec
+from hamdist.cluster.worker_group import ThreadWorkers
+from hamdist.engine.build import examine_all
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.spec import PLAIN, Execution, outline_of
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Locality
+from hamdist.network.network import Network
+from hamdist.transport.base import Patience, Wiring
+from hamdist.transport.local import Exchange, InProcessWiring
+
+Batches = list[tuple[Tensor, Tensor]]
+SECONDS = patient(120)
+PATIENCE = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(60))
+MakeWirings = Callable[[Layout], Sequence[Callable[[], Wiring]]]
+
+
+def in_process(layout: Layout) -> list[Callable[[], Wiring]]:
+    exchange = Exchange()
+    return [partial(InProcessWiring, exchange, PATIENCE)] * len(layout.names)
+
+
+def over_sockets(link: str, layout: Layout, shared_bytes: int = SHARED_BYTES) -> list[Callable[[], Wiring]]:
+    """As a run does it, all actors on this host."""
+    places = [Location("here", "127.0.0.1", 0)] * len(layout.names)
+    return wirings_of(layout, places, carriers_of(layout, places, link, shared_bytes), PATIENCE, None)
+
+
+WIRINGS: dict[str, MakeWirings] = {
+    "threads": in_process,
+    "zeromq": partial(over_sockets, "zeromq"),
+    "shared": partial(over_sockets, "auto", shared_bytes=1),
+    "gloo": partial(over_sockets, "torch"),
+}
+
+
+class Ensemble:
+    """Actors over a network, ready to run; `actors`: names of layers by actor."""
+
+    def __init__(
+        self,
+        network: Network,
+        locality: Locality,
+        learning: Learning,
+        batches: Batches,
+        actors: Sequence[Sequence[str]],
+        wirings: MakeWirings = in_process,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float64,
+        holdout: Batches | None = None,
+        metrics_every: int = 1000,
+        execution: Execution = PLAIN,
+        profile: bool = False,
+        idle_seconds: float = math.inf,
+    ) -> None:
+        outline = outline_of(network, locality, learning, seed, dtype, execution)
+        specs = {spec.name: spec for spec in network.layers}
+        self.workers = [
+            Worker(
+                WorkerSpec(
+                    number,
+                    f"actor {number}",
+                    outline,
+                    tuple(specs[name] for name in names),
+                    metrics_every=metrics_every,
+                    profile=profile,
+                )
+            )
+            for number, names in enumerate(actors)
+        ]
+        opens = partial(_opened, batches, holdout)
+        self.stream = StreamWorker("the stream", opens, idle_seconds, profile)
+        self.group = ThreadWorkers(self.workers, self.stream)
+        hosts = hosts_of(outline, tuple(tuple(names) for names in actors))
+        (first,) = results([self.group.stream.call(StreamWorker.first_batch)], SECONDS)
+        facts = examine_all(outline, RemoteBuilder(self.group, outline, hosts, SECONDS), first)
+        devices = [torch.device("cpu")] * len(self.group.names)
+        self.layout = layout_of(outline, hosts, self.group.names, devices, facts, first)
+        wire(self.group, self.layout, wirings(self.layout), SECONDS)
+
+    def start(self) -> list[Future[Any]]:
+        """All run from now on, the stream last."""
+        runs = [worker.call(Worker.run) for worker in self.group.workers]
+        return [*runs, self.group.stream.call(StreamWorker.run)]
+
+    def outcomes(self, seconds: float = SECONDS) -> list[Any]:
+        """How all ended, the stream last."""
+        return results(self.start(), seconds)
+
+    def run(self) -> tuple[list[Outcome], StreamOutcome]:
+        """To the end; raises what stopped an actor."""
+        *outcomes, streamed = self.outcomes()
+        for outcome in (*outcomes, streamed):
+            if outcome.error is not None:
+                raise outcome.error
+        return outcomes, streamed
+
+    @property
+    def cells(self) -> dict[str, LayerNode]:
+        return {name: cell for worker in self.workers for name, cell in worker.part.cells.items()}
+
+    def __enter__(self) -> "Ensemble":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.group.close()
+
+
+def _opened(batches: Iterable[tuple[Tensor, Tensor]], holdout: Batches | None) -> Any:
+    return iter(batches), lambda: None if holdout is None else iter(holdout)
