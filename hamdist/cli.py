@@ -86,6 +86,10 @@ def plan(
     config: Config,
     overrides: Overrides = None,
     png: Annotated[Path | None, typer.Option(help="Draw the network into this file, too.")] = None,
+    order: Annotated[
+        bool,
+        typer.Option("--order", help="Print the order of a tick, too: who evaluates and who reacts when."),
+    ] = False,
 ) -> None:
     """Show the layers, their delays and costs, and the edges between them, without running."""
     with exit_status():
@@ -96,6 +100,8 @@ def plan(
         console().print(layers_table(planned.layers), edges_table(planned.edges), sep="\n")
         for note in planned.notes:
             typer.echo(note)
+        for line in planned.order if order else ():
+            typer.echo(line)
         if png is not None:
             planned.draw(png)
             typer.echo(f"drawn: {png}")

@@ -193,7 +193,11 @@ def test_plan_prints_layers_edges_and_notes(stand_in: Callable[..., None]) -> No
     back = SimpleNamespace(source="head", target="embed", delay=1, kind="feedback", signal_bytes=999, lag=2)
     drawn: list[Path] = []
     planned = SimpleNamespace(
-        layers=[layer], edges=[forward, back], notes=["a [bold] note"], draw=drawn.append
+        layers=[layer],
+        edges=[forward, back],
+        notes=["a [bold] note"],
+        draw=drawn.append,
+        order=["   1  evaluate  embed"],
     )
     stand_in("hamdist.runs.run", plan=lambda config, overrides: planned)
     result = hamdist("plan", "digits", "--png", "net.png")
@@ -204,6 +208,9 @@ def test_plan_prints_layers_edges_and_notes(stand_in: Callable[..., None]) -> No
     assert "head embed feedback 1 999 B 2" in rows
     assert "a [bold] note" in rows
     assert drawn == [Path("net.png")]
+    assert "1 evaluate embed" not in rows
+    ordered = hamdist("plan", "digits", "--order")
+    assert ordered.stdout.splitlines()[-1] == "   1  evaluate  embed"
 
 
 def test_export_says_what_it_wrote(stand_in: Callable[..., None]) -> None:

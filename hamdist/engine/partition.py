@@ -15,7 +15,7 @@ from torch import Tensor
 from hamdist.engine.channel import Channel, InWay, OutWay
 from hamdist.engine.divergence import diagnosis, extents
 from hamdist.engine.fused.executor import Region
-from hamdist.engine.fused.obstacles import obstacle
+from hamdist.engine.fused.obstacles import obstacle, slow_layers
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.node_spec import NodeSpec
@@ -71,10 +71,14 @@ class Part:
 
     @property
     def told(self) -> dict[str, Any]:
-        """How regular ticks ran, for the summary; nothing where all were to run node by node."""
+        """How regular ticks ran, and which layers were not traced or stacked and why, for the summary.
+
+        Nothing where all were to run node by node.
+        """
+        slow = slow_layers(cell.spec for cell in self._cells.values())
         if self._region is not None:
-            return self._region.told
-        told: dict[str, Any] = {"node_by_node": self._obstacle} if self._obstacle else {}
+            return self._region.told | slow
+        told: dict[str, Any] = {"node_by_node": self._obstacle, **slow} if self._obstacle else {}
         seconds = sum(cell.compile_seconds for cell in self._cells.values())
         return told | ({"compile_seconds": round(seconds, 3)} if seconds else {})
 

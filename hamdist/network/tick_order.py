@@ -54,6 +54,27 @@ def crossings(order: Sequence[Turn], edges: Sequence[Edge]) -> tuple[Crossing, .
     )
 
 
+def described(order: Sequence[Turn], graph: Graph) -> list[str]:
+    """The turns, a line each: what a node hears, and along which edges it speaks; nothing returns to the source."""
+    turns = [turn for turn in order if turn != Turn("react", SOURCE)]
+    return [
+        f"{number:4}  {turn.half:8}  {turn.node}{_ends(turn, graph)}" for number, turn in enumerate(turns, 1)
+    ]
+
+
+def _ends(turn: Turn, graph: Graph) -> str:
+    """The edges of one turn: "← a->b of 1 tick ago  → b->c"."""
+    into, out_of = graph.into(turn.node), graph.out_of(turn.node)
+    backward = tuple(edge for edge in into if edge.source != SOURCE)
+    heard, spoken = (into, out_of) if turn.half == "evaluate" else (out_of, backward)
+    ways = [", ".join(f"{e.name} of {_ago(e)}" for e in heard), ", ".join(e.name for e in spoken)]
+    return "".join(f"  {sign} {names}" for sign, names in zip("←→", ways, strict=True) if names)
+
+
+def _ago(edge: Edge) -> str:
+    return "this tick" if edge.ticks == 0 else f"{edge.ticks} tick{'s' * (edge.ticks != 1)} ago"
+
+
 def islands(graph: Graph) -> tuple[tuple[str, ...], ...]:
     """The islands in the order of a tick, each in the order of evaluation; the source first, alone.
 

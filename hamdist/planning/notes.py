@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from hamdist.engine.build import Program
+from hamdist.engine.fused.obstacles import slow_layers
 from hamdist.network.graph import Edge, Graph
 from hamdist.network.timing import arrivals, feedback_lag, is_balanced, shortest_hold
 from hamdist.planning.stash_sizes import StashSizes
@@ -19,6 +20,7 @@ def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
     yield from _joins(program.graph)
     yield from _circumstances(program)
     yield from _stashes(program, stashes)
+    yield from _slow_layers(program)
     rows = len(program.targets)
     yield (
         f"units: stash, signals and flops are those of a batch of {rows} row{'s' * (rows != 1)}; flops are those of "
@@ -40,6 +42,12 @@ def _settling(program: Program) -> Iterator[str]:
         f"settled: with {why} no hold settles exactly; a layer learns at the end of a hold of {hold} ticks if "
         f"nothing it hears changed by more than {tolerance:g} (relative) for {window} tick{'s' * (window != 1)}"
     )
+
+
+def _slow_layers(program: Program) -> Iterator[str]:
+    for form, layers in slow_layers(program.cells.values()).items():
+        for name, reason in layers.items():
+            yield f"{form.replace('_', ' ')}: {name}, since {reason}"
 
 
 def _drain(program: Program) -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hamdist.network.graph import SOURCE, Edge, Graph
+from hamdist.network.tick_order import described, tick_order
 from hamdist.network.timing import arrivals, depths
 from hamdist.report.layout import Arrow, Box
 from hamdist.report.picture import draw
@@ -52,6 +53,11 @@ class Plan:
     edges: tuple[EdgeRow, ...]
     notes: tuple[str, ...]
     graph: Graph
+
+    @property
+    def order(self) -> list[str]:
+        """The order of a tick, a line a turn."""
+        return described(tick_order(self.graph), self.graph)
 
     def draw(self, path: str | Path) -> None:
         """Draws the network into a file; raises MissingExtraError without matplotlib."""

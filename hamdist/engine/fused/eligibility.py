@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hamdist.compiler.trace import Traced
@@ -99,11 +101,11 @@ def with_rates(dynamics: Dynamics, spread: Mapping[str, Tensor] | None) -> Dynam
 
 def _unfit(facts: Facts) -> str:
     """What the survey knows against a trace."""
+    if facts.shows_weights:
+        return "it says its own weights"
     if facts.random:
         return "it draws random numbers"
-    if facts.batch_statistics:
-        return "its rows depend on each other, as in batch statistics"
-    return "it says its own weights" if facts.shows_weights else ""
+    return "its rows depend on each other, as in batch statistics" if facts.batch_statistics else ""
 
 
 def _tried(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Fit:
@@ -122,8 +124,17 @@ def _why_not(attempt: Callable[[], str]) -> str:
     try:
         return attempt()
     except Exception as error:
-        words = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"{words}{error_place(error)}"
+        return in_words(error)
+
+
+def in_words(error: Exception) -> str:
+    """Why what raised this in a trace cannot be traced, and where in the user's code."""
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, DataDependentOutputException | GuardOnDataDependentSymNode):
+        words = "it asks for the value of a tensor, as by .item() or an if"
+    elif isinstance(error, Warning):
+        words = f"it warns: {words}"
+    return f"{words}{error_place(error)}"
 
 
 def _strays(traced: TracedLayer, facts: Facts) -> str:

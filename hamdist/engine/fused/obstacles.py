@@ -1,14 +1,29 @@
-"""Why the ticks of a part cannot run as one."""
+"""Why layers do not run as one, or are not traced at all, and why the ticks of a partition cannot run as one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hamdist.compiler.trace import Traced
 from hamdist.engine.channel import Channel, InWay, OutWay
+from hamdist.engine.fused.eligibility import in_words
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE
 from hamdist.report.wording import listed
+
+
+def slow_layers(specs: Iterable[NodeSpec]) -> dict[str, dict[str, str]]:
+    """Layers that are not traced, and those that do not stack, by name, and why; as the summary says it.
+
+    Nothing of a run in which layers are not to be stacked.
+    """
+    known = list(specs)
+    found = {
+        "not_traced": {spec.name: spec.fit.untraced for spec in known if spec.fit.untraced},
+        "not_stacked": {spec.name: spec.fit.unstacked for spec in known if spec.fit.unstacked},
+    }
+    return {form: layers for form, layers in found.items() if layers}
 
 
 def obstacle(
@@ -34,15 +49,16 @@ def obstacle(
         return f"not traced: {listed(untraced)}"
     if undelayed := [edge.name for edge in crossing if edge.ticks == 0]:
         return f"without delay to another actor: {listed(undelayed)}"
-    if odd := [repr(node) for node, loss in losses.items() if not _traceable(loss, cells[loss.spec.layer])]:
-        return f"not traced: {listed(odd)}"
+    for node, loss in losses.items():
+        if why := _untraced(loss, cells[loss.spec.layer]):
+            return f"not traced: {node!r}, since {why}"
     return ""
 
 
-def _traceable(loss: LossNode, cell: LayerNode) -> bool:
-    """Whether a loss and its metrics are operations on tensors alone; whatever they raise is a no."""
+def _untraced(loss: LossNode, cell: LayerNode) -> str:
+    """Why a loss and its metrics are not operations on tensors alone; empty where they are."""
     try:
         Traced(loss.judge, cell.spec.facts.output, loss.example)
-    except Exception:
-        return False
-    return True
+    except Exception as error:
+        return in_words(error)
+    return ""

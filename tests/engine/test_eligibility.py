@@ -1,6 +1,8 @@
 """Which layers run as traced operations, and which of them stack: found by trying, never by believing."""
 
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch.utils._pytree import tree_map
 
 from hamdist.engine.fused import eligibility
 from hamdist.engine.spec import PLAIN, STACKED
+from hamdist.physics.rates import Adam
 
 
 def plans(layers: Sequence[nn.Module], batches: Any = None, **settings: Any) -> list[Any]:
@@ -103,17 +106,76 @@ class Itself(nn.Module):
         return self.weight
 
 
+class Deprecated(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        warnings.warn("use another", stacklevel=1)
+        return x
+
+
+class Breaks(nn.Module):
+    """Where nothing holds data, as in a trace."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.numpy().mean() if not torch.compiler.is_compiling() else x
+
+
+ASKS, RANDOM = "it asks for the value of a tensor, as by .item() or an if", "it draws random numbers"
+UNTRACED = {
+    "random": (lambda: layer(nn.Dropout(0.2)), RANDOM, None),
+    "batch statistics": (
+        lambda: layer(nn.BatchNorm1d(8)),
+        "its rows depend on each other, as in batch statistics",
+        None,
+    ),
+    "data-dependent": (Choosy, ASKS, "x if x.sum() > 0 else"),
+    "evaluation": (
+        Quiet,
+        "its operations, written down once, give other numbers when evaluated",
+        "class Quiet",
+    ),
+    "its weights": (Itself, "it says its own weights", "class Itself"),
+    "a warning": (Deprecated, "it warns: use another", "warnings.warn("),
+}
+
+
+@pytest.mark.parametrize("name", UNTRACED)
+@pytest.mark.filterwarnings("ignore:use another")
+def test_what_is_not_traced_says_why_and_where_in_the_users_code(name: str):
+    make, why, line = UNTRACED[name]
+    layers = [layer(), make(), nn.Linear(8, 3).double()]
+    runtime = runtime_of(layers, samples(1, (8,)), execution=STACKED, pairing="current")
+    (reason,) = runtime.told["not_traced"].values()
+    assert runtime.told["not_traced"].keys() == {"1"}
+    if line is None:
+        assert reason == why
+        return
+    number = 1 + next(k for k, text in enumerate(Path(__file__).read_text().splitlines()) if line in text)
+    assert reason == f"{why} ({__file__}:{number})"
+
+
+def test_what_does_not_stack_says_why():
+    rule = learning(adaptive=Adam())
+    runtime = runtime_of([layer(), nn.Linear(8, 3).double()], samples(1, (8,)), execution=STACKED, rule=rule)
+    why = "its rate varies with the number of its updates"
+    assert runtime.told["not_stacked"] == {"0": why, "1": why}
+    assert "not_traced" not in runtime.told
+    alone = runtime_of([nn.Tanh(), nn.Linear(8, 3).double()], samples(1, (8,)), execution=STACKED)
+    assert alone.told["not_stacked"] == {"0": "it has no weights"}
+
+
 @pytest.mark.parametrize(
     "make",
-    [lambda: layer(nn.Dropout(0.2)), lambda: layer(nn.BatchNorm1d(8)), Choosy, Quiet, Itself, Holding],
-    ids=["random", "batch statistics", "data-dependent", "evaluation", "its weights", "its own tensor"],
+    [*(make for make, *_ in UNTRACED.values()), Holding, Breaks],
+    ids=[*UNTRACED, "its own tensor", "beyond torch"],
 )
+@pytest.mark.filterwarnings("ignore:use another")
 def test_what_a_trace_cannot_mean_runs_as_python(make: Callable[[], nn.Module]):
     layers = [layer(), make(), layer(), nn.Linear(8, 3).double()]
     runtime = runtime_of(layers, samples(1, (8,)), execution=STACKED, rule=learning(), pairing="current")
     traced = [plan.traced is not None for plan in runtime.program.cells.values()]
     assert traced == [True, False, True, True]
-    assert runtime.told == {"node_by_node": "not traced: '1'"}
+    assert runtime.told["node_by_node"] == "not traced: '1'"
+    assert runtime.told["not_traced"]["1"]
 
 
 def test_kept_graphs_are_of_plain_layers():
