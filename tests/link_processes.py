@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from link_kinds import EDGE, Kind, ends, frame
+from link_kinds import EDGE, Kind, endpoints, message
 
 from hamdist.engine.message import Form
 from hamdist.transport.base import Link, Patience
@@ -21,9 +21,9 @@ SMALL = Form((4,), torch.float32)
 
 @contextmanager
 def process(
-    kind: Kind, actor: int, frames: int, patience: Patience
+    kind: Kind, actor: int, messages: int, patience: Patience
 ) -> Iterator[tuple[subprocess.Popen[str], Link]]:
-    """One actor as a process that has sent `frames` frames and waits; the link of the other, in this one."""
+    """One actor as a process that has sent so many messages and waits; the link of the other, in this one."""
     note = kind.prepare()
     wiring = kind.make(1 - actor, note, 1, patience)
     temporary = tempfile.mkdtemp()  # one that is killed leaves its files
@@ -35,13 +35,16 @@ def process(
         env={**os.environ, "TMPDIR": temporary},
     )
     try:
-        tell(peer, {"kind": kind.name, "note": note, "actor": actor, "frames": frames, "patience": (10, 30)})
-        own = wiring.listen([ends([SMALL], [SMALL])[1 - actor]])
+        tell(
+            peer,
+            {"kind": kind.name, "note": note, "actor": actor, "messages": messages, "patience": (10, 30)},
+        )
+        own = wiring.listen([endpoints([SMALL], [SMALL])[1 - actor]])
         others = {int(edge): address for edge, address in json.loads(hear(peer)).items()}
         tell(peer, own)
         link = wiring.connect(others)[EDGE]
         assert hear(peer) == "sent"
-        link.send(frame(0, torch.ones(4)))
+        link.send(message(0, torch.ones(4)))
         assert hear(peer) == "ready"
         yield peer, link
     finally:

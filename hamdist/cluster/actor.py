@@ -15,9 +15,9 @@ import torch
 
 from hamdist.engine.device import keep_freed_memory
 from hamdist.errors import Problem, UserError
-from hamdist.transport.process_group import Seat, seat_of
+from hamdist.transport.process_group import NcclSupport, nccl_support
 
-ON_CPU = Seat("", False)
+ON_CPU = NcclSupport("", False)
 FOR_LAYERS = ("hamdist.cluster.worker", "torch._dynamo")
 FOR_THE_STREAM = ("hamdist.runs.assembly",)
 
@@ -30,7 +30,7 @@ class Whereabouts:
     host: str
     pid: int
     device: str = "cpu"
-    seat: Seat = ON_CPU
+    nccl: NcclSupport = ON_CPU
 
 
 class LayerActor:
@@ -68,7 +68,7 @@ class LayerActor:
                 "folder that the run was started from, or installed on every node"
             ) from error
         device = getattr(self._hosted, "device", torch.device("cpu"))
-        return Whereabouts(node, host, os.getpid(), str(device), seat_of(device))
+        return Whereabouts(node, host, os.getpid(), str(device), nccl_support(device))
 
     def do(self, method: str, *arguments: Any) -> Any:
         """A call to what it hosts."""

@@ -28,7 +28,7 @@ from hamdist.network.network import LayerSpec
 from hamdist.report.metrics import Window, Windows
 from hamdist.report.profile import Profile
 from hamdist.transport.base import ClosedError, Link, LinkError, Wiring
-from hamdist.transport.remote_channel import FromSource, Journey, ToTarget
+from hamdist.transport.remote_channel import IncomingChannel, OutgoingChannel, Traffic
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Spent:
-    """Where an actor's time went: seconds in all, waiting for neighbours, and handing frames to the links."""
+    """Where an actor's time went: seconds in all, waiting for neighbours, and handing messages to the links."""
 
     seconds: float = 0.0
     wait_seconds: float = 0.0
@@ -143,7 +143,7 @@ class Worker:
         self._wiring: Wiring | None = None
         self._layout: Layout | None = None
         self._timeline = timeline_of(share.profile)
-        self._journey = Journey(timeline=self._timeline)
+        self._traffic = Traffic(timeline=self._timeline)
         self._windows: Windows | None = None
         self._stopped = False
 
@@ -164,13 +164,12 @@ class Worker:
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """The addresses at which neighbours find this actor, by edge."""
         self._layout, self._wiring = layout, make_wiring()
-        return self._wiring.listen(layout.ends(self.share.actor))
+        return self._wiring.listen(layout.endpoints(self.share.actor))
 
     def connect(self, addresses: Mapping[int, str]) -> None:
         """Joins the neighbours at their addresses; the worker is ready to run then."""
         assert self._wiring is not None
-        links = self._layout_of.bundled(self.share.actor, self._wiring.connect(addresses))
-        into, out_of = self._ways(links)
+        into, out_of = self._ways(self._wiring.connect(addresses))
         chunk = self._layout_of.chunk
         self.part = Part(
             self.share.outline,
@@ -193,7 +192,7 @@ class Worker:
         return self._layout
 
     def _ways(self, links: Mapping[int, Link]) -> tuple[list[InWay], list[OutWay]]:
-        """Every edge of this actor's nodes: a channel where both ends are here, else a door."""
+        """Every edge of this actor's nodes: a channel where both ends are here, else a remote one."""
         outline, hosts, me = self.share.outline, self._layout_of.hosts, self.share.actor
         into: list[InWay] = []
         out_of: list[OutWay] = []
@@ -205,11 +204,9 @@ class Worker:
                 into.append(channel)
                 out_of.append(channel)
             elif hosts[edge.target] == me:
-                places = len(self._layout_of.costate(edge))
-                into.append(FromSource(edge, links[index], self._journey, places, initial))
+                into.append(IncomingChannel(edge, links[index], self._traffic, initial))
             elif hosts[edge.source] == me:
-                places = len(self._layout_of.costate(edge))
-                out_of.append(ToTarget(edge, links[index], self._journey, places))
+                out_of.append(OutgoingChannel(edge, links[index], self._traffic))
         return into, out_of
 
     # The loop
@@ -232,8 +229,8 @@ class Worker:
             )
 
     def _loop(self, part: Part) -> None:
-        journey, windows = self._journey, self._windows
-        while not self._stopped and (journey.final < 0 or part.tick <= journey.final):
+        traffic, windows = self._traffic, self._windows
+        while not self._stopped and (traffic.final < 0 or part.tick <= traffic.final):
             part.go(self._layout_of.chunk)
             if windows is not None:
                 windows.after(part.tick)
@@ -254,7 +251,7 @@ class Worker:
             holdout={node: loss.holdout.total() for node, loss in losses.items()},
             windows=() if self._windows is None else tuple(self._windows.take()),
             spent=Spent(
-                time.perf_counter() - started, self._journey.wait_seconds, self._journey.send_seconds
+                time.perf_counter() - started, self._traffic.wait_seconds, self._traffic.send_seconds
             ),
             peak_memory_bytes=peak_memory_bytes(),
             profile=self._timeline.profile(self.part.tick),

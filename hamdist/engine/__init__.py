@@ -1,13 +1,13 @@
 """The engine: what moves signals and costates along the edges, tick by tick, within one process.
 
-message.py     what travels: signals forward, costates backward, each with the samples it speaks of
+message.py     what travels: signals forward, costates backward, of one tick or several, each with the samples it speaks of
 aligned.py     signals that are the same bits wherever they come from
 channel.py     an edge as two queues with d initial tokens
 layer_node.py  one layer at work; junction.py: where several edges meet; window_node.py: one that looks back in time
 loss_node.py   a loss at work
 ledger.py      the proof that every sample drove a layer once
 settling.py    settled, where no hold is exact
-source.py      a stream as what the source says in each tick
+source.py      a stream as messages, tick by tick
 spec.py        what every part of a run knows of the whole; a network whose layers are all built here
 build.py       makes and examines the layers of one actor
 partition.py   the nodes that one process hosts, and what they do in a tick
