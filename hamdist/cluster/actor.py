@@ -16,9 +16,9 @@ import torch
 from hamdist.cluster.handle import Result, bound
 from hamdist.engine.device import keep_freed_memory
 from hamdist.errors import Problem, UserError
-from hamdist.transport.process_group import Seat, seat_of
+from hamdist.transport.process_group import NcclSupport, nccl_support
 
-ON_CPU = Seat("", False)
+ON_CPU = NcclSupport("", False)
 FOR_LAYERS = ("hamdist.cluster.worker", "torch._dynamo")
 FOR_THE_STREAM = ("hamdist.runs.assembly",)
 
@@ -31,7 +31,7 @@ class Location:
     host: str
     pid: int
     device: str = "cpu"
-    seat: Seat = ON_CPU
+    nccl: NcclSupport = ON_CPU
 
 
 class WorkerActor:
@@ -69,7 +69,7 @@ class WorkerActor:
                 "folder that the run was started from, or installed on every node"
             ) from error
         device = getattr(self._hosted, "device", torch.device("cpu"))
-        return Location(node, host, os.getpid(), str(device), seat_of(device))
+        return Location(node, host, os.getpid(), str(device), nccl_support(device))
 
     def call(self, method: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
         """What a method of what it hosts returns."""

@@ -9,13 +9,12 @@ import torch
 from hamdist.engine.message import Form
 from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.transport.base import End, Link
-from hamdist.transport.bundled import Bundled, bundled_forms
+from hamdist.transport.base import Endpoint
 
-WINDOW_TICKS = 16
-WINDOW_BYTES = 64 * 2**20
-CHUNKS_TOLD = 8  # by the stream in one message, where they are small
-TOLD_BYTES = 2**20
+AHEAD_TICKS = 16  # of the stream
+AHEAD_BYTES = 64 * 2**20
+MESSAGE_CHUNKS = 8  # of the stream, where they are small
+MESSAGE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class Layout:
     """Who hosts what, and what travels.
 
     hosts: node → number of its actor; a loss lives with its layer, the source with the stream, which is the last one.
-    names: what errors call each actor.  outputs: the form of what every node says.  inputs, targets: of the source.
-    devices: of each actor.
+    names: what errors call each actor.  outputs: the form of every node's output, [B, …].  inputs, targets: of the
+    source's, [B, …].  devices: of each actor.
     """
 
     outline: Outline
@@ -41,21 +40,21 @@ class Layout:
         return self.hosts[SOURCE]
 
     @property
-    def window(self) -> int:
-        """How many ticks the stream may run ahead of those that hear it, beyond the delay."""
+    def ahead(self) -> int:
+        """How many ticks the stream may run ahead of those that read it, beyond the delay."""
         least = 3 * self.stream_ticks if self.stream_ticks > self.chunk else 2 * self.chunk
-        return max(least, min(WINDOW_TICKS, WINDOW_BYTES // self.tick_bytes))
+        return max(least, min(AHEAD_TICKS, AHEAD_BYTES // self.tick_bytes))
 
     @property
     def stream_ticks(self) -> int:
-        """How many ticks the stream may say in one message, and hears of that they were heard."""
+        """How many ticks of the stream go in one message, and are acknowledged in one."""
         if self.chunk == 1:
             return 1
-        return self.chunk * max(1, min(CHUNKS_TOLD, TOLD_BYTES // (self.tick_bytes * self.chunk)))
+        return self.chunk * max(1, min(MESSAGE_CHUNKS, MESSAGE_BYTES // (self.tick_bytes * self.chunk)))
 
     @property
     def tick_bytes(self) -> int:
-        """What the stream says in one tick, in bytes."""
+        """What the stream gives in one tick, in bytes."""
         return max(1, sum(form.size for form in (self.inputs, self.targets)))
 
     @cached_property
@@ -63,19 +62,6 @@ class Layout:
         """Ticks that run, and cross between actors, in one go: no more than the delay of any edge that leads across."""
         delays = [edge.ticks for _, edge in self.crossing() if edge.source != SOURCE]
         return max(1, min([self.outline.execution.chunk, *delays]))
-
-    def bundled(self, actor: int, links: Mapping[int, Link]) -> dict[int, Link]:
-        """The links of an actor, by edge, as its ways use them."""
-        if self.chunk == 1:
-            return dict(links)
-        edges = dict(self.crossing())
-        bundled: dict[int, Link] = {}
-        for index, link in links.items():
-            edge, forward = edges[index], actor == self.hosts[edges[index].source]
-            bundled[index] = Bundled(
-                link, self._gathers(edge, forward), self._sends(edge, forward), self.rows
-            )
-        return bundled
 
     @property
     def rows(self) -> int:
@@ -104,44 +90,36 @@ class Layout:
             if self.hosts[edge.source] != self.hosts[edge.target]:
                 yield index, edge
 
-    def ends(self, actor: int) -> list[End]:
-        """The ends of one actor, in edge order."""
+    def endpoints(self, actor: int) -> list[Endpoint]:
+        """Those of one actor, in edge order."""
         return [
-            self._end(index, edge, actor == self.hosts[edge.source])
+            self._endpoint(index, edge, actor == self.hosts[edge.source])
             for index, edge in self.crossing()
             if actor in (self.hosts[edge.source], self.hosts[edge.target])
         ]
 
-    def _sends(self, edge: Edge, forward: bool) -> tuple[Form, ...]:
-        """What a frame carries, forward or back."""
+    def _tensors(self, edge: Edge, forward: bool) -> tuple[Form, ...]:
+        """What a tick carries, forward or back."""
         return (self.signal(edge),) if forward else self.costate(edge)
 
-    def _gathers(self, edge: Edge, forward: bool) -> int:
-        """How many frames make a message; 1: as many as are sent together, up to `stream_ticks`."""
-        if edge.source != SOURCE or self.stream_ticks == self.chunk:
-            return self.chunk
-        return 1 if forward else self.stream_ticks
-
-    def _end(self, index: int, edge: Edge, forward: bool) -> End:
-        sends, receives, partial = self._sends(edge, forward), self._sends(edge, not forward), False
-        capacity = 2 * edge.ticks + 1 + (self.window if edge.source == SOURCE else 0)
-        if self.chunk > 1:
-            partial = edge.source == SOURCE and self.stream_ticks > self.chunk
-            most = self.stream_ticks if partial else self.chunk
-            sends, receives = (bundled_forms(forms, most, self.rows) for forms in (sends, receives))
-            capacity = capacity if partial else capacity // self.chunk + 2
+    def _endpoint(self, index: int, edge: Edge, forward: bool) -> Endpoint:
+        from_stream = edge.source == SOURCE
+        ticks = self.stream_ticks if from_stream else self.chunk
+        capacity = 2 * edge.ticks + 1 + (self.ahead if from_stream else 0)
         here, there = self.hosts[edge.source], self.hosts[edge.target]
         here, there = (here, there) if forward else (there, here)
-        return End(
+        return Endpoint(
             edge=index,
             name=edge.name,
             forward=forward,
             peer=there,
             peer_name=self.names[there],
-            capacity=capacity,
-            sends=sends,
-            receives=receives,
-            partial=partial,
+            capacity=capacity if ticks == 1 or ticks > self.chunk else capacity // self.chunk + 2,
+            rows=self.rows,
+            sends=self._tensors(edge, forward),
+            receives=self._tensors(edge, not forward),
+            ticks=ticks,
+            gathers=not (forward and ticks > self.chunk),
             device=self.devices[here],
         )
 

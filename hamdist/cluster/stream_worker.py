@@ -1,4 +1,4 @@
-"""The loop of the stream's actor: it opens the stream, says what enters, and announces the end.
+"""The loop of the stream's actor: it opens the stream, gives what enters, and announces the end.
 
 After the last batch come the drain, the hold-out if there is one, and a tail in which every node hears of the final
 tick. A stream that raises ends early: what had entered is learnt all the same.
@@ -17,12 +17,13 @@ from torch import Tensor
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.worker import Progress, StreamOutcome, attributed
 from hamdist.engine.device import peak_memory_bytes
+from hamdist.engine.message import Message
 from hamdist.engine.profiler import timeline_of
-from hamdist.engine.source import Feed, Given, Said
+from hamdist.engine.source import INPUTS, TARGETS, Given, Source
 from hamdist.errors import StreamError, UserError
 from hamdist.network.graph import SOURCE
 from hamdist.transport.base import ClosedError, LinkError, Wiring
-from hamdist.transport.remote_channel import Journey, ToTarget
+from hamdist.transport.remote_channel import OutgoingChannel, Traffic
 
 Pair = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor | None]
 Pairs = Iterator[Pair]
@@ -52,11 +53,11 @@ class StreamWorker:
         self._open_batches = open_batches
         self._timeline = timeline_of(profile)
         self._reading = self._timeline.span("read")
-        self._journey = Journey(timeline=self._timeline)
+        self._traffic = Traffic(timeline=self._timeline)
         self._asked = threading.Event()  # for the end
         self._stopped = False
         self._wiring: Wiring | None = None
-        self._feed = Feed(1, 1)
+        self._source = Source(1, 1)
         self._ended = False  # nothing more enters to be learnt
         self._entered_ticks = 0  # until then
         self._learnt_ticks = 0  # drain included
@@ -75,20 +76,20 @@ class StreamWorker:
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """As a worker's; the stream calls its neighbours, so nobody looks for it."""
         self._layout, self._wiring = layout, make_wiring()
-        return self._wiring.listen(layout.ends(layout.stream))
+        return self._wiring.listen(layout.endpoints(layout.stream))
 
     def connect(self, addresses: Mapping[int, str]) -> None:
-        """Joins those that hear the source."""
+        """Joins those that read the source."""
         assert self._wiring is not None
         layout = self._layout
-        links = layout.bundled(layout.stream, self._wiring.connect(addresses))
+        links = self._wiring.connect(addresses)
         self._ways = [
-            ToTarget(edge, links[index], self._journey, 0, layout.window)
+            OutgoingChannel(edge, links[index], self._traffic, layout.ahead)
             for index, edge in layout.crossing()
             if edge.source == SOURCE
         ]
-        self._feed = Feed(layout.inputs.shape[0], layout.outline.locality.hold, layout.stream_ticks)
-        messages = AHEAD * math.ceil(layout.stream_ticks / self._feed.hold)
+        self._source = Source(layout.inputs.shape[0], layout.outline.locality.hold, layout.stream_ticks)
+        messages = AHEAD * math.ceil(layout.stream_ticks / self._source.hold)
         self._batches.count = max(AHEAD, min(messages, AHEAD_BYTES // layout.tick_bytes))
 
     def run(self) -> StreamOutcome:
@@ -104,28 +105,28 @@ class StreamWorker:
             if isinstance(error, ClosedError) and self._stopped:
                 return self._outcome()
             self.stop()
-            return self._outcome(attributed(error, self.name, self._feed.tick), traceback.format_exc())
+            return self._outcome(attributed(error, self.name, self._source.tick), traceback.format_exc())
 
     def _learn(self) -> tuple[Exception, str] | None:
         """Every batch, then the drain; what the stream raised, if it did."""
         failure = None
         try:
             for batches in self._unasked():
-                self._say(self._presented(batches) if batches else self._silent())
+                self._give(self._presented(batches) if batches else self._silent())
         except LinkError:
             raise
         except UserError as error:
             failure = error, traceback.format_exc()
         except Exception as error:
-            message = f"the stream failed after {self._feed.samples} samples: {error!r}"
+            message = f"the stream failed after {self._source.samples} samples: {error!r}"
             failure = StreamError(message), traceback.format_exc()
-        self._entered_ticks, self._ended = self._feed.tick, True
-        self._say(self._feed.silence(self._layout.outline.drain))
-        self._learnt_ticks = self._feed.tick
+        self._entered_ticks, self._ended = self._source.tick, True
+        self._give(self._source.silence(self._layout.outline.drain))
+        self._learnt_ticks = self._source.tick
         return failure
 
-    def _presented(self, batches: Sequence[Pair], learn: bool = True) -> Iterator[Said]:
-        return self._feed.present(map(_with_targets, batches), learn)
+    def _presented(self, batches: Sequence[Pair], learn: bool = True) -> Iterator[Message]:
+        return self._source.present(map(_with_targets, batches), learn)
 
     def _unasked(self) -> Iterator[Sequence[Pair]]:
         """The batches, the first one again, those that were read when the user asks for the end included; none where
@@ -149,56 +150,55 @@ class StreamWorker:
     def _room(self) -> int:
         """How many batches go into one message, until a chunk is whole."""
         layout = self._layout
-        return max(1, (layout.stream_ticks - self._feed.tick % layout.chunk) // self._feed.hold)
+        return max(1, (layout.stream_ticks - self._source.tick % layout.chunk) // self._source.hold)
 
     def _test(self) -> None:
         holdout = self._holdout()
         if holdout is not None:
-            self._feed.begin_episode()
+            self._source.begin_episode()
             for batch in holdout:
-                self._say(self._presented([batch], learn=False))
-            self._say(self._feed.silence(self._layout.outline.flush))
+                self._give(self._presented([batch], learn=False))
+            self._give(self._source.silence(self._layout.outline.flush))
 
     def _close(self) -> None:
         """Ticks of silence that tell every node of the last of them."""
         ticks = self._whole(self._layout.outline.reach + 1)
-        self._journey.final = self._feed.tick + ticks - 1
-        self._say(self._feed.silence(ticks))
+        self._traffic.final = self._source.tick + ticks - 1
+        self._give(self._source.silence(ticks))
 
-    def _silent(self) -> Iterator[Said]:
+    def _silent(self) -> Iterator[Message]:
         """Whole holds, so that batches go on to begin at multiples of one, and whole messages."""
-        whole = math.lcm(self._feed.hold, self._layout.chunk)
-        return self._feed.silence(self._feed.hold + -(self._feed.tick + self._feed.hold) % whole)
+        whole = math.lcm(self._source.hold, self._layout.chunk)
+        return self._source.silence(self._source.hold + -(self._source.tick + self._source.hold) % whole)
 
     def _whole(self, ticks: int) -> int:
         """So many ticks or a few more, so that no message waits for company after them."""
-        return ticks + -(self._feed.tick + ticks) % self._layout.chunk
+        return ticks + -(self._source.tick + ticks) % self._layout.chunk
 
-    def _say(self, all_said: Iterator[Said]) -> None:
+    def _give(self, messages: Iterator[Message]) -> None:
         losses = self._layout.outline.losses
-        for said in all_said:
-            ticks = said.inputs.ticks
-            self._timeline.begin(self._feed.tick - ticks)
+        for message in messages:
+            self._timeline.begin(self._source.tick - message.ticks)
             for way in self._ways:
-                way.costates.skip(ticks)
-                way.signals.add(said.targets if way.edge.target in losses else said.inputs)
+                way.costates.skip(message.ticks)
+                way.signals.add(message.only(TARGETS if way.edge.target in losses else INPUTS))
 
     def _outcome(self, error: Exception | None = None, details: str = "") -> StreamOutcome:
         return StreamOutcome(
-            self._feed.samples,
-            self._entered_ticks if self._ended else self._feed.tick,
-            self._learnt_ticks or self._feed.tick,
+            self._source.samples,
+            self._entered_ticks if self._ended else self._source.tick,
+            self._learnt_ticks or self._source.tick,
             error,
             details,
             peak_memory_bytes(),
-            self._timeline.profile(self._feed.tick),
+            self._timeline.profile(self._source.tick),
         )
 
     # From any thread
 
     def progress(self) -> Progress:
         """How far it is."""
-        return Progress(self._feed.tick, self._feed.samples, self._entered_ticks if self._ended else None)
+        return Progress(self._source.tick, self._source.samples, self._entered_ticks if self._ended else None)
 
     def end(self) -> None:
         """No more batches; what has entered is learnt, and the run ends in order."""

@@ -52,11 +52,11 @@ def _carrier(layout: Layout, edge: Edge, places: Sequence[Location], link: str, 
     plain = _by_zeromq(one.host == other.host, large)
     if layout.stream in actors or link == "zeromq":
         return plain
-    if one.seat.gpu and other.seat.gpu:
-        obstacle = nccl_obstacle(one.seat, other.seat)
+    if one.nccl.gpu and other.nccl.gpu:
+        obstacle = nccl_obstacle(one.nccl, other.nccl)
         staged = plain._replace(name=f"{plain.name}, staged through host memory: {obstacle}")
         return staged if obstacle else Carrier("torch.distributed, NCCL", by_torch=True)
-    if link == "torch" and not (one.seat.gpu or other.seat.gpu):
+    if link == "torch" and not (one.nccl.gpu or other.nccl.gpu):
         return Carrier("torch.distributed, gloo", by_torch=True)
     return plain
 
@@ -91,9 +91,9 @@ def wirings_of(
         partial(
             make_wiring,
             stations[actor],
-            {end.peer: stations[end.peer] for end in layout.ends(actor)},
+            {end.peer: stations[end.peer] for end in layout.endpoints(actor)},
             keys[actor],
-            passing if any(end.edge in by_torch for end in layout.ends(actor)) else (),
+            passing if any(end.edge in by_torch for end in layout.endpoints(actor)) else (),
             patience,
             ports,
             shared,
@@ -113,7 +113,8 @@ def make_wiring(
 ) -> ZeroMQWiring | TorchWiring:
     """One actor's wiring, made where it lives.
 
-    passing: the turns of the edges that torch.distributed carries.  shared: the edges with tensors in shared memory.
+    passing: the crossings of the edges that torch.distributed carries.  shared: the edges with tensors in shared
+    memory.
     """
     heads = ZeroMQWiring(me, peers, keys, GENERATION, patience, ports, shared)
     return TorchWiring(heads, me, peers, passing, GENERATION, patience) if passing else heads

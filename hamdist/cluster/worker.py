@@ -30,7 +30,7 @@ from hamdist.network.survey import Facts, Heard
 from hamdist.report.metrics import Window, Windows
 from hamdist.report.profile import Profile
 from hamdist.transport.base import ClosedError, Link, LinkError, Wiring
-from hamdist.transport.remote_channel import FromSource, Journey, ToTarget
+from hamdist.transport.remote_channel import IncomingChannel, OutgoingChannel, Traffic
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class Spent:
-    """Where an actor's time went: seconds in all, waiting for neighbours, and handing frames to the links."""
+    """Where an actor's time went: seconds in all, waiting for neighbours, and handing messages to the links."""
 
     seconds: float = 0.0
     wait_seconds: float = 0.0
@@ -191,7 +191,7 @@ class Worker:
         self._wiring: Wiring | None = None
         self._layout: Layout | None = None
         self._timeline = timeline_of(spec.profile)
-        self._journey = Journey(timeline=self._timeline)
+        self._traffic = Traffic(timeline=self._timeline)
         self._windows: Windows | None = None
         self._stopped = False
 
@@ -216,13 +216,12 @@ class Worker:
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """The addresses at which neighbours find this actor, by edge."""
         self._layout, self._wiring = layout, make_wiring()
-        return self._wiring.listen(layout.ends(self.spec.actor))
+        return self._wiring.listen(layout.endpoints(self.spec.actor))
 
     def connect(self, addresses: Mapping[int, str]) -> None:
         """Joins the neighbours at their addresses; the worker is ready to run then."""
         assert self._wiring is not None
-        links = self._layout_of.bundled(self.spec.actor, self._wiring.connect(addresses))
-        into, out_of = self._ways(links)
+        into, out_of = self._ways(self._wiring.connect(addresses))
         chunk = self._layout_of.chunk
         self.part = Part(
             self.spec.outline,
@@ -245,7 +244,7 @@ class Worker:
         return self._layout
 
     def _ways(self, links: Mapping[int, Link]) -> tuple[list[InWay], list[OutWay]]:
-        """Every edge of this actor's nodes: a channel where both ends are here, else a door."""
+        """Every edge of this actor's nodes: a channel where both ends are here, else a remote one."""
         outline, hosts, me = self.spec.outline, self._layout_of.hosts, self.spec.actor
         into: list[InWay] = []
         out_of: list[OutWay] = []
@@ -257,11 +256,9 @@ class Worker:
                 into.append(channel)
                 out_of.append(channel)
             elif hosts[edge.target] == me:
-                places = len(self._layout_of.costate(edge))
-                into.append(FromSource(edge, links[index], self._journey, places, initial))
+                into.append(IncomingChannel(edge, links[index], self._traffic, initial))
             elif hosts[edge.source] == me:
-                places = len(self._layout_of.costate(edge))
-                out_of.append(ToTarget(edge, links[index], self._journey, places))
+                out_of.append(OutgoingChannel(edge, links[index], self._traffic))
         return into, out_of
 
     # The loop
@@ -284,15 +281,15 @@ class Worker:
             )
 
     def _loop(self, part: Part) -> None:
-        journey, windows = self._journey, self._windows
-        while not self._stopped and (journey.final < 0 or part.tick <= journey.final):
+        traffic, windows = self._traffic, self._windows
+        while not self._stopped and (traffic.final < 0 or part.tick <= traffic.final):
             part.go(self._layout_of.chunk)
             if windows is not None:
                 windows.after(part.tick)
 
     def _outcome(self, started: float, error: Exception | None = None, details: str = "") -> Outcome:
         assert self.part is not None
-        waited, sent = self._journey.wait_seconds, self._journey.send_seconds
+        waited, sent = self._traffic.wait_seconds, self._traffic.send_seconds
         spent = Spent(time.perf_counter() - started, waited, sent)
         return outcome_of(self.part, self.spec.actor, spent, self._windows, self._timeline, (error, details))
 

@@ -1,13 +1,14 @@
 """The engine: what moves signals and costates along the edges, tick by tick, within one process.
 
-message.py     what travels: signals forward, costates backward, each with the samples it speaks of
+message.py     what travels: signals forward, costates backward, of one tick or several, with the samples they speak of
 aligned.py     signals that are the same bits wherever they come from
 channel.py     an edge as two queues with d initial tokens
-layer_node.py  one layer at work; junction.py: where several edges meet; window_node.py: one that looks back in time
+state.py       all that moves of a node, as one tree
+node_spec.py   all that a node must know of the network
+layer_node.py  one layer at work, a step of its state at a time; junction.py: where several edges meet
 loss_node.py   a loss at work
 ledger.py      the proof that every sample drove a layer once
-settling.py    settled, where no hold is exact
-source.py      a stream as what the source says in each tick
+source.py      a stream as messages, tick by tick
 spec.py        what every part of a run knows of the whole
 build.py       makes, examines and plans layers: all of a network here, or those of one actor
 partition.py   the nodes that one process hosts, and what they do in a tick

@@ -14,9 +14,10 @@ from hamdist.engine.divergence import check_finite, extents
 from hamdist.engine.free_run import FreeRun, Weights
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode, Prediction
+from hamdist.engine.message import Message
 from hamdist.engine.partition import Part, initial_value
 from hamdist.engine.profiler import SILENT, Timeline
-from hamdist.engine.source import Feed, Given, Said
+from hamdist.engine.source import INPUTS, TARGETS, Given, Source
 from hamdist.engine.state import RuntimeState
 from hamdist.network.graph import SOURCE, Edge
 
@@ -40,8 +41,8 @@ class InlineRuntime:
             execution.chunk,
             timeline,
         )
-        self._feed = Feed(len(program.targets), program.locality.hold, execution.chunk)
-        self._source = [channel for channel in self._channels if channel.edge.source == SOURCE]
+        self._source = Source(len(program.targets), program.locality.hold, execution.chunk)
+        self._read = [channel for channel in self._channels if channel.edge.source == SOURCE]
 
     @property
     def tick(self) -> int:
@@ -51,7 +52,7 @@ class InlineRuntime:
     @property
     def samples(self) -> int:
         """The number of samples that entered, hold-out not counted."""
-        return self._feed.samples
+        return self._source.samples
 
     @property
     def cells(self) -> dict[str, LayerNode]:
@@ -71,7 +72,7 @@ class InlineRuntime:
     @property
     def batch(self) -> int:
         """The rows of a full batch, those of the first one."""
-        return self._feed.batch
+        return self._source.batch
 
     @property
     def loss(self) -> LossNode:
@@ -80,12 +81,12 @@ class InlineRuntime:
 
     def cut(self) -> RuntimeState:
         """A copy of all that moves, as it is now; nothing here moves."""
-        return RuntimeState(self._part.cut(), self._feed.state)
+        return RuntimeState(self._part.cut(), self._source.state)
 
     def restore(self, state: RuntimeState) -> None:
         """Goes on from a cut of a runtime of the same program, bit for bit as that one did. Raises RunError."""
         self._part.restore(state.partition)
-        self._feed.state = state.source
+        self._source.state = state.source
 
     def present(
         self, inputs: Tensor, targets: Tensor, learn: bool = True, restarts: Tensor | None = None
@@ -95,9 +96,9 @@ class InlineRuntime:
         inputs [R, …], targets [R, …], R at most `batch`: a shorter batch is padded with its last row. restarts: flags
         [R] of the rows in which an episode begins.
         """
-        for said in self._feed.present([(inputs, targets, restarts)], learn):
-            self._hear(said)
-            for _ in range(said.inputs.ticks):
+        for message in self._source.present([(inputs, targets, restarts)], learn):
+            self._give(message)
+            for _ in range(message.ticks):
                 yield from self._part.advance()
 
     def present_all(self, batches: Iterable[Given]) -> list[Prediction]:
@@ -106,9 +107,9 @@ class InlineRuntime:
         What they hold must stay until this returns.
         """
         predictions: list[Prediction] = []
-        for said in self._feed.present(batches):
-            self._hear(said)
-            predictions += self._part.advance(said.inputs.ticks)
+        for message in self._source.present(batches):
+            self._give(message)
+            predictions += self._part.advance(message.ticks)
         return predictions
 
     def drain(self) -> Iterator[Prediction]:
@@ -118,7 +119,7 @@ class InlineRuntime:
 
     def evaluate(self, batches: Iterable[Given]) -> Iterator[Prediction]:
         """Sends hold-out batches through, in evaluation mode, as an episode; nothing learns from them."""
-        self._feed.begin_episode()
+        self._source.begin_episode()
         for inputs, targets, *flags in batches:
             yield from self.present(inputs, targets, False, *flags)
         yield from self._wait(self.program.outline.flush)
@@ -151,14 +152,14 @@ class InlineRuntime:
 
     def _wait(self, ticks: int) -> Iterator[Prediction]:
         """So many ticks of silence."""
-        for said in self._feed.silence(ticks):
-            self._hear(said)
+        for message in self._source.silence(ticks):
+            self._give(message)
             yield from self._part.advance()
 
-    def _hear(self, said: Said) -> None:
-        """The source speaks."""
-        for channel in self._source:
-            channel.signals.add(said.targets if channel.edge.target in self.losses else said.inputs)
+    def _give(self, message: Message) -> None:
+        """A message of the source goes to all that read it."""
+        for channel in self._read:
+            channel.signals.add(message.only(TARGETS if channel.edge.target in self.losses else INPUTS))
 
     def _initial(self, edge: Edge) -> Tensor | None:
         plan = self.program.cells.get(edge.target)

@@ -1,14 +1,14 @@
 """What travels along an edge: tokens that say of which samples they speak, and with them signals or costates.
 
-A piece of several ticks has one tensor for all of them, so that what Python does for it does not grow with its length;
-a queue takes and gives pieces of any length.
+A message of several ticks has one tensor for all of them, so that what Python does for it does not grow with their
+number.
 """
 
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,16 +37,20 @@ ZEROS = Token()
 
 
 class Signal(NamedTuple):
-    """A state signal y, forward along an edge; no value where the token is invalid."""
+    """One tick's state signal, forward along an edge.
+
+    value: y [B, …]; None where the token is invalid.
+    """
 
     token: Token
     value: Tensor | None = None
 
 
 class Costate(NamedTuple):
-    """A costate signal ∂H/∂a, backward along an edge; None along edges that return nothing, such as integers.
+    """One tick's costate signal, backward along an edge.
 
-    output: the input used, for a reversible neighbour to take as its own output.
+    value: ∂H/∂a [B, …], of a window of time [K, B, …]; None along edges that return nothing, such as integers.
+    output: the input used [B, …], for a reversible neighbour to take as its own output.
     """
 
     token: Token
@@ -58,7 +62,7 @@ NO_COSTATE = Costate(INVALID)
 
 
 class Form(NamedTuple):
-    """Shape and dtype of one tensor of a frame."""
+    """Shape and dtype of a tensor of one tick, [B, …]."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -68,10 +72,9 @@ class Form(NamedTuple):
         """In bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def holds(self, other: "Form") -> bool:
-        """Whether the other is this one with as many rows, or fewer, but some."""
-        same = (self.dtype, self.shape[1:]) == (other.dtype, other.shape[1:])
-        return same and len(self.shape) == len(other.shape) > 0 and 0 < other.shape[0] <= self.shape[0]
+    def of(self, ticks: int) -> "Form":
+        """That of so many ticks in one tensor, [ticks, B, …]; of a single tick as it is."""
+        return self if ticks == 1 else Form((ticks, *self.shape), self.dtype)
 
 
 def meeting(tokens: list[Token]) -> Token:
@@ -100,18 +103,25 @@ def flags_of(restarts: int, rows: int) -> list[bool]:
     return [bool(restarts >> row & 1) for row in range(rows)]
 
 
-Item = TypeVar("Item", bound=Signal | Costate)
+class Message(NamedTuple):
+    """What goes along an edge in one tick, or in several that follow each other.
 
-
-class Stretch(NamedTuple):
-    """tokens: one a tick.  tensors: those of a signal or a costate, each of all ticks [ticks, …], of a single tick as
-    it is; None where no tick has any."""
+    tokens: one a tick.  tensors: those of a signal (y,) or of a costate (∂H/∂a, the input used); of a single tick as
+    they are, [B, …], of several [ticks, B, …]; None where no tick has any.
+    tick: the first one, as its sender counts from 0.  final: the run's last tick, once the sender knows it.  Both are
+    −1 where the message stays in its process.
+    there: where ticks differ, which tensors each of them has, as bits, the lowest for the first; what a tensor holds
+    for the other ticks says nothing.  () where all are alike.
+    """
 
     tokens: tuple[Token, ...]
     tensors: tuple[Tensor | None, ...]
+    tick: int = -1
+    final: int = -1
+    there: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, item: Signal | Costate) -> "Stretch":
+    def of(cls, item: Signal | Costate) -> "Message":
         """A single tick."""
         return cls(item[:1], item[1:])
 
@@ -119,98 +129,74 @@ class Stretch(NamedTuple):
     def ticks(self) -> int:
         return len(self.tokens)
 
-    def cut(self, ticks: int) -> "tuple[Stretch, Stretch]":
-        """The first so many ticks, and the others."""
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """As `there`, also where all are alike."""
+        return self.there or (_present(self.tensors),) * len(self.tokens)
+
+    def only(self, place: int) -> "Message":
+        """With one of its tensors alone; its ticks are alike."""
+        return Message(self.tokens, self.tensors[place : place + 1])
+
+    def first(self, places: int) -> "Message":
+        """With so many of its tensors alone."""
+        known = (1 << places) - 1
+        there = tuple([mark & known for mark in self.there])
+        return Message(self.tokens, self.tensors[:places], self.tick, self.final, _unless_alike(there))
+
+    def filled(self, tensors: Sequence[Tensor | None]) -> "Message":
+        """With these tensors, of which it keeps those that any tick has; `there` says so of every tick."""
+        tokens, _, tick, final, marks = self
+        if len(marks) > 1 and (there := _unless_alike(marks)):
+            return Message(tokens, _kept(tensors, reduce(or_, marks)), tick, final, there)
+        return Message(tokens, _kept(tensors, marks[0]), tick, final)
+
+    def cut(self, ticks: int) -> "tuple[Message, Message]":
+        """The first so many ticks, and the others; its ticks are alike."""
         pieces = [_cut(tensor, ticks, self.ticks) for tensor in self.tensors]
         return (
-            Stretch(self.tokens[:ticks], tuple(first for first, _ in pieces)),
-            Stretch(self.tokens[ticks:], tuple(rest for _, rest in pieces)),
+            Message(self.tokens[:ticks], tuple(first for first, _ in pieces)),
+            Message(self.tokens[ticks:], tuple(rest for _, rest in pieces)),
         )
 
-    def single(self) -> "list[Stretch]":
+    def single(self) -> "list[Message]":
         """Tick by tick."""
         if self.ticks == 1:
             return [self]
         absent = [None] * self.ticks
-        apart = [absent if t is None else map(aligned, t.unbind()) for t in self.tensors]
+        apart = [absent if t is None else list(map(aligned, t.unbind())) for t in self.tensors]
         each = zip(*apart, strict=True) if apart else [()] * self.ticks
-        return [Stretch((token,), tensors) for token, tensors in zip(self.tokens, each, strict=True)]
+        return [
+            Message((token,), tuple(t if mark >> place & 1 else None for place, t in enumerate(tensors)))
+            for token, tensors, mark in zip(self.tokens, each, self.marks, strict=True)
+        ]
 
 
-def joined(pieces: Sequence[Stretch]) -> Stretch:
-    """Several as one; they are alike: either all of them have a tensor, or none has."""
-    tokens = tuple(token for piece in pieces for token in piece.tokens)
-    single = [piece.ticks == 1 for piece in pieces]
-    places = zip(*(piece.tensors for piece in pieces), strict=True)
-    return Stretch(tokens, tuple(_joined(tensors, single) for tensors in places))
+def joined(messages: Sequence[Message]) -> Message:
+    """One message of several, whose ticks follow each other."""
+    if len(messages) == 1:
+        return messages[0]
+    ticks = [message.ticks for message in messages]
+    places = zip(*(message.tensors for message in messages), strict=True)
+    return Message(
+        tuple(token for message in messages for token in message.tokens),
+        tuple(_together(tensors, ticks) for tensors in places),
+        there=_unless_alike(tuple(mark for message in messages for mark in message.marks)),
+    )
 
 
-class Queue(Generic[Item]):
-    """First in, first out. kind: of what is taken tick by tick.  keeps: False where nobody takes anything."""
+def _present(tensors: Sequence[Tensor | None]) -> int:
+    """Which there are, as bits."""
+    return sum(1 << place for place, tensor in enumerate(tensors) if tensor is not None)
 
-    def __init__(self, kind: type[Item], items: Iterable[Item] = (), keeps: bool = True) -> None:
-        self._kind = kind
-        self._held: deque[Stretch] = deque(maxlen=None if keeps else 0)
-        self.refill(items)
 
-    def __len__(self) -> int:
-        """In ticks."""
-        return sum(len(held.tokens) for held in self._held)
+def _kept(tensors: Sequence[Tensor | None], known: int) -> tuple[Tensor | None, ...]:
+    """Those of the bits alone."""
+    return tuple([tensor if known >> place & 1 else None for place, tensor in enumerate(tensors)])
 
-    def __iter__(self) -> Iterator[Item]:
-        """All that it holds, tick by tick."""
-        return (self._item(tick) for held in self._held for tick in held.single())
 
-    def append(self, item: Item, /) -> None:
-        self.add(Stretch.of(item))
-
-    def add(self, stretch: Stretch, /) -> None:
-        self._held.append(stretch)
-
-    def popleft(self) -> Item:
-        first = self._held.popleft()
-        if len(first.tokens) > 1:
-            first, *rest = first.single()
-            self._held.extendleft(reversed(rest))
-        return self._item(first)
-
-    def tokens(self, ticks: int) -> Sequence[Token]:
-        """Those of the next so many ticks, which it holds."""
-        first = self._held[0].tokens
-        if len(first) >= ticks:
-            return first[:ticks]
-        return list(islice((token for held in self._held for token in held.tokens), ticks))
-
-    def ahead(self, ticks: int) -> Stretch:
-        """The next so many ticks, which it holds, and which are alike; they stay."""
-        self._cut(ticks)
-        if self._held[0].ticks < ticks:
-            pieces = [self._held.popleft()]
-            while (missing := ticks - sum(piece.ticks for piece in pieces)) > 0:
-                self._cut(missing)
-                pieces.append(self._held.popleft())
-            self._held.appendleft(joined(pieces))
-        return self._held[0]
-
-    def skip(self, ticks: int) -> None:
-        """Leaves out the next so many, which it holds."""
-        while ticks:
-            self._cut(ticks)
-            ticks -= self._held.popleft().ticks
-
-    def refill(self, items: Iterable[Item]) -> None:
-        """Holds these and nothing else."""
-        self._held.clear()
-        for item in items:
-            self.append(item)
-
-    def _cut(self, ticks: int) -> None:
-        """The first piece is no longer than so many ticks."""
-        if len(self._held[0].tokens) > ticks:
-            self._held.extendleft(reversed(self._held.popleft().cut(ticks)))
-
-    def _item(self, tick: Stretch) -> Item:
-        return self._kind(tick.tokens[0], *tick.tensors)
+def _unless_alike(marks: tuple[int, ...]) -> tuple[int, ...]:
+    return () if len(set(marks)) < 2 else marks
 
 
 def _cut(tensor: Tensor | None, at: int, ticks: int) -> tuple[Tensor | None, Tensor | None]:
@@ -220,11 +206,14 @@ def _cut(tensor: Tensor | None, at: int, ticks: int) -> tuple[Tensor | None, Ten
     return aligned(first), aligned(tensor[at] if ticks - at == 1 else tensor[at:])
 
 
-def _joined(tensors: Sequence[Tensor | None], single: Sequence[bool]) -> Tensor | None:
-    known = [tensor for tensor in tensors if tensor is not None]
-    assert len(known) in (0, len(tensors)), "ticks are joined that are alike"
-    if not known:
+def _together(tensors: Sequence[Tensor | None], ticks: Sequence[int]) -> Tensor | None:
+    """[ticks, …] of all; zeros where there is none."""
+    each = [t if t is None or n > 1 else t.unsqueeze(0) for t, n in zip(tensors, ticks, strict=True)]
+    example = next((t for t in each if t is not None), None)
+    if example is None:
         return None
-    return aligned(
-        torch.cat([t.unsqueeze(0) if alone else t for t, alone in zip(known, single, strict=True)])
-    )
+    filled = [
+        example.new_zeros((n, *example.shape[1:])) if t is None else t
+        for t, n in zip(each, ticks, strict=True)
+    ]
+    return aligned(torch.cat(filled))

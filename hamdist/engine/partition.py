@@ -96,7 +96,7 @@ class Part:
         nodes = {name: cell.state for name, cell in self.cells.items()}
         losses = {node: loss.state for node, loss in self.losses.items()}
         channels = {
-            channel.edge.name: ChannelState(tuple(channel.signals), tuple(channel.costates))
+            channel.edge.name: ChannelState(channel.signals.content, channel.costates.content)
             for channel in self._channels
         }
         return copied(PartitionState(self.tick, nodes, losses, channels))

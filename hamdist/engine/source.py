@@ -1,4 +1,4 @@
-"""A stream as the source says it, tick by tick: holds, numbers, short batches filled up, silence."""
+"""A stream as messages of the source, tick by tick: holds, numbers, short batches filled up, silence."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 
 from hamdist.engine.aligned import aligned
-from hamdist.engine.message import INVALID, Stretch, Token, bits, every_row
+from hamdist.engine.message import INVALID, Message, Token, bits, every_row
 from hamdist.engine.state import SourceState
 from hamdist.errors import StreamError
 
-
-class Said(NamedTuple):
-    """What the source says in some ticks: the inputs to the layers that read it, and the targets to the losses."""
-
-    inputs: Stretch
-    targets: Stretch
+INPUTS, TARGETS = 0, 1
+"""Which tensor of the source's messages goes to the layers that read it, and which to the losses."""
 
 
 class Rows(NamedTuple):
@@ -36,11 +32,12 @@ Given = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None]
 """A batch: inputs [R, …], targets [R, …] and, where episodes begin in it, flags [R]."""
 
 
-class Feed:
-    """tick: how many ticks were said.  samples: how many samples entered, hold-out not counted.
+class Source:
+    """Gives messages of two tensors, the inputs and the targets of every tick, [B, …] each.
 
+    tick: how many ticks were given.  samples: how many samples entered, hold-out not counted.
     batch: the rows of a full batch, those of the first one.  hold: ticks for which a batch is presented.  most: ticks
-    said in one piece, which ends where so many times any number were said.
+    of a message, which ends where so many times any number were given.
     """
 
     def __init__(self, batch: int, hold: int, most: int = 1) -> None:
@@ -58,11 +55,11 @@ class Feed:
     def state(self, state: SourceState) -> None:
         self.tick, self.samples, self._begins = state
 
-    def present(self, batches: Iterable[Given], learn: bool = True) -> Iterator[Said]:
-        """Says copies of them, R at most `batch`, a shorter one filled with its last row. What they hold must stay
-        until all is said, where several ticks are said in one piece.
+    def present(self, batches: Iterable[Given], learn: bool = True) -> Iterator[Message]:
+        """Gives copies of them, R at most `batch`, a shorter one filled with its last row. What they hold must stay
+        until all is given, where a message has several ticks.
 
-        Where one cannot be had, or does not fit, those before it are said all the same. Raises StreamError.
+        Where one cannot be had, or does not fit, those before it are given all the same. Raises StreamError.
         """
         ready: list[Rows] = []
         sample = self.samples
@@ -71,9 +68,9 @@ class Feed:
                 ready.append(self._rows(inputs, targets, flags[0] if flags else None, sample))
                 sample += ready[-1].known
         finally:
-            yield from self._said(ready, learn)
+            yield from self._messages(ready, learn)
 
-    def _said(self, ready: Sequence[Rows], learn: bool) -> Iterator[Said]:
+    def _messages(self, ready: Sequence[Rows], learn: bool) -> Iterator[Message]:
         ticks = deque((rows, repeat) for rows in ready for repeat in range(self.hold))
         while ticks:
             tokens, piece = [], []
@@ -85,11 +82,10 @@ class Feed:
                 self.tick += 1
                 if learn and repeat == self.hold - 1:
                     self.samples += rows.known
-            told = tuple(tokens)
-            yield Said(
-                Stretch(told, (self._together([rows.inputs for rows in piece]),)),
-                Stretch(told, (self._together([rows.targets for rows in piece]),)),
+            inputs, targets = (
+                self._together(each) for each in zip(*(rows[:2] for rows in piece), strict=True)
             )
+            yield Message(tuple(tokens), (inputs, targets))
 
     def begin_episode(self) -> None:
         """The next batch begins one in every row, as the first does."""
@@ -100,18 +96,18 @@ class Feed:
         first, self._begins = self._begins, False
         return every_row(self.batch) if first else rows.restarts
 
-    def silence(self, ticks: int) -> Iterator[Said]:
-        """Ticks in which the source says nothing, one by one."""
+    def silence(self, ticks: int) -> Iterator[Message]:
+        """Ticks in which the source gives nothing, one by one."""
         for _ in range(ticks):
             self.tick += 1
             yield SILENCE
 
-    def _together(self, each: list[Tensor]) -> Tensor:
+    def _together(self, each: tuple[Tensor, ...]) -> Tensor:
         """A copy, of several ticks [ticks, …]."""
         return aligned(torch.stack(each) if len(each) > 1 else self._copy(each[0]))
 
     def _copy(self, tensor: Tensor) -> Tensor:
-        """Of a tensor for ticks said one by one, which share the copy that was made at once."""
+        """Of a tensor for ticks given one by one, which share the copy that was made at once."""
         return tensor if self._most == 1 else tensor.clone()
 
     def _rows(self, inputs: Tensor, targets: Tensor, flags: Tensor | None, sample: int) -> Rows:
@@ -134,5 +130,4 @@ class Feed:
         return torch.cat([rows, rows[-1:].expand(self.batch - len(rows), *rows.shape[1:])])
 
 
-_NOTHING = Stretch((INVALID,), (None,))
-SILENCE = Said(_NOTHING, _NOTHING)
+SILENCE = Message((INVALID,), (None, None))

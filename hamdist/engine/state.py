@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from hamdist.engine.junction import Met
 from hamdist.engine.ledger import Ledger
-from hamdist.engine.message import Costate, Signal, Token
+from hamdist.engine.message import Costate, Message, Signal, Token
 from hamdist.physics.layers import Point
 from hamdist.physics.step import Carry, Evaluation
 from hamdist.report.metrics import Sums
@@ -59,10 +59,10 @@ class LossState(NamedTuple):
 
 
 class ChannelState(NamedTuple):
-    """What is under way along an edge within a process, in either direction, a tick each, the oldest first."""
+    """What is under way along an edge within a process, in either direction, the oldest first."""
 
-    signals: tuple[Signal, ...]
-    costates: tuple[Costate, ...]
+    signals: tuple[Message, ...]
+    costates: tuple[Message, ...]
 
 
 class SourceState(NamedTuple):

@@ -1,12 +1,24 @@
-"""What becomes of a socket's connection, from the socket's own monitor.
+"""What becomes of a socket's connection, and how it ends such that all that was sent arrives.
 
-Nothing else tells: a process that is killed shows as DISCONNECTED within milliseconds, and so does one that is frozen
-or cut off, once the socket's heartbeats go unanswered.
+What becomes of it the socket's own monitor says, and nothing else: a process that is killed shows as DISCONNECTED
+within milliseconds, and so does one that is frozen or cut off, once the socket's heartbeats go unanswered.
+
+A tcp connection that is closed while something has come that nobody read is reset, and what it still had to send is
+lost: the neighbour's last message, which nobody needs, would cost it ours. So a second handle keeps each connection
+open until the other host, which need not do anything for it, has everything and hangs up.
 """
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterable
+from ipaddress import ip_address
+from os import close, dup
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+_CHUNK_BYTES = 1 << 16
 _GONE = "has gone away: it ended, or gave no sign of life; its own log says why. Restart from a checkpoint"
 _UNREACHED = "does not listen at its address; its own log says why"
 _FAILURES: dict[int, str] = {
@@ -26,18 +38,18 @@ _WATCHED = (
 )
 
 
-class Watch:
+class Liveness:
     """Follows a socket that binds or connects once; make it before that.
 
     A socket that binds may be tried by strangers, whose coming and going means nothing: only who greets with the right
     key counts, and he is gone when no connection is left.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], binds: bool) -> None:
-        self._watched, self._binds = socket, binds
-        address = f"inproc://watch-{socket.underlying:x}"
-        socket.monitor(address, _WATCHED)
-        self._events = socket.context.socket(zmq.PAIR)
+    def __init__(self, watched: zmq.Socket[bytes], binds: bool) -> None:
+        self._watched, self._binds = watched, binds
+        address = f"inproc://watch-{watched.underlying:x}"
+        watched.monitor(address, _WATCHED)
+        self._events = watched.context.socket(zmq.PAIR)
         self._events.rcvhwm = 0  # events that nobody reads must not stop the socket
         self._events.connect(address)
         self._open: set[int] = set()  # descriptors
@@ -78,3 +90,56 @@ class Watch:
                 self._unreached = not self.greeted and not self._open
             else:
                 self.refused = _FAILURES[event]
+
+
+class Closing:
+    """The tcp connections of sockets that are about to be closed."""
+
+    def __init__(self) -> None:
+        self._connections: list[socket.socket] = []
+
+    def keep(self, descriptors: Iterable[int], endpoint: str) -> None:
+        """Those of the descriptors that are tcp connections at, or to, the endpoint "tcp://host:port"."""
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):  # one that has just been closed, or is another thing by now
+                connection = _second_handle(descriptor)
+                if any(
+                    _same(name, endpoint) for name in (connection.getsockname(), connection.getpeername())
+                ):
+                    self._connections.append(connection)
+                else:
+                    connection.close()
+
+    def finish(self, seconds: float) -> None:
+        """After the sockets have gone: says that nothing follows, and gives the other ends some time to hang up."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):  # it has hung up already
+                connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + seconds
+        for connection in self._connections:
+            with connection, contextlib.suppress(OSError):
+                _read_to_the_end(connection, deadline)
+
+
+def _read_to_the_end(connection: socket.socket, deadline: float) -> None:
+    while (left := deadline - time.monotonic()) > 0:
+        connection.settimeout(left)
+        if not connection.recv(_CHUNK_BYTES):
+            return
+
+
+def _second_handle(descriptor: int) -> socket.socket:
+    copy = dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        close(copy)
+        raise
+
+
+def _same(name: object, endpoint: str) -> bool:
+    """Whether a socket's name is the endpoint's."""
+    if not isinstance(name, tuple):
+        return False
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return ip_address(name[0]) == ip_address(host.strip("[]")) and name[1] == int(port)

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from hamdist.engine.aligned import aligned
+from hamdist.engine.message import Message
 from hamdist.transport.base import (
     ClosedError,
-    End,
-    Frame,
+    Endpoint,
     Link,
     Patience,
     PeerLostError,
@@ -25,48 +25,50 @@ class Exchange:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lines: dict[tuple[int, bool], _Line] = {}
+        self._directions: dict[tuple[int, bool], _Direction] = {}
 
-    def line(self, edge: int, forward: bool, capacity: int) -> "_Line":
+    def direction(self, edge: int, forward: bool, capacity: int) -> "_Direction":
         with self._lock:
-            return self._lines.setdefault((edge, forward), _Line(capacity))
+            return self._directions.setdefault((edge, forward), _Direction(capacity))
 
 
-class _Line:
+class _Direction:
     """One direction of an edge."""
 
     def __init__(self, capacity: int) -> None:
-        self.frames: queue.Queue[Frame] = queue.Queue(capacity)
+        self.messages: queue.Queue[Message] = queue.Queue(capacity)
         self.ended = threading.Event()  # its sender, or its receiver, is gone
 
 
 class InProcessLink(Link):
     """One end; tensors are handed over as they are, aligned."""
 
-    def __init__(self, end: End, patience: Patience, out: _Line, into: _Line) -> None:
-        self.end, self._patience = end, patience
+    def __init__(self, endpoint: Endpoint, patience: Patience, out: _Direction, into: _Direction) -> None:
+        self.endpoint, self._patience = endpoint, patience
         self._out, self._into = out, into
         self._closed = threading.Event()
 
-    def send(self, frame: Frame) -> None:
+    def send(self, message: Message) -> None:
         deadline = time.monotonic() + self._patience.progress_seconds
         while not self._closed.is_set() and not self._out.ended.is_set():
             try:
-                return self._out.frames.put(frame, timeout=_GLANCE_SECONDS)
+                return self._out.messages.put(message, timeout=_GLANCE_SECONDS)
             except queue.Full:
-                self._look(deadline, "took no frame")
+                self._look(deadline, "took no message")
         raise self._gone()
 
-    def receive(self) -> Frame:
+    def receive(self) -> Message:
         deadline = time.monotonic() + self._patience.progress_seconds
         while not self._closed.is_set():
             ended = self._into.ended.is_set()  # before the look at the queue: what came earlier is handed out
             try:
-                return _placed(self._into.frames.get(block=not ended, timeout=_GLANCE_SECONDS), self.end)
+                return _placed(
+                    self._into.messages.get(block=not ended, timeout=_GLANCE_SECONDS), self.endpoint
+                )
             except queue.Empty:
                 if ended:
                     break
-                self._look(deadline, "sent no frame")
+                self._look(deadline, "sent no message")
         raise self._gone()
 
     def close(self) -> None:
@@ -77,13 +79,13 @@ class InProcessLink(Link):
     def _look(self, deadline: float, what: str) -> None:
         if time.monotonic() > deadline:
             raise StalledError(
-                f"edge {self.end.name}: {self.end.peer_name} {what} for {self._patience.progress_seconds:g} s"
+                f"edge {self.endpoint.name}: {self.endpoint.peer_name} {what} for {self._patience.progress_seconds:g} s"
             )
 
     def _gone(self) -> Exception:
         if self._closed.is_set():
-            return ClosedError(f"edge {self.end.name}: this end was closed")
-        return PeerLostError(f"edge {self.end.name}: {self.end.peer_name} has gone away")
+            return ClosedError(f"edge {self.endpoint.name}: this end was closed")
+        return PeerLostError(f"edge {self.endpoint.name}: {self.endpoint.peer_name} has gone away")
 
 
 class InProcessWiring(Wiring):
@@ -91,17 +93,17 @@ class InProcessWiring(Wiring):
 
     def __init__(self, exchange: Exchange, patience: Patience | None = None) -> None:
         self._exchange, self._patience = exchange, patience or Patience()
-        self._ends: list[End] = []
+        self._endpoints: list[Endpoint] = []
         self._links: dict[int, InProcessLink] = {}
 
-    def listen(self, ends: Sequence[End]) -> dict[int, str]:
-        self._ends = list(ends)
-        return {end.edge: "here" for end in ends if not end.forward}
+    def listen(self, endpoints: Sequence[Endpoint]) -> dict[int, str]:
+        self._endpoints = list(endpoints)
+        return {end.edge: "here" for end in endpoints if not end.forward}
 
     def connect(self, addresses: Mapping[int, str]) -> dict[int, Link]:
-        for end in self._ends:
-            out = self._exchange.line(end.edge, end.forward, end.capacity)
-            into = self._exchange.line(end.edge, not end.forward, end.capacity)
+        for end in self._endpoints:
+            out = self._exchange.direction(end.edge, end.forward, end.capacity)
+            into = self._exchange.direction(end.edge, not end.forward, end.capacity)
             self._links[end.edge] = InProcessLink(end, self._patience, out, into)
         return dict(self._links)
 
@@ -110,6 +112,6 @@ class InProcessWiring(Wiring):
             link.close()
 
 
-def _placed(frame: Frame, end: End) -> Frame:
-    tensors = tuple(None if tensor is None else aligned(tensor.to(end.device)) for tensor in frame.tensors)
-    return Frame(frame.tick, frame.token, tensors, frame.final)
+def _placed(message: Message, endpoint: Endpoint) -> Message:
+    tensors = [None if tensor is None else aligned(tensor.to(endpoint.device)) for tensor in message.tensors]
+    return message._replace(tensors=tuple(tensors))

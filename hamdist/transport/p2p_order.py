@@ -17,34 +17,34 @@ import torch
 from torch import Tensor
 
 from hamdist.network.tick_order import Crossing
-from hamdist.transport.base import End, LinkError
+from hamdist.transport.base import Endpoint, LinkError
 
 
 class Slot(NamedTuple):
     """A crossing as one of its two actors sees it."""
 
-    end: End
+    endpoint: Endpoint
     sends: bool
 
 
-def slots_of(crossings: Sequence[Crossing], ends: Sequence[End]) -> tuple[Slot, ...]:
-    """The crossings at the actor with these ends, those whose frames carry tensors."""
-    by_edge = {end.edge: end for end in ends}
+def slots_of(crossings: Sequence[Crossing], endpoints: Sequence[Endpoint]) -> tuple[Slot, ...]:
+    """The crossings at the actor with these endpoints, those whose messages carry tensors."""
+    by_edge = {endpoint.edge: endpoint for endpoint in endpoints}
     slots = [
         Slot(by_edge[edge], by_edge[edge].forward == forward)
         for edge, forward in crossings
         if edge in by_edge
     ]
-    return tuple(slot for slot in slots if (slot.end.sends if slot.sends else slot.end.receives))
+    return tuple(slot for slot in slots if (slot.endpoint.sends if slot.sends else slot.endpoint.receives))
 
 
-def most_under_way(end: End) -> int:
-    """How many frames a line lets its sender be ahead of what the other end took."""
-    return 2 * end.capacity + 1
+def most_under_way(endpoint: Endpoint) -> int:
+    """How many messages a connection lets its sender be ahead of what the other end took."""
+    return 2 * endpoint.capacity + 1
 
 
 class Transfer(Protocol):
-    """One frame's tensors on their way. Both raise RuntimeError or TimeoutError."""
+    """One message's tensors on their way. Both raise RuntimeError or TimeoutError."""
 
     def wait(self, seconds: float) -> None:
         """Until the tensors may be used; on a GPU, by what is launched afterwards."""
@@ -53,8 +53,8 @@ class Transfer(Protocol):
         """Until the transfer has ended."""
 
 
-class Pair(Protocol):
-    """Two processes that exchange tensors, each direction in order.
+class PeerGroup(Protocol):
+    """A process group of two, which exchange tensors, each direction in order.
 
     posts_ahead: whether receives may be posted before their turn, since they hold up nothing.
     """
@@ -71,39 +71,43 @@ class Pair(Protocol):
         """Lets go of the connection; seconds: for the other end to do the same, so that nothing is cut off."""
 
 
-class Arrival(NamedTuple):
+class PostedReceive(NamedTuple):
     """A receive that is posted."""
 
     tensors: tuple[Tensor, ...]
     transfer: Transfer
 
 
-class Lane:
+class PeerTransfers:
     """The transfers with one peer. slots: those with it, in order. `close` may come from any thread.
 
     lost: set where the peer is found to be gone.
     """
 
-    def __init__(self, pair: Pair, slots: Sequence[Slot]) -> None:
-        self._pair = pair
-        self._receives = [slot.end for slot in slots if not slot.sends]
+    def __init__(self, group: PeerGroup, slots: Sequence[Slot]) -> None:
+        self._group = group
+        self._receives = [slot.endpoint for slot in slots if not slot.sends]
         self._posted = 0
         self._due = 0  # receives whose turn has come
-        self._arriving: dict[int, deque[Arrival]] = {end.edge: deque() for end in self._receives}
-        self._leaving: dict[int, deque[Transfer]] = {slot.end.edge: deque() for slot in slots if slot.sends}
+        self._arriving: dict[int, deque[PostedReceive]] = {
+            endpoint.edge: deque() for endpoint in self._receives
+        }
+        self._leaving: dict[int, deque[Transfer]] = {
+            slot.endpoint.edge: deque() for slot in slots if slot.sends
+        }
         self._lock = threading.Lock()
         self.lost = False
         self._post_ahead()
 
-    def send(self, end: End, tensors: tuple[Tensor, ...], seconds: float) -> None:
+    def send(self, endpoint: Endpoint, tensors: tuple[Tensor, ...], seconds: float) -> None:
         """Posts a send; the tensors stay untouched until it has ended. Raises RuntimeError, TimeoutError."""
-        leaving, oldest = self._leaving[end.edge], None
+        leaving, oldest = self._leaving[endpoint.edge], None
         with self._lock:
-            if len(leaving) == most_under_way(end):
+            if len(leaving) == most_under_way(endpoint):
                 oldest = leaving.popleft()
         if oldest is not None:
-            oldest.finish(seconds)  # the other end took its frame, or this one could not have been sent
-        leaving.append(self._pair.send(tensors))
+            oldest.finish(seconds)  # the other end took its message, or this one could not have been sent
+        leaving.append(self._group.send(tensors))
 
     def due(self) -> None:
         """The turn of the next receive has come."""
@@ -111,13 +115,13 @@ class Lane:
         if self._posted < self._due:
             self._post()
 
-    def take(self, end: End) -> Arrival | None:
+    def take(self, endpoint: Endpoint) -> PostedReceive | None:
         """The next receive of an edge, None where it is not posted."""
         with self._lock:
-            arriving = self._arriving[end.edge]
-            arrival = arriving.popleft() if arriving else None
+            arriving = self._arriving[endpoint.edge]
+            posted = arriving.popleft() if arriving else None
         self._post_ahead()
-        return arrival
+        return posted
 
     def close(self, seconds: float) -> None:
         """Gives what was sent so long to arrive, where the other end is not lost, and lets go of everything."""
@@ -131,7 +135,7 @@ class Lane:
                 transfer.finish(deadline - time.monotonic())
             except (RuntimeError, TimeoutError):  # nobody takes it any more
                 self.lost = True
-        self._pair.close(0.0 if self.lost else deadline - time.monotonic())
+        self._group.close(0.0 if self.lost else deadline - time.monotonic())
         with self._lock:
             for edge in self._leaving:
                 self._leaving[edge].clear()
@@ -139,35 +143,38 @@ class Lane:
                 self._arriving[edge].clear()
 
     def _post(self) -> None:
-        end = self._receives[self._posted % len(self._receives)]
-        tensors = tuple(torch.empty(form.shape, dtype=form.dtype, device=end.device) for form in end.receives)
-        self._arriving[end.edge].append(Arrival(tensors, self._pair.receive(tensors)))
+        endpoint = self._receives[self._posted % len(self._receives)]
+        tensors = tuple(
+            torch.empty(form.shape, dtype=form.dtype, device=endpoint.device)
+            for form in endpoint.receives_in(endpoint.ticks)
+        )
+        self._arriving[endpoint.edge].append(PostedReceive(tensors, self._group.receive(tensors)))
         self._posted += 1
 
     def _post_ahead(self) -> None:
         """As many receives as the other end may send before this one takes any more."""
-        while self._pair.posts_ahead and self._receives:
-            end = self._receives[self._posted % len(self._receives)]
-            if len(self._arriving[end.edge]) >= most_under_way(end):
+        while self._group.posts_ahead and self._receives:
+            endpoint = self._receives[self._posted % len(self._receives)]
+            if len(self._arriving[endpoint.edge]) >= most_under_way(endpoint):
                 break
             self._post()
 
 
-class Timetable:
-    """Where an actor is among its turns. lanes: by peer. All methods belong to one thread."""
+class TransferOrder:
+    """Where an actor is among its turns. transfers: by peer. All methods belong to one thread."""
 
-    def __init__(self, slots: Sequence[Slot], lanes: Mapping[int, Lane]) -> None:
-        self._slots, self._lanes = slots, lanes
+    def __init__(self, slots: Sequence[Slot], transfers: Mapping[int, PeerTransfers]) -> None:
+        self._slots, self._transfers = slots, transfers
         self._at = 0  # the slots of this tick that are behind
 
-    def check(self, end: End) -> None:
+    def check(self, endpoint: Endpoint) -> None:
         """Raises LinkError unless the next to send is this edge."""
         self._at %= len(self._slots)
         self._pass_receives()
         slot = self._slots[self._at]
-        if slot.end.edge != end.edge:
+        if slot.endpoint.edge != endpoint.edge:
             raise LinkError(
-                f"edge {end.name}: a frame was to be sent out of its turn, before that of {slot.end.name}"
+                f"edge {endpoint.name}: a message was to be sent out of its turn, before that of {slot.endpoint.name}"
             )
 
     def sent(self) -> None:
@@ -175,17 +182,18 @@ class Timetable:
         self._at += 1
         self._pass_receives()
 
-    def awaited(self, end: End) -> Arrival:
+    def awaited(self, endpoint: Endpoint) -> PostedReceive:
         """The next receive of an edge, posted. Raises LinkError where this actor must send something before."""
-        while (arrival := self._lanes[end.peer].take(end)) is None:
+        while (posted := self._transfers[endpoint.peer].take(endpoint)) is None:
             self._at %= len(self._slots)
             slot = self._slots[self._at]
             if slot.sends:
                 raise LinkError(
-                    f"edge {end.name}: a frame was awaited out of its turn, before that of {slot.end.name} was sent"
+                    f"edge {endpoint.name}: a message was awaited out of its turn, before that of "
+                    f"{slot.endpoint.name} was sent"
                 )
             self._pass()
-        return arrival
+        return posted
 
     def _pass_receives(self) -> None:
         """Those before the next send of this tick; later ones could outlive the run and hold up the GPU."""
@@ -193,5 +201,5 @@ class Timetable:
             self._pass()
 
     def _pass(self) -> None:
-        self._lanes[self._slots[self._at].end.peer].due()
+        self._transfers[self._slots[self._at].endpoint.peer].due()
         self._at += 1

@@ -21,23 +21,23 @@ from torch import Tensor
 from torch._C._distributed_c10d import ProcessGroupGloo, Store, TCPStore, Work
 
 from hamdist.transport.base import LinkError, Patience, RefusedError
-from hamdist.transport.p2p_order import Pair, Slot, Transfer
+from hamdist.transport.p2p_order import PeerGroup, Slot, Transfer
 
 
 def listening_store(host: str, patience: Patience) -> tuple[Store, str]:
     """A store on a free port of this address alone, and where others find it: "host:port"."""
     try:
-        door = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise LinkError(f"cannot listen on {host}: {error}") from error
-    port = door.getsockname()[1]
+    port = listener.getsockname()[1]
     store = TCPStore(
         host,
         port,
         is_master=True,
         wait_for_workers=False,
         timeout=timedelta(seconds=patience.progress_seconds),
-        master_listen_fd=door.detach(),
+        master_listen_fd=listener.detach(),
     )
     return store, f"{host}:{port}"
 
@@ -59,30 +59,30 @@ def agree(store: Store, rank: int, generation: int, slots: Sequence[Slot]) -> No
     theirs = store.get(str(1 - rank)).decode().split("\n")
     for ours, other in itertools.zip_longest(mine, theirs, fillvalue="nothing"):
         if ours != other:
+            first = slots[0].endpoint
             raise RefusedError(
-                f"edge {slots[0].end.name}: {slots[0].end.peer_name} expects {other} where this end has {ours}; "
+                f"edge {first.name}: {first.peer_name} expects {other} where this end has {ours}; "
                 "every actor must run the same hamdist, of the same start of the run"
             )
 
 
 def _words(slot: Slot) -> str:
     """The same at both ends."""
-    end = slot.end
+    end = slot.endpoint
     kind = "signal" if slot.sends == end.forward else "costate"
-    forms = ", ".join(
-        f"{dtype} {list(shape)}" for shape, dtype in (end.sends if slot.sends else end.receives)
-    )
+    found = (end.sends_in if slot.sends else end.receives_in)(end.ticks)
+    forms = ", ".join(f"{dtype} {list(shape)}" for shape, dtype in found)
     return f"the {kind} of edge {end.edge} {end.name} on {end.device.type}: {forms}"
 
 
-_TENSORS, _GOODBYE = 0, 1  # gloo's tags
-_GOODBYE_SECONDS = 1.0
+_TENSORS, _LAST = 0, 1  # gloo's tags
+_LAST_SECONDS = 1.0
 _POLL_SECONDS = 0.0005
 _NCCL_ON_ERROR = "TORCH_NCCL_ASYNC_ERROR_HANDLING"
-_NCCL_LAST_RESORT = 10  # times a link's own limit: what is posted early waits for more than one frame
+_NCCL_LAST_RESORT = 10  # times a link's own limit: what is posted early waits for more than one message
 
 
-class GlooPair:
+class GlooGroup:
     """rank: 0 or 1.  host: this end's own address.  seconds: to find the other end. Raises RuntimeError."""
 
     posts_ahead = True
@@ -94,7 +94,7 @@ class GlooPair:
         self._other = 1 - rank
         group: Any = ProcessGroupGloo(store, rank, 2, options)
         self._group = group
-        self._goodbye: Work = group.recv([torch.empty(1)], self._other, _GOODBYE)
+        self._last: Work = group.recv([torch.empty(1)], self._other, _LAST)
 
     def send(self, tensors: tuple[Tensor, ...]) -> Transfer:
         group = self._open()
@@ -110,23 +110,23 @@ class GlooPair:
     def close(self, seconds: float) -> None:
         """A connection that is closed while something comes is reset, and with it goes what this end sent last.
 
-        So both ends say goodbye, and wait for the other's. One that goes on working does not say it, but meanwhile
+        So both ends send a last tensor, and wait for the other's. One that goes on working does not, but meanwhile
         everything has arrived there.
         """
         group, self._group = self._group, None
         if group is not None and seconds > 0:
             with contextlib.suppress(RuntimeError):  # the other end is gone, or goes on
-                said = group.send([torch.zeros(1)], self._other, _GOODBYE)
-                self._goodbye.wait(timedelta(seconds=min(seconds, _GOODBYE_SECONDS)))
-                said.wait(timedelta(seconds=_GOODBYE_SECONDS))
+                sent = group.send([torch.zeros(1)], self._other, _LAST)
+                self._last.wait(timedelta(seconds=min(seconds, _LAST_SECONDS)))
+                sent.wait(timedelta(seconds=_LAST_SECONDS))
 
     def _open(self) -> Any:
         if (group := self._group) is None:
-            raise RuntimeError("the pair is closed")
+            raise RuntimeError("the group is closed")
         return group
 
 
-class NcclPair:
+class NcclGroup:
     """rank: 0 or 1.  device: this end's GPU, another one than the other end's.  seconds: of a link's own patience.
 
     The transfers of a pair share one stream and one communicator, which is why all are batches, even those of one.
@@ -158,7 +158,7 @@ class NcclPair:
 
     def _batch(self, tensors: tuple[Tensor, ...], sends: bool) -> Transfer:
         if (group := self._group) is None:
-            raise RuntimeError("the pair is closed")
+            raise RuntimeError("the group is closed")
         post = group.send if sends else group.recv
         with torch.cuda.device(self._device):
             group._start_coalescing()
@@ -211,22 +211,22 @@ class _Failed:
     finish = wait
 
 
-def greet(pair: Pair, rank: int, device: torch.device, seconds: float) -> None:
+def greet(group: PeerGroup, rank: int, device: torch.device, seconds: float) -> None:
     """A number each way. NCCL connects two ends at their first transfer, and holds up both threads meanwhile.
 
     Raises RuntimeError, TimeoutError.
     """
-    said, heard = torch.zeros(1, device=device), torch.empty(1, device=device)
+    sent, received = torch.zeros(1, device=device), torch.empty(1, device=device)
     if rank == 0:
-        transfers = [pair.send((said,)), pair.receive((heard,))]
+        transfers = [group.send((sent,)), group.receive((received,))]
     else:
-        transfers = [pair.receive((heard,)), pair.send((said,))]
+        transfers = [group.receive((received,)), group.send((sent,))]
     for transfer in transfers:
         transfer.finish(seconds)
 
 
 @dataclass(frozen=True)
-class Seat:
+class NcclSupport:
     """What decides whether an actor can use NCCL; found in its own process.
 
     gpu: the unique name of its GPU, "" where it computes on the CPU.  nccl: whether its torch has NCCL.
@@ -236,15 +236,15 @@ class Seat:
     nccl: bool
 
 
-def seat_of(device: torch.device) -> Seat:
-    """The seat of an actor of this process that computes on this device."""
+def nccl_support(device: torch.device) -> NcclSupport:
+    """That of an actor of this process that computes on this device."""
     on_gpu = device.type == "cuda"
-    return Seat(
+    return NcclSupport(
         str(torch.cuda.get_device_properties(device).uuid) if on_gpu else "", dist.is_nccl_available()
     )
 
 
-def nccl_obstacle(one: Seat, other: Seat) -> str:
+def nccl_obstacle(one: NcclSupport, other: NcclSupport) -> str:
     """Why NCCL cannot carry tensors between two actors; "" where it can."""
     if not (one.gpu and other.gpu):
         return "one of them computes on the CPU"

@@ -1,7 +1,7 @@
 """An edge to another actor, seen from one side, as a way like any other: what goes out is sent, what comes in awaited.
 
-Each queue carries exactly one frame a tick, alone or with those of other ticks, and begins with the tokens of its delay
-on the receiving side, so that the k-th frame received is that of the sender's tick k.
+Each queue carries exactly one signal or costate a tick, in messages of one tick or of several, and begins with the
+tokens of its delay on the receiving side, so that the k-th received is that of the sender's tick k.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,18 +11,21 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from hamdist.engine.channel import initial_signals
-from hamdist.engine.message import NO_COSTATE, Costate, Queue, Signal, Stretch, Token
+from hamdist.engine.channel import Queue, initial_signals
+from hamdist.engine.message import NO_COSTATE, Costate, Message, Signal, Token, joined
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.network.graph import Edge
-from hamdist.transport.base import Frames, Link, RefusedError
+from hamdist.transport.base import Link
 
 Item = TypeVar("Item", bound=Signal | Costate)
 
 
 @dataclass
-class Journey:
-    """What the doors of one actor share: the run's last tick, once any neighbour said it, and where the time went."""
+class Traffic:
+    """What the remote channels of one actor share.
+
+    final: the run's last tick, once any neighbour said it.  wait_seconds, send_seconds: where the time went.
+    """
 
     final: int = -1
     wait_seconds: float = 0.0
@@ -30,38 +33,55 @@ class Journey:
     timeline: Timeline = SILENT
 
 
-class Outbox(Generic[Item]):
-    """Sends one item a tick, or those of several ticks.  places: how many tensors of an item go."""
+class SendQueue(Generic[Item]):
+    """Sends one item a tick, or those of several ticks; gathers them where the link's endpoint does."""
 
-    def __init__(self, link: Link, journey: Journey, places: int, name: str) -> None:
-        self._link, self._journey, self._places = link, journey, places
-        self._sending = journey.timeline.span("send", name)
+    def __init__(self, link: Link, traffic: Traffic) -> None:
+        endpoint = link.endpoint
+        self._link, self._traffic = link, traffic
+        self._places = len(endpoint.sends)
+        self._gathers = endpoint.ticks if endpoint.gathers else 0  # ticks of every message; 0: of any number
+        self._gathered: list[Message] = []  # each of one tick
+        self._sending = traffic.timeline.span("send", endpoint.name)
         self._tick = 0
 
     def append(self, item: Item, /) -> None:
-        self.add(Stretch.of(item))
+        self.add(Message(item[:1], item[1:][: self._places]))
 
-    def add(self, stretch: Stretch, /) -> None:
-        told = Stretch(stretch.tokens, stretch.tensors[: self._places])
+    def add(self, message: Message, /) -> None:
         started = perf_counter()
+        if len(message.tensors) > self._places:
+            message = message.first(self._places)
         with self._sending:
-            self._link.send_all(Frames(self._tick, told, self._journey.final))
-        self._tick += stretch.ticks
-        self._journey.send_seconds += perf_counter() - started
+            if not self._gathered and self._gathers in (0, len(message.tokens)):
+                self._send(message)
+            else:
+                self._gather(message)
+        self._traffic.send_seconds += perf_counter() - started
+
+    def _gather(self, message: Message) -> None:
+        for tick in message.single():
+            self._gathered.append(tick)
+            if len(self._gathered) == self._gathers:
+                gathered, self._gathered = self._gathered, []
+                self._send(joined(gathered))
+
+    def _send(self, message: Message) -> None:
+        tokens, tensors, _, _, there = message
+        self._link.send(Message(tokens, tensors, self._tick, self._traffic.final, there))
+        self._tick += len(tokens)
 
 
-class Inbox(Generic[Item]):
-    """Awaits one item a tick, after the initial ones.  kind: of an item.  places: how many tensors of an item come."""
+class ReceiveQueue(Generic[Item]):
+    """Awaits one item a tick, after the initial ones.  kind: of an item."""
 
-    def __init__(
-        self, link: Link, journey: Journey, kind: type[Item], initial: Iterable[Item], places: int, name: str
-    ) -> None:
-        self._link, self._journey, self._name = link, journey, name
-        self._waiting = journey.timeline.span("wait", name)
-        self._absent = (None,) * (len(kind._fields) - 1 - places)
-        self._come = Queue(kind, initial)
+    def __init__(self, link: Link, traffic: Traffic, kind: type[Item], initial: Iterable[Item]) -> None:
+        endpoint = link.endpoint
+        self._link, self._traffic = link, traffic
+        self._waiting = traffic.timeline.span("wait", endpoint.name)
+        self._absent = (None,) * (len(kind._fields) - 1 - len(endpoint.receives))
+        self._come = Queue(kind, endpoint.name, initial)
         self._here = len(self._come)  # ticks
-        self._tick = 0
 
     def popleft(self) -> Item:
         self._await(1)
@@ -72,7 +92,7 @@ class Inbox(Generic[Item]):
         self._await(ticks)
         return self._come.tokens(ticks)
 
-    def ahead(self, ticks: int, /) -> Stretch:
+    def ahead(self, ticks: int, /) -> Message:
         self._await(ticks)
         return self._come.ahead(ticks)
 
@@ -85,42 +105,34 @@ class Inbox(Generic[Item]):
         while self._here < ticks:
             started = perf_counter()
             with self._waiting:
-                frames = self._link.receive_all()
-            self._journey.wait_seconds += perf_counter() - started
-            self._take(frames)
+                message = self._link.receive()
+            self._traffic.wait_seconds += perf_counter() - started
+            self._take(message)
 
-    def _take(self, frames: Frames) -> None:
-        if frames.tick != self._tick:
-            raise RefusedError(
-                f"edge {self._name}: a frame of tick {frames.tick} came where that of {self._tick} was due"
-            )
-        stretch = frames.stretch
-        self._tick += stretch.ticks
-        self._here += stretch.ticks
-        self._journey.final = max(self._journey.final, frames.final)
-        self._come.add(Stretch(stretch.tokens, stretch.tensors + self._absent))
+    def _take(self, message: Message) -> None:
+        tokens, tensors, _, final, there = message
+        self._here += len(tokens)
+        self._traffic.final = max(self._traffic.final, final)
+        self._come.add(Message(tokens, tensors + self._absent, there=there))
 
 
-class ToTarget:
-    """The edge's source is here.  places: how many tensors a costate carries, none on edges that only acknowledge.
+class OutgoingChannel:
+    """The edge's source is here.
 
     early: costates counted as heard from the start, beyond the delay: how many ticks more a source may run ahead of
     those that hear it.
     """
 
-    def __init__(self, edge: Edge, link: Link, journey: Journey, places: int, early: int = 0) -> None:
+    def __init__(self, edge: Edge, link: Link, traffic: Traffic, early: int = 0) -> None:
         self.edge = edge
-        self.signals: Outbox[Signal] = Outbox(link, journey, 1, edge.name)
-        heard = [NO_COSTATE] * (edge.ticks + early)
-        self.costates = Inbox(link, journey, Costate, heard, places, edge.name)
+        self.signals: SendQueue[Signal] = SendQueue(link, traffic)
+        self.costates = ReceiveQueue(link, traffic, Costate, [NO_COSTATE] * (edge.ticks + early))
 
 
-class FromSource:
-    """The edge's target is here.  places: as of ToTarget.  initial: as of a channel."""
+class IncomingChannel:
+    """The edge's target is here.  initial: as of a channel."""
 
-    def __init__(
-        self, edge: Edge, link: Link, journey: Journey, places: int, initial: Tensor | None = None
-    ) -> None:
+    def __init__(self, edge: Edge, link: Link, traffic: Traffic, initial: Tensor | None = None) -> None:
         self.edge = edge
-        self.signals = Inbox(link, journey, Signal, initial_signals(edge, initial), 1, edge.name)
-        self.costates: Outbox[Costate] = Outbox(link, journey, places, edge.name)
+        self.signals = ReceiveQueue(link, traffic, Signal, initial_signals(edge, initial))
+        self.costates: SendQueue[Costate] = SendQueue(link, traffic)

@@ -1,6 +1,6 @@
 """Links between processes over ZeroMQ: ipc on one host, tcp with CURVE between hosts.
 
-Each edge has a PAIR socket of its own. Its target binds, its source connects; frames go both ways. On one host an
+Each edge has a PAIR socket of its own. Its target binds, its source connects; messages go both ways. On one host an
 edge's tensors may go through shared memory, which the target makes, and finds its way to the source with the address.
 """
 
@@ -12,35 +12,34 @@ from pathlib import Path
 
 import zmq
 
-from hamdist.transport.base import ClosedError, End, Frame, Link, LinkError, Patience, Wiring
-from hamdist.transport.closing import Farewell
-from hamdist.transport.codec import decode, encode
-from hamdist.transport.connection import Line
+from hamdist.engine.message import Message
+from hamdist.transport.base import ClosedError, Endpoint, Link, LinkError, Patience, Wiring
+from hamdist.transport.codec import Codec
+from hamdist.transport.connection import Connection
+from hamdist.transport.liveness import Closing
 from hamdist.transport.security import Gatekeeper, KeyPair, Station, private_folder
-from hamdist.transport.shared_memory import SharedLine
-from hamdist.transport.spare import Spare
+from hamdist.transport.shared_memory import SharedConnection
 
 _MOST_SOCKETS = 2**14
 _TAKEN = (errno.EADDRINUSE, errno.EACCES)
 
 
 class ZeroMQLink(Link):
-    """Frames over a line. In each direction capacity + 1 … 2 capacity + 1 frames are under way before `send` waits."""
+    """Messages over a connection. In each direction capacity + 1 … 2 capacity + 1 are under way before `send` waits."""
 
-    def __init__(self, line: Line, generation: int) -> None:
-        self.end, self._line, self._generation = line.end, line, generation
-        self._spare = Spare()
+    def __init__(self, connection: Connection, generation: int) -> None:
+        self.endpoint, self._connection = connection.endpoint, connection
+        self._codec = Codec(connection.endpoint, generation, connection.shared)
 
-    def send(self, frame: Frame) -> None:
-        self._line.send(encode(frame, self.end, self._generation, self._line.apart_bytes))
+    def send(self, message: Message) -> None:
+        self._connection.send(self._codec.encode(message))
 
-    def receive(self) -> Frame:
-        self._spare.prepare()
-        message = self._line.receive()
-        return decode(message, self.end, self._generation, self._spare.take, self._line.apart_bytes)
+    def receive(self) -> Message:
+        self._codec.prepare()
+        return self._codec.decode(self._connection.receive())
 
     def close(self) -> None:
-        self._line.close()
+        self._connection.close()
 
 
 class ZeroMQWiring(Wiring):
@@ -68,43 +67,43 @@ class ZeroMQWiring(Wiring):
         self._context.max_sockets = _MOST_SOCKETS
         self._gatekeeper: Gatekeeper | None = None
         self._folder: Path | None = None
-        self._lines: dict[int, Line] = {}
-        self._unconnected: list[tuple[End, zmq.Socket[bytes]]] = []
+        self._connections: dict[int, Connection] = {}
+        self._unconnected: list[tuple[Endpoint, zmq.Socket[bytes]]] = []
         self._closed = False
         self._busy = threading.Lock()  # close may come from another thread
 
-    def listen(self, ends: Sequence[End]) -> dict[int, str]:
+    def listen(self, endpoints: Sequence[Endpoint]) -> dict[int, str]:
         """Raises LinkError where there is no socket or no address to be had."""
         with self._busy:
             self._check_open()
-            sockets = [(end, self._socket(end)) for end in ends]
+            sockets = [(end, self._socket(end)) for end in endpoints]
             self._unconnected = [(end, socket) for end, socket in sockets if end.forward]
             return {end.edge: self._bind(socket, end) for end, socket in sockets if not end.forward}
 
     def connect(self, addresses: Mapping[int, str]) -> dict[int, Link]:
-        lines = self.lines(addresses)
-        return {edge: ZeroMQLink(line, self._generation) for edge, line in lines.items()}
+        connections = self.connections(addresses)
+        return {edge: ZeroMQLink(one, self._generation) for edge, one in connections.items()}
 
-    def lines(self, addresses: Mapping[int, str]) -> dict[int, Line]:
+    def connections(self, addresses: Mapping[int, str]) -> dict[int, Connection]:
         """As `connect`, for links that carry their tensors another way."""
         with self._busy:
             self._check_open()
             for end, socket in self._unconnected:
                 self._connect(socket, end, addresses[end.edge])
             self._unconnected = []
-            return dict(self._lines)
+            return dict(self._connections)
 
     def close(self) -> None:
         """Takes two heartbeats at most, for what is under way to arrive."""
-        farewell = Farewell()
+        closing = Closing()
         with self._busy:
             self._closed = True
-            for line in self._lines.values():
-                line.close(farewell)
+            for connection in self._connections.values():
+                connection.close(closing)
             if self._gatekeeper is not None:
                 self._gatekeeper.stop()
             self._context.term()
-            farewell.say(self._patience.heartbeat_seconds)
+            closing.finish(self._patience.heartbeat_seconds)
             if self._folder is not None:
                 shutil.rmtree(self._folder)
                 self._folder = None
@@ -113,11 +112,11 @@ class ZeroMQWiring(Wiring):
         if self._closed:
             raise ClosedError("the links of this actor were closed")
 
-    def _socket(self, end: End) -> zmq.Socket[bytes]:
+    def _socket(self, end: Endpoint) -> zmq.Socket[bytes]:
         try:
             socket = self._context.socket(zmq.PAIR)
-            kind = SharedLine if end.edge in self._shared else Line
-            self._lines[end.edge] = kind(socket, end, self._patience)
+            kind = SharedConnection if end.edge in self._shared else Connection
+            self._connections[end.edge] = kind(socket, end, self._patience)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise LinkError(
@@ -126,25 +125,25 @@ class ZeroMQWiring(Wiring):
             ) from error
         return socket
 
-    def _connect(self, socket: zmq.Socket[bytes], end: End, address: str) -> None:
+    def _connect(self, socket: zmq.Socket[bytes], end: Endpoint, address: str) -> None:
         if not self._near(end):
             keys = self._own_keys(end)
             socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
             socket.curve_serverkey = self._peer_key(end).encode()
-        line = self._lines[end.edge]
-        if isinstance(line, SharedLine):
+        connection = self._connections[end.edge]
+        if isinstance(connection, SharedConnection):
             address, _, note = address.partition(" ")
-            line.accept(note)
+            connection.accept(note)
         socket.ipv6 = ":" in self._peers[end.peer].host
         try:
             socket.connect(address)
         except zmq.ZMQError as error:
             raise LinkError(f"edge {end.name}: cannot connect to {address}: {error}") from error
 
-    def _near(self, end: End) -> bool:
+    def _near(self, end: Endpoint) -> bool:
         return self._peers[end.peer].host == self._me.host
 
-    def _bind(self, socket: zmq.Socket[bytes], end: End) -> str:
+    def _bind(self, socket: zmq.Socket[bytes], end: Endpoint) -> str:
         if self._near(end):
             self._folder = self._folder or private_folder()
             socket.bind(f"ipc://{self._folder}/{end.edge}")
@@ -153,10 +152,10 @@ class ZeroMQWiring(Wiring):
             self._gatekeeper.guard(socket, f"edge-{end.edge}", self._own_keys(end), self._peer_key(end))
             self._bind_tcp(socket, end)
         address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        line = self._lines[end.edge]
-        return f"{address} {line.offer()}" if isinstance(line, SharedLine) else address
+        connection = self._connections[end.edge]
+        return f"{address} {connection.offer()}" if isinstance(connection, SharedConnection) else address
 
-    def _bind_tcp(self, socket: zmq.Socket[bytes], end: End) -> None:
+    def _bind_tcp(self, socket: zmq.Socket[bytes], end: Endpoint) -> None:
         """Listens on the actor's own address alone."""
         socket.ipv6 = ":" in self._me.host
         host = f"[{self._me.host}]" if socket.ipv6 else self._me.host
@@ -166,7 +165,7 @@ class ZeroMQWiring(Wiring):
                 f"edge {end.name}: no port of {first}-{last} is free on {host}; give a wider range, one port per edge"
             )
 
-    def _try(self, socket: zmq.Socket[bytes], address: str, end: End) -> bool:
+    def _try(self, socket: zmq.Socket[bytes], address: str, end: Endpoint) -> bool:
         """Whether it could listen there; False where somebody else does."""
         try:
             socket.bind(address)
@@ -176,14 +175,14 @@ class ZeroMQWiring(Wiring):
             raise LinkError(f"edge {end.name}: cannot listen on {address}: {error}") from error
         return True
 
-    def _own_keys(self, end: End) -> KeyPair:
+    def _own_keys(self, end: Endpoint) -> KeyPair:
         if self._keys is None:
             raise LinkError(
                 f"edge {end.name}: {end.peer_name} is on another host, and this actor has no keys"
             )
         return self._keys
 
-    def _peer_key(self, end: End) -> str:
+    def _peer_key(self, end: Endpoint) -> str:
         key = self._peers[end.peer].key
         if not key:
             raise LinkError(

@@ -128,10 +128,14 @@ def bits_agree(ours: Any, theirs: Any) -> bool:
 def moved(state: RuntimeState) -> Any:
     """All that decides what comes next; points that no costate will meet any more may differ between forms."""
     nodes, channels = state.partition.nodes, state.partition.channels
-    signals = {name: [(s.token, s.value) for s in channel.signals] for name, channel in channels.items()}
-    costates = {name: [(c.token, c.value) for c in channel.costates] for name, channel in channels.items()}
+    passing = {
+        name: [
+            (tick.tokens, tick.tensors[:1]) for message in (*signals, *costates) for tick in message.single()
+        ]
+        for name, (signals, costates) in channels.items()
+    }
     carried = {name: (node.carry, node.ledger, node.trial, node.settling) for name, node in nodes.items()}
-    return carried, signals, costates, state.partition.losses, state.partition.tick, state.source
+    return carried, passing, state.partition.losses, state.partition.tick, state.source
 
 
 @pytest.mark.parametrize("execution", [PLAIN, STACKED], ids=["plain", "stacked"])

@@ -21,7 +21,7 @@ from hamdist.cluster.handle import results
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.transports import SHARED_BYTES, carriers_of
 from hamdist.engine.message import Form
-from hamdist.engine.source import Feed
+from hamdist.engine.source import Source
 from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.errors import DivergenceError, NetworkError, RunError, StreamError
 from hamdist.network.locality import Horizon, Locality
@@ -322,14 +322,14 @@ def test_batches_cross_in_messages_of_any_length(hold):
 
 def test_silence_keeps_holds_and_messages_whole():
     worker = StreamWorker("the stream", lambda: (iter([]), lambda: None))
-    worker._feed, worker._layout = Feed(2, hold=3), SimpleNamespace(chunk=4)
+    worker._source, worker._layout = Source(2, hold=3), SimpleNamespace(chunk=4)
     for presented in range(5):
         for _ in range(presented):
-            list(worker._feed.present([(torch.zeros(2, 1), torch.zeros(2))]))
-        before = worker._feed.tick
+            list(worker._source.present([(torch.zeros(2, 1), torch.zeros(2))]))
+        before = worker._source.tick
         list(worker._silent())
-        assert worker._feed.tick - before >= 3
-        assert worker._feed.tick % 12 == 0
+        assert worker._source.tick - before >= 3
+        assert worker._source.tick % 12 == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 4])

@@ -21,7 +21,7 @@ from hamdist.physics.modules import Coupling, Residual
 from hamdist.physics.rates import Adam
 from hamdist.planning.build_plan import plan_of
 from hamdist.planning.plan import Plan, arrows, boxes, instants
-from hamdist.report.layout import COLUMNS_PER_LINE, Layout, gutters
+from hamdist.report.layout import COLUMNS_PER_LINE, GraphDrawing, gutters
 from hamdist.report.picture import BOX_HEIGHT, Sheet, rounded
 from hamdist.report.tables import edges_table, layers_table
 
@@ -308,10 +308,10 @@ def cases():
 
 
 @pytest.fixture(params=list(cases()), ids=lambda case: case[0])
-def layout(request) -> Layout:
+def layout(request) -> GraphDrawing:
     _, layers, kwargs = request.param
     graph = planned(layers, **kwargs).graph
-    return Layout(boxes(graph), arrows(graph))
+    return GraphDrawing(boxes(graph), arrows(graph))
 
 
 def test_time_runs_to_the_right(layout):

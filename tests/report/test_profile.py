@@ -204,7 +204,7 @@ def test_every_actor_of_a_run_records_its_layers_and_edges():
     ticks = outcomes[0].ticks
     for _, edge in layout.crossing():
         source, target = layout.hosts[edge.source], layout.hosts[edge.target]
-        ahead = layout.window if source == layout.stream else 0
+        ahead = layout.ahead if source == layout.stream else 0
         expected[source] += Counter(
             {("send", edge.name): ticks, ("wait", edge.name): max(0, ticks - edge.ticks - ahead)}
         )

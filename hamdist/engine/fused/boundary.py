@@ -10,7 +10,7 @@ from hamdist.engine.aligned import aligned
 from hamdist.engine.channel import Channel, InWay, OutWay
 from hamdist.engine.fused.state import Back, Entering, there
 from hamdist.engine.fused.tokens import Passage
-from hamdist.engine.message import NO_COSTATE, Stretch, Token
+from hamdist.engine.message import NO_COSTATE, Message, Token
 from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE
 from hamdist.network.tick_order import crossings
@@ -93,19 +93,19 @@ class Boundary:
         self, index: int, way: OutWay, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
     ) -> None:
         tokens = self.passage.told(self._times.said(way.edge.source, tick), ticks)
-        way.signals.add(Stretch(tokens, (aligned(tensors[leaving.signals[index]]),)))
+        way.signals.add(Message(tokens, (aligned(tensors[leaving.signals[index]]),)))
 
     def _return(
         self, index: int, way: InWay, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
     ) -> None:
         if way.edge.source == SOURCE:
-            way.costates.add(Stretch((NO_COSTATE.token,) * ticks, NO_COSTATE[1:]))
+            way.costates.add(Message((NO_COSTATE.token,) * ticks, NO_COSTATE[1:]))
             return
         tokens = self.passage.told(self._times.returned(way.edge.target, tick), ticks)
         back = leaving.costates[index]
         value = aligned(tensors[back.costates[0]]) if back.costates else None
         used = aligned(tensors[back.used[0]]) if back.used else None
-        way.costates.add(Stretch(tokens, (value, used)))
+        way.costates.add(Message(tokens, (value, used)))
 
     def _full(self, token: Token) -> bool:
         return _learns(token) and token.rows == self._batch

@@ -13,7 +13,7 @@ from hamdist.engine.fused.tokens import Passage
 from hamdist.engine.fused.units import Unit
 from hamdist.engine.layer_node import LayerNode, restarts_of, resumed
 from hamdist.engine.loss_node import LossNode
-from hamdist.engine.message import NO_COSTATE, Costate, Signal
+from hamdist.engine.message import NO_COSTATE, Costate, Message, Signal
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.errors import RunError
 from hamdist.network.graph import SOURCE, Edge
@@ -180,8 +180,8 @@ class Handover:
             said = passage[self._times.said(edge.source, tick - ago)]
             signals.append(Signal(said, self._value_of(edge, flow, ago)))
             costates.append(self._costate_of(edge, flow, ago, tick, passage))
-        channel.signals.refill(signals)
-        channel.costates.refill(costates)
+        channel.signals.refill(map(Message.of, signals))
+        channel.costates.refill(map(Message.of, costates))
 
     def _value_of(self, edge: Edge, flow: Flow, ago: int) -> Tensor:
         unit, member = self._plan.place(edge.source)
