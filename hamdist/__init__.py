@@ -14,7 +14,7 @@ The map, from the ground up; imports only point down.
     config/        YAML into frozen, typed objects
     planning/      what will run, and what it will cost
     report/        progress, metrics, tables, pictures, profiles
-    learner.py     learning one batch at a time, in Python
+    learner.py     learning one batch at a time, in Python, here or on actors
     command.py     what the commands share; cli.py is `hamdist`, and beside this package launch/ has more
 
 Public names, loaded when first used:

@@ -24,7 +24,7 @@ class Layout:
 
     hosts: node → number of its actor; a loss lives with its layer, the source with the stream, which is the last one.
     names: what errors call each actor.  outputs: the form of what every node says.  inputs, targets: of the source.
-    devices: of each actor.
+    devices: of each actor.  prompt: whether the stream says every tick at once, since nobody knows when the next comes.
     """
 
     outline: Outline
@@ -34,6 +34,7 @@ class Layout:
     outputs: Mapping[str, Form]
     inputs: Form
     targets: Form
+    prompt: bool = False
 
     @property
     def stream(self) -> int:
@@ -51,7 +52,9 @@ class Layout:
         """How many ticks the stream may say in one message, and hears of that they were heard."""
         if self.chunk == 1:
             return 1
-        return self.chunk * max(1, min(CHUNKS_TOLD, TOLD_BYTES // (self.tick_bytes * self.chunk)))
+        return self.chunk * max(
+            2 if self.prompt else 1, min(CHUNKS_TOLD, TOLD_BYTES // (self.tick_bytes * self.chunk))
+        )
 
     @property
     def tick_bytes(self) -> int:

@@ -1,0 +1,87 @@
+"""The source of a network, seen by those who read it: what enters goes to them over links, tick by tick."""
+
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from torch import Tensor
+
+from hamdist.cluster.layout import Layout
+from hamdist.cluster.worker import Advance, Progress, attributed
+from hamdist.engine.profiler import timeline_of
+from hamdist.engine.source import Said
+from hamdist.network.graph import SOURCE
+from hamdist.transport.base import Wiring
+from hamdist.transport.remote_channel import Journey, ToTarget
+
+
+class SourceWorker:
+    """name: what errors call it.  profile: as a WorkerSpec's."""
+
+    def __init__(self, name: str, profile: bool = False) -> None:
+        self.name = name
+        self._timeline = timeline_of(profile)
+        self._journey = Journey(timeline=self._timeline)
+        self._stopped = False
+        self._wiring: Wiring | None = None
+        self._ticks = 0  # that were said
+
+    def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
+        """As a worker's; the stream calls its neighbours, so nobody looks for it."""
+        self._layout, self._wiring = layout, make_wiring()
+        return self._wiring.listen(layout.ends(layout.stream))
+
+    def connect(self, addresses: Mapping[int, str]) -> None:
+        """Joins those that hear the source."""
+        assert self._wiring is not None
+        layout = self._layout
+        links = layout.bundled(layout.stream, self._wiring.connect(addresses))
+        self._ways = [
+            ToTarget(edge, links[index], self._journey, 0, layout.window)
+            for index, edge in layout.crossing()
+            if edge.source == SOURCE
+        ]
+
+    def _say(self, all_said: Iterable[Said]) -> None:
+        losses = self._layout.outline.losses
+        for said in all_said:
+            ticks = said.inputs.ticks
+            self._timeline.begin(self._ticks)
+            self._ticks += ticks
+            for way in self._ways:
+                way.costates.skip(ticks)
+                way.signals.add(said.targets if way.edge.target in losses else said.inputs)
+
+    # From any thread
+
+    def progress(self) -> Progress:
+        """How far it is."""
+        return Progress(self._ticks)
+
+    def stop(self) -> None:
+        """Ends what it does at once."""
+        self._stopped = True
+        if self._wiring is not None:
+            self._wiring.close()
+
+
+class Presenter(SourceWorker):
+    """Says what it is given, when it is given. first: a batch like those to come."""
+
+    def __init__(self, name: str, first: tuple[Tensor, Tensor]) -> None:
+        super().__init__(name)
+        self._first = first
+
+    def first_batch(self) -> tuple[Tensor, Tensor | None]:
+        """What tells the shapes; it is not presented by that."""
+        return self._first
+
+    def present(self, all_said: Sequence[Said]) -> Advance:
+        """Says it to all who read the source; whatever goes wrong is in what it returns."""
+        try:
+            self._say(all_said)
+        except Exception as error:
+            self.stop()
+            return Advance(
+                self._ticks, error=attributed(error, self.name, self._ticks), details=traceback.format_exc()
+            )
+        return Advance(self._ticks)
