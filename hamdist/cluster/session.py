@@ -137,7 +137,7 @@ def _cannot_join(address: str, error: Exception) -> str:
     return f"the cluster at {address} cannot be joined: {' '.join(str(error).split())[:400]}; {remedy}"
 
 
-HAMDIST = Path(__file__).parents[2]
+HAMDIST = Path(__file__).parents[1]
 FILES = ("*.py", "*.json", "*.yaml", "*.yml", "*.toml")
 NOT_FOLDERS = (".*", "venv", "site-packages", "node_modules", "__pycache__", "hamdist-code-*")
 RUNS = "runs"  # of the current folder: what runs leave behind
