@@ -14,7 +14,7 @@ The map, from the ground up; imports only point down.
     config/        YAML into frozen, typed objects
     planning/      what will run, and what it will cost
     report/        progress, metrics, tables, pictures, profiles
-    learner.py     learning one batch at a time, in Python
+    learner.py     learning one batch at a time, in Python, here or on actors
     launch/        runs over Ray actors on this machine, on a cluster, by Slurm
     command.py     what the commands share; cli.py is `hamdist`
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from hamdist.cluster.handle import Handle, results
 from hamdist.cluster.worker import Worker
-from hamdist.cluster.worker_group import Stream, WorkerGroup
+from hamdist.cluster.worker_group import AnyStream, WorkerGroup
 from hamdist.engine.divergence import diagnosis
 from hamdist.errors import DivergenceError, RunError
 from hamdist.transport.base import LinkError
@@ -61,7 +61,11 @@ def loss_of(call: Future[Result]) -> str:
 
 
 def failure_of(
-    group: WorkerGroup[Stream], reports: Sequence[Ended | None], losses: Sequence[str], ticks: int, kept: str
+    group: WorkerGroup[AnyStream],
+    reports: Sequence[Ended | None],
+    losses: Sequence[str],
+    ticks: int,
+    kept: str,
 ) -> Failure | None:
     """The first cause; None where nothing failed.
 
@@ -94,7 +98,7 @@ def _lost(name: str, ticks: int, why: str, kept: str) -> RunError:
 
 
 def _diverged(
-    group: WorkerGroup[Stream],
+    group: WorkerGroup[AnyStream],
     reports: Sequence[Ended | None],
     tick: int,
     error: DivergenceError,

@@ -23,7 +23,8 @@ class Layout:
 
     hosts: node → number of its actor; a loss lives with its layer, the source with the stream, which is the last one.
     names: what errors call each actor.  outputs: the form of every node's output, [B, …].  inputs, targets: of the
-    source's, [B, …].  devices: of each actor.
+    source's, [B, …].  devices: of each actor.  prompt: whether the stream sends every tick at once, since nobody knows
+    when the next comes.
     """
 
     outline: Outline
@@ -33,6 +34,7 @@ class Layout:
     outputs: Mapping[str, Form]
     inputs: Form
     targets: Form
+    prompt: bool = False
 
     @property
     def stream(self) -> int:
@@ -50,7 +52,8 @@ class Layout:
         """How many ticks of the stream go in one message, and are acknowledged in one."""
         if self.chunk == 1:
             return 1
-        return self.chunk * max(1, min(MESSAGE_CHUNKS, MESSAGE_BYTES // (self.tick_bytes * self.chunk)))
+        least = 2 if self.prompt else 1
+        return self.chunk * max(least, min(MESSAGE_CHUNKS, MESSAGE_BYTES // (self.tick_bytes * self.chunk)))
 
     @property
     def tick_bytes(self) -> int:

@@ -14,7 +14,7 @@ from hamdist.cluster.actor import FOR_LAYERS, FOR_THE_STREAM, Location, WorkerAc
 from hamdist.cluster.handle import Arguments, Handle, Hosted, Result, ThreadHandle, results
 from hamdist.cluster.resources import Bundle
 from hamdist.cluster.worker import Worker
-from hamdist.cluster.worker_group import STREAM, Peer, Stream, WorkerGroup
+from hamdist.cluster.worker_group import STREAM, AnyStream, Peer, WorkerGroup
 from hamdist.errors import Problem, RunError, UserError
 
 PLACED_SECONDS = 60.0
@@ -52,14 +52,14 @@ class RayHandle(Handle[Hosted]):
         return _translated(self.actor.ask.options(concurrency_group=CONTROL).remote(method).future())
 
 
-class RayWorkers(WorkerGroup[Stream]):
+class RayWorkers(WorkerGroup[AnyStream]):
     """locations: where everyone is, the stream last, once all are made.  addresses: at which they listen, by edge, once
     they are joined.
     """
 
     workers: Sequence[RayHandle[Worker]]
 
-    def __init__(self, workers: Sequence[RayHandle[Worker]], stream: Handle[Stream]) -> None:
+    def __init__(self, workers: Sequence[RayHandle[Worker]], stream: Handle[AnyStream]) -> None:
         import ray
 
         self.workers, self.stream = workers, stream
@@ -116,8 +116,8 @@ def location_here() -> Location:
 
 @contextmanager
 def ray_workers(
-    bundles: Sequence[Bundle], count: int, stream: Handle[Stream] | None = None
-) -> Iterator[RayWorkers[Stream]]:
+    bundles: Sequence[Bundle], count: int, stream: Handle[AnyStream] | None = None
+) -> Iterator[RayWorkers[AnyStream]]:
     """Within it a Ray actor for every bundle has been asked for. Raises RunError where they cannot be placed now.
 
     count: of the workers that host layers.  stream: if it is hosted here; else the last bundle is its actor's.
@@ -131,7 +131,7 @@ def ray_workers(
         strategy="PACK",
         bundle_label_selector=[dict(bundle.labels) for bundle in bundles],
     )
-    group: RayWorkers[Stream] | None = None
+    group: RayWorkers[AnyStream] | None = None
     try:
         _await_places(placed)
         remote = ray.remote(concurrency_groups={CONTROL: 1})(WorkerActor)  # type: ignore[call-overload]

@@ -11,7 +11,7 @@ from torch import Tensor
 from hamdist.cluster.handle import results
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.worker import Worker
-from hamdist.cluster.worker_group import Peer, Stream, WorkerGroup
+from hamdist.cluster.worker_group import AnyStream, Peer, WorkerGroup
 from hamdist.engine.build import LayerBuilder
 from hamdist.engine.message import Form
 from hamdist.engine.spec import Outline
@@ -25,7 +25,7 @@ class RemoteBuilder(LayerBuilder):
     """Layers that the workers of a group have made.  hosts: node → number of its worker.  seconds: for an answer."""
 
     def __init__(
-        self, group: WorkerGroup[Stream], outline: Outline, hosts: Mapping[str, int], seconds: float
+        self, group: WorkerGroup[AnyStream], outline: Outline, hosts: Mapping[str, int], seconds: float
     ):
         self._workers, self._outline, self._hosts, self._seconds = group.workers, outline, hosts, seconds
 
@@ -50,15 +50,18 @@ def layout_of(
     devices: Sequence[torch.device],
     facts: Mapping[str, Facts],
     first_batch: tuple[Tensor, Tensor],
+    prompt: bool = False,
 ) -> Layout:
-    """names, devices: of every actor, the stream's last."""
+    """names, devices: of every actor, the stream's last.  prompt: as of a layout."""
     inputs, targets = first_batch
     outputs = {name: Form(found.says.shape, found.says.dtype) for name, found in facts.items()}
-    return Layout(outline, hosts, tuple(names), tuple(devices), outputs, _form(inputs), _form(targets))
+    return Layout(
+        outline, hosts, tuple(names), tuple(devices), outputs, _form(inputs), _form(targets), prompt
+    )
 
 
 def wire(
-    group: WorkerGroup[Stream], layout: Layout, wirings: Sequence[MakeWiring], seconds: float
+    group: WorkerGroup[AnyStream], layout: Layout, wirings: Sequence[MakeWiring], seconds: float
 ) -> dict[int, str]:
     """Joins everyone; wirings: what makes each one's. Returns the addresses at which they listen, by edge."""
     calls = [peer.call(Peer.listen, layout, make) for peer, make in zip(group.everyone, wirings, strict=True)]

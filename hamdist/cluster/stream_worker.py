@@ -14,16 +14,13 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from hamdist.cluster.layout import Layout
+from hamdist.cluster.source_worker import SourceWorker
 from hamdist.cluster.worker import Progress, StreamOutcome, attributed
 from hamdist.engine.device import peak_memory_bytes
 from hamdist.engine.message import Message
-from hamdist.engine.profiler import timeline_of
-from hamdist.engine.source import INPUTS, TARGETS, Given, Source
+from hamdist.engine.source import Given, Source
 from hamdist.errors import StreamError, UserError
-from hamdist.network.graph import SOURCE
-from hamdist.transport.base import ClosedError, LinkError, Wiring
-from hamdist.transport.remote_channel import OutgoingChannel, Traffic
+from hamdist.transport.base import ClosedError, LinkError
 
 Pair = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor | None]
 Pairs = Iterator[Pair]
@@ -33,11 +30,11 @@ AHEAD = 2  # batches read before they are needed, or those of so many messages, 
 AHEAD_BYTES = 2 * 2**20
 
 
-class StreamWorker:
+class StreamWorker(SourceWorker):
     """open_batches: gives the batches to learn from, and a function that gives those of the hold-out, or None.
 
     idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
-    takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.  profile: as a share's.
+    takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
     All methods belong to one thread, except `progress`, `end` and `stop`.
     """
 
@@ -48,15 +45,11 @@ class StreamWorker:
         idle_seconds: float = math.inf,
         profile: bool = False,
     ) -> None:
+        super().__init__(name, profile)
         self._idle_seconds = idle_seconds
-        self.name = name
         self._open_batches = open_batches
-        self._timeline = timeline_of(profile)
         self._reading = self._timeline.span("read")
-        self._traffic = Traffic(timeline=self._timeline)
         self._asked = threading.Event()  # for the end
-        self._stopped = False
-        self._wiring: Wiring | None = None
         self._source = Source(1, 1)
         self._ended = False  # nothing more enters to be learnt
         self._entered_ticks = 0  # until then
@@ -73,21 +66,10 @@ class StreamWorker:
         self._first = first
         return first[0][:2]
 
-    def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
-        """As a worker's; the stream calls its neighbours, so nobody looks for it."""
-        self._layout, self._wiring = layout, make_wiring()
-        return self._wiring.listen(layout.endpoints(layout.stream))
-
     def connect(self, addresses: Mapping[int, str]) -> None:
-        """Joins those that read the source."""
-        assert self._wiring is not None
+        """Joins those that hear the source."""
+        super().connect(addresses)
         layout = self._layout
-        links = self._wiring.connect(addresses)
-        self._ways = [
-            OutgoingChannel(edge, links[index], self._traffic, layout.ahead)
-            for index, edge in layout.crossing()
-            if edge.source == SOURCE
-        ]
         self._source = Source(layout.inputs.shape[0], layout.outline.locality.hold, layout.stream_ticks)
         messages = AHEAD * math.ceil(layout.stream_ticks / self._source.hold)
         self._batches.count = max(AHEAD, min(messages, AHEAD_BYTES // layout.tick_bytes))
@@ -175,14 +157,6 @@ class StreamWorker:
         """So many ticks or a few more, so that no message waits for company after them."""
         return ticks + -(self._source.tick + ticks) % self._layout.chunk
 
-    def _give(self, messages: Iterator[Message]) -> None:
-        losses = self._layout.outline.losses
-        for message in messages:
-            self._timeline.begin(self._source.tick - message.ticks)
-            for way in self._ways:
-                way.costates.skip(message.ticks)
-                way.signals.add(message.only(TARGETS if way.edge.target in losses else INPUTS))
-
     def _outcome(self, error: Exception | None = None, details: str = "") -> StreamOutcome:
         return StreamOutcome(
             self._source.samples,
@@ -206,10 +180,8 @@ class StreamWorker:
 
     def stop(self) -> None:
         """Ends the loop at once."""
-        self._stopped = True
         self._asked.set()
-        if self._wiring is not None:
-            self._wiring.close()
+        super().stop()
 
 
 def _with_targets(batch: Pair) -> Given:

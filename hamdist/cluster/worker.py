@@ -7,20 +7,23 @@ actor is given at its start, and what it reports, travels between processes.
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from hamdist.cluster.layout import Layout
+from hamdist.engine.aligned import aligned
 from hamdist.engine.build import LocalBuilder
 from hamdist.engine.channel import Channel, InWay, OutWay
 from hamdist.engine.device import local_device, peak_memory_bytes
 from hamdist.engine.divergence import Extent, extents
+from hamdist.engine.free_run import FreeLayer
 from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.layer_view import LayerView
 from hamdist.engine.ledger import Ledger
-from hamdist.engine.loss_node import LossNode
+from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.partition import Part, initial_value
 from hamdist.engine.profiler import SILENT, Timeline, timeline_of
 from hamdist.engine.spec import Outline
@@ -147,6 +150,20 @@ def attributed(error: Exception, name: str, tick: int) -> Exception:
 
 
 @dataclass(frozen=True)
+class Advance:
+    """What came of ticks that were released.
+
+    ticks: done so far.  predictions: what left the network in those released last, where the first loss lives.
+    error, details: as an outcome's.
+    """
+
+    ticks: int
+    predictions: tuple[Prediction, ...] = ()
+    error: Exception | None = None
+    details: str = ""
+
+
+@dataclass(frozen=True)
 class StreamOutcome:
     """How the stream ended.
 
@@ -193,6 +210,7 @@ class Worker:
         self._timeline = timeline_of(spec.profile)
         self._traffic = Traffic(timeline=self._timeline)
         self._windows: Windows | None = None
+        self._free: dict[str, FreeLayer] = {}
         self._stopped = False
 
     # Before the first tick
@@ -265,20 +283,39 @@ class Worker:
 
     def run(self) -> Outcome:
         """Goes on until the final tick, which a neighbour tells; whatever stops it is in the outcome."""
-        assert self.part is not None, "connect comes first"
-        torch.set_num_threads(self.spec.threads)
-        self._timeline.start()
         started = time.perf_counter()
+        self._timeline.start()
+        return self._outcome(started, *self._guarded(self._loop))
+
+    def advance(self, until: int) -> Advance:
+        """Goes on to the tick `until`, which must have been said by the source, or be said meanwhile; no further."""
+        predictions: list[Prediction] = []
+
+        def loop(part: Part) -> None:
+            while not self._stopped and part.tick < until:
+                predictions.extend(part.go(min(self._layout_of.chunk, until - part.tick)))
+
+        error, details = self._guarded(loop)
+        left = tuple(replace(p, output=p.output.cpu(), loss=p.loss.cpu()) for p in predictions)
+        return Advance(self._ready.tick, left, error, details)
+
+    def _guarded(self, loop: Callable[[Part], None]) -> tuple[Exception | None, str]:
+        """What stopped the loop, and its traceback; nothing at its regular end, or where it was stopped."""
+        part = self._ready
+        torch.set_num_threads(self.spec.threads)
         try:
-            self._loop(self.part)
-            return self._outcome(started)
+            loop(part)
         except Exception as error:
             if isinstance(error, ClosedError) and self._stopped:
-                return self._outcome(started)
+                return None, ""
             self.stop()
-            return self._outcome(
-                started, attributed(error, self.spec.name, self.part.tick), traceback.format_exc()
-            )
+            return attributed(error, self.spec.name, part.tick), traceback.format_exc()
+        return None, ""
+
+    @property
+    def _ready(self) -> Part:
+        assert self.part is not None, "connect comes first"
+        return self.part
 
     def _loop(self, part: Part) -> None:
         traffic, windows = self._traffic, self._windows
@@ -286,12 +323,14 @@ class Worker:
             part.go(self._layout_of.chunk)
             if windows is not None:
                 windows.after(part.tick)
+        _ = part.cells  # what runs in one go gives everything back, and looks at its last losses
 
     def _outcome(self, started: float, error: Exception | None = None, details: str = "") -> Outcome:
-        assert self.part is not None
         waited, sent = self._traffic.wait_seconds, self._traffic.send_seconds
         spent = Spent(time.perf_counter() - started, waited, sent)
-        return outcome_of(self.part, self.spec.actor, spent, self._windows, self._timeline, (error, details))
+        return outcome_of(
+            self._ready, self.spec.actor, spent, self._windows, self._timeline, (error, details)
+        )
 
     # From any thread
 
@@ -306,14 +345,42 @@ class Worker:
         if self._wiring is not None:
             self._wiring.close()
 
-    # After the last tick
+    # Between ticks, and after the last
 
     def extents(self) -> list[Extent]:
         """How far off each of its layers is."""
-        assert self.part is not None
-        return extents(self.part.cells)
+        return extents(self._ready.cells)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The state_dict of one of its layers, on the CPU."""
-        assert self.part is not None
-        return {key: tensor.cpu() for key, tensor in self.part.cells[name].tensors().items()}
+        return {key: tensor.cpu() for key, tensor in self._ready.cells[name].tensors().items()}
+
+    def view(self, name: str) -> LayerView:
+        """One of its layers as it is now, on the CPU."""
+        return LayerView.of(name, self._ready.cells[name].carry).cpu()
+
+    def seen_once(self, samples: int) -> bool:
+        """Whether each of so many samples drove each of its layers exactly once."""
+        return all(cell.ledger.seen_once(samples) for cell in self._ready.cells.values())
+
+    def prequential(self, node: str) -> dict[str, float]:
+        """The means of a loss since the start."""
+        return self._ready.losses[node].prequential.total()
+
+    def holdout(self, node: str) -> dict[str, float]:
+        """The means of a loss over the hold-out samples that came since the last time."""
+        return self._ready.losses[node].holdout.window()
+
+    # The network on its own
+
+    def begin_free_run(self) -> None:
+        """Its layers, with the weights that they have now, begin anew, apart from those that learn."""
+        self._free = {name: FreeLayer.of(cell) for name, cell in self._ready.cells.items()}
+
+    def free_step(self, name: str, inputs: tuple[Tensor, ...]) -> Tensor:
+        """What one of these layers says; its state moves on."""
+        return self._free[name](tuple(aligned(x.to(self.device)) for x in inputs)).cpu()
+
+    def end_free_run(self) -> None:
+        """They are dropped."""
+        self._free = {}

@@ -30,21 +30,21 @@ class Peer(Protocol):
         """Ends what it does at once."""
 
 
-class Source(Peer, Protocol):
+class StreamPeer(Peer, Protocol):
     """What the stream's worker does besides."""
 
     def first_batch(self) -> tuple[Tensor, Tensor | None]:
         """The first batch, inputs and targets, from which shapes are learnt."""
 
 
-Stream = TypeVar("Stream", bound=Source)
+AnyStream = TypeVar("AnyStream", bound=StreamPeer)
 
 
-class WorkerGroup(ABC, Generic[Stream]):
+class WorkerGroup(ABC, Generic[AnyStream]):
     """workers: those that host layers, by number.  stream: the one that says what enters."""
 
     workers: Sequence[Handle[Worker]]
-    stream: Handle[Stream]
+    stream: Handle[AnyStream]
 
     @property
     def everyone(self) -> tuple[Handle[Peer], ...]:
@@ -61,10 +61,10 @@ class WorkerGroup(ABC, Generic[Stream]):
         """Stops every worker; nothing of the group is left."""
 
 
-class ThreadWorkers(WorkerGroup[Stream]):
+class ThreadWorkers(WorkerGroup[AnyStream]):
     """Workers that are threads of this process, one each."""
 
-    def __init__(self, workers: Sequence[Worker], stream: Stream) -> None:
+    def __init__(self, workers: Sequence[Worker], stream: AnyStream) -> None:
         self.workers = [ThreadHandle(worker.spec.name, worker) for worker in workers]
         self.stream = ThreadHandle(STREAM, stream)
 

@@ -5,48 +5,81 @@ brings what was said as many samples ago as it does in a run.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from hamdist.engine.build import Program
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.node_spec import NodeSpec
+from hamdist.engine.spec import Outline
 from hamdist.errors import NetworkError
+from hamdist.network.graph import Edge
 from hamdist.network.plain import forward_pass
 from hamdist.network.timing import feedback_lag
-from hamdist.physics.layers import Context, Point, Tensors
+from hamdist.physics.layers import Context, Point
 from hamdist.physics.statespace.contract import advanced
+from hamdist.physics.step import Weights
 
 Feed = Literal["output", "zero", "same"]
+Says = Callable[[tuple[Tensor, ...]], Tensor]
 
 
-class Weights(NamedTuple):
-    """Of one layer: what learns, and what does not."""
+class FreeLayer:
+    """One layer on its own. Its memory starts with its first input; a relaxing one stands at its equilibrium."""
 
-    parameters: Tensors
-    buffers: Tensors
+    def __init__(self, plan: NodeSpec, weights: Weights) -> None:
+        self._plan, self._weights = plan, weights
+        self._state: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, cell: LayerNode) -> "FreeLayer":
+        """With the weights that a layer has now."""
+        parameters, buffers = tree_map(torch.clone, (cell.carry.parameters, cell.carry.buffers))
+        return cls(cell.spec, Weights(parameters, buffers))
+
+    @torch.no_grad()
+    def __call__(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """What it says of inputs [R, …], in evaluation mode; its state moves on."""
+        plan, (parameters, buffers) = self._plan, self._weights
+        layer, context = plan.layer, Context(training=False, seed=0 if plan.facts.random else None)
+        if not layer.remembers:
+            return layer.pure(parameters, buffers, inputs, context)[0]
+        state = self._state or layer.initial_state(parameters, buffers, inputs)
+        values = layer(parameters, buffers, Point(inputs, state, context))
+        self._state = advanced(state, values.drift, plan.dynamics.tau)
+        return values.output
 
 
 class FreeRun:
-    """weights: by layer.  Memories start with their first input; relaxing layers stand at their equilibrium."""
+    """layers: what each says of its inputs, wherever it lives.  shapes: of what each says, [B, …]."""
 
-    def __init__(self, program: Program, weights: Mapping[str, Weights]) -> None:
-        self._graph, self._cells, self._weights = program.graph, program.cells, weights
-        self._bearer = next(iter(program.outline.losses.values())).layer
-        self._states: dict[str, tuple[Tensor, ...]] = {}
+    def __init__(
+        self, outline: Outline, layers: Mapping[str, Says], shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self._graph, self._layers, self._shapes = outline.graph, layers, shapes
+        self._last = next(iter(outline.losses.values())).layer
         self._feedback = [edge for edge in self._graph.edges if edge.feedback]
         lags = feedback_lag(self._graph)
         self._said: dict[str, deque[Tensor]] = {name: deque(maxlen=lag) for name, lag in lags.items()}
 
+    @classmethod
+    def of(cls, program: Program, layers: Mapping[str, FreeLayer]) -> "FreeRun":
+        """Of a network in this process."""
+        shapes = {name: cell.facts.says.shape for name, cell in program.cells.items()}
+        return cls(program.outline, layers, shapes)
+
     @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
         """What the network says of x [R, …], at its first loss; its states move on."""
-        told = {edge.name: self._heard(edge.name, edge.target, x) for edge in self._feedback}
-        outputs = forward_pass(self._graph, self._call, x, told)
+        told = {edge.name: self._heard(edge, x) for edge in self._feedback}
+        outputs = forward_pass(self._graph, lambda name, inputs: self._layers[name](inputs), x, told)
         for edge in self._feedback:
             self._said[edge.name].append(outputs[edge.source])
-        return outputs[self._bearer]
+        return outputs[self._last]
 
     def go(self, first: Iterable[Tensor], steps: int, feed: Feed) -> Iterator[Tensor]:
         """Goes through the inputs `first`, then so many steps more, of which the outputs are given.
@@ -65,25 +98,10 @@ class FreeRun:
             y = self.step(x)
             yield y
 
-    def _heard(self, name: str, target: str, x: Tensor) -> Tensor:
-        said = self._said[name]
-        if len(said) == said.maxlen:
-            return said[0]
-        plan = self._cells[target]
-        like = next(
-            heard for edge, heard in zip(plan.into, plan.facts.hears, strict=True) if edge.name == name
-        )
-        return x.new_zeros(len(x), *like.shape[1:])
-
-    def _call(self, name: str, inputs: tuple[Tensor, ...]) -> Tensor:
-        plan, (parameters, buffers) = self._cells[name], self._weights[name]
-        layer, context = plan.layer, Context(training=False, seed=0 if plan.facts.random else None)
-        if not layer.remembers:
-            return layer.pure(parameters, buffers, inputs, context)[0]
-        state = self._states.get(name) or layer.initial_state(parameters, buffers, inputs)
-        values = layer(parameters, buffers, Point(inputs, state, context))
-        self._states[name] = advanced(state, values.drift, plan.dynamics.tau)
-        return values.output
+    def _heard(self, edge: Edge, x: Tensor) -> Tensor:
+        """What feedback brings to the sample x: zeros, until so much was said as it lags behind."""
+        said = self._said[edge.name]
+        return said[0] if len(said) == said.maxlen else x.new_zeros(len(x), *self._shapes[edge.source][1:])
 
 
 def fed(x: Tensor, y: Tensor) -> Tensor:

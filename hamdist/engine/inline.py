@@ -1,18 +1,19 @@
 """All nodes in this process: one loop that runs every locality, since a delay is only tokens in a channel."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from hamdist.engine.build import Program
 from hamdist.engine.channel import Channel
 from hamdist.engine.device import keep_freed_memory
 from hamdist.engine.divergence import check_finite, extents
-from hamdist.engine.free_run import FreeRun, Weights
+from hamdist.engine.free_run import FreeLayer, FreeRun
 from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.message import Message
 from hamdist.engine.partition import Part, initial_value
@@ -20,6 +21,15 @@ from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.source import INPUTS, TARGETS, Given, Source
 from hamdist.engine.state import RuntimeState
 from hamdist.network.graph import SOURCE, Edge
+
+Item = TypeVar("Item")
+
+
+def chunked(items: Iterable[Item], count: int) -> Iterator[Iterator[Item]]:
+    """The items, so many at a time, each of which is to be used up before the next."""
+    coming = iter(items)
+    while (first := next(coming, None)) is not None:
+        yield chain([first], islice(coming, count - 1))
 
 
 class InlineRuntime:
@@ -102,14 +112,15 @@ class InlineRuntime:
                 yield from self._part.advance()
 
     def present_all(self, batches: Iterable[Given]) -> list[Prediction]:
-        """Presents several batches, so that their ticks may run in one go; also those before one that cannot be had.
+        """Presents several batches, as many as a chunk has ticks at a time; also those before one that cannot be had.
 
         What they hold must stay until this returns.
         """
         predictions: list[Prediction] = []
-        for message in self._source.present(batches):
-            self._give(message)
-            predictions += self._part.advance(message.ticks)
+        for together in chunked(batches, self.program.outline.execution.chunk):
+            for message in self._source.present(together):
+                self._give(message)
+                predictions += self._part.advance(message.ticks)
         return predictions
 
     def drain(self) -> Iterator[Prediction]:
@@ -130,17 +141,28 @@ class InlineRuntime:
         One plain pass in evaluation mode: relaxing layers stand at their equilibrium, memories at their start,
         feedback brings zeros.
         """
-        return self.free_run().step(inputs)
+        with self.free_run() as free:
+            return free.step(inputs)
 
-    def free_run(self) -> FreeRun:
-        """The network with today's weights, on its own; nothing here moves."""
-        weights = {
-            name: Weights(
-                tree_map(torch.clone, cell.carry.parameters), tree_map(torch.clone, cell.carry.buffers)
-            )
-            for name, cell in self.cells.items()
-        }
-        return FreeRun(self.program, weights)
+    @contextmanager
+    def free_run(self) -> Iterator[FreeRun]:
+        """Within it the network with today's weights, on its own; nothing here moves."""
+        yield FreeRun.of(self.program, {name: FreeLayer.of(cell) for name, cell in self.cells.items()})
+
+    def views(self) -> list[LayerView]:
+        """Every layer as it is now."""
+        return [LayerView.of(name, cell.carry) for name, cell in self.cells.items()]
+
+    def prequential(self) -> dict[str, float]:
+        """The means of the first loss since the start."""
+        return self.loss.prequential.total()
+
+    def holdout(self) -> dict[str, float]:
+        """Its means over the hold-out samples that came since the last time."""
+        return self.loss.holdout.window()
+
+    def close(self) -> None:
+        """Nothing is left to be stopped."""
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Every layer's state_dict."""

@@ -5,6 +5,7 @@ prepare.py       what is to be run, its stream opened, its layers built: where a
 assembly.py      from sections of a config to streams, networks, localities
 inline.py        a run in one process
 launch.py        from a setup to actors that stand ready; ray.py: a run whose layers are Ray actors
+released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory

@@ -12,9 +12,10 @@ from hamdist.config.loader import load
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
-from hamdist.engine.free_run import Feed, FreeRun, Weights
+from hamdist.engine.free_run import Feed, FreeLayer, FreeRun
 from hamdist.errors import StreamError, UserError
 from hamdist.physics.layers import Tensors
+from hamdist.physics.step import Weights
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of
 from hamdist.runs.prepare import prepare
@@ -48,7 +49,8 @@ def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: in
     if len(first) < prime:
         raise StreamError(f"the stream has {len(first)} batches, and {prime} are to prime the network with")
     built = _program(config, first[0])
-    free = FreeRun(built, {name: _of_layer(built, name, weights) for name in built.cells})
+    layers = {name: FreeLayer(plan, _of_layer(built, name, weights)) for name, plan in built.cells.items()}
+    free = FreeRun.of(built, layers)
     outputs = free.go((batch.inputs for batch in first), steps, feed)
     for output, batch in zip(outputs, chain(batches, [None] * steps), strict=False):
         yield Generated(output, None if batch is None else batch.targets)

@@ -27,7 +27,7 @@ from hamdist.cluster.session import Node, Session, cluster_address, ray_session,
 from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
 from hamdist.cluster.transports import Carrier, carriers_of, wirings_of
 from hamdist.cluster.worker import Worker, WorkerSpec
-from hamdist.cluster.worker_group import STREAM, Source, Stream
+from hamdist.cluster.worker_group import STREAM, AnyStream, StreamPeer
 from hamdist.engine.build import examine_all
 from hamdist.errors import RunError
 from hamdist.network.loss_fit import check_targets
@@ -54,11 +54,11 @@ class StartupClock:
 
 
 @dataclass(frozen=True)
-class LaunchedRun(Generic[Stream]):
+class LaunchedRun(Generic[AnyStream]):
     """Actors that stand ready to run."""
 
     setup: RunSetup
-    group: RayWorkers[Stream]
+    group: RayWorkers[AnyStream]
     layout: Layout
     placement: Placement
     carriers: Mapping[str, Carrier]
@@ -71,15 +71,19 @@ class LaunchedRun(Generic[Stream]):
 
 
 @dataclass(frozen=True)
-class StreamSource(Generic[Stream]):
-    """make: the worker of the stream.  here: whether it lives in this process, and not in an actor of its own."""
+class StreamSource(Generic[AnyStream]):
+    """make: the worker of the stream.  here: whether it lives in this process, and not in an actor of its own.
 
-    make: Callable[[], Stream]
+    prompt: as of a layout.
+    """
+
+    make: Callable[[], AnyStream]
     here: bool = False
+    prompt: bool = False
 
 
 @contextmanager
-def launched(setup: RunSetup, source: StreamSource[Stream]) -> Iterator[LaunchedRun[Stream]]:
+def launched(setup: RunSetup, source: StreamSource[AnyStream]) -> Iterator[LaunchedRun[AnyStream]]:
     """Within it the actors stand ready; afterwards nothing of them is left. Raises UserError, RunError."""
     clock = StartupClock()
     with ray_session(setup.placement.address) as session:
@@ -102,18 +106,18 @@ def _bundles(setup: RunSetup, session: Session, nodes: Sequence[Node], devices: 
 
 def _ready(
     setup: RunSetup,
-    source: StreamSource[Stream],
-    group: RayWorkers[Stream],
+    source: StreamSource[AnyStream],
+    group: RayWorkers[AnyStream],
     devices: int,
     clock: StartupClock,
-) -> LaunchedRun[Stream]:
+) -> LaunchedRun[AnyStream]:
     """The stream first, whose first batch tells the shapes; then the layers, everywhere at once; then the links."""
     stream_location, first = _opened(setup, source, group, devices)
     clock.done("stream")
     placement = _placed(setup, devices, first[0])
     group.locations = [*_layers_made(setup, placement, group), stream_location]
     clock.done("layers")
-    layout = _examined(setup, group, placement, first)
+    layout = _examined(setup, group, placement, first, source.prompt)
     clock.done("shapes")
     patience = Patience(setup.placement.heartbeat_seconds, setup.placement.progress_seconds)
     carriers = carriers_of(layout, group.locations, setup.placement.link)
@@ -124,11 +128,11 @@ def _ready(
 
 
 def _opened(
-    setup: RunSetup, source: StreamSource[Stream], group: RayWorkers[Stream], devices: int
+    setup: RunSetup, source: StreamSource[AnyStream], group: RayWorkers[AnyStream], devices: int
 ) -> tuple[Location, tuple[Tensor, Tensor]]:
     """Where the stream lives, and its first batch. Raises what is wrong with the stream."""
     location = _stream_location(setup, source, group.stream, devices)
-    opening, seconds = group.stream.call(Source.first_batch), setup.placement.progress_seconds
+    opening, seconds = group.stream.call(StreamPeer.first_batch), setup.placement.progress_seconds
     if wait([opening], seconds).not_done:
         raise RunError(
             f"the stream gave no first batch for {seconds:g} s; where that is no mistake, raise "
@@ -141,7 +145,7 @@ def _opened(
 
 
 def _stream_location(
-    setup: RunSetup, source: StreamSource[Stream], stream: Handle[Stream], devices: int
+    setup: RunSetup, source: StreamSource[AnyStream], stream: Handle[AnyStream], devices: int
 ) -> Location:
     if not isinstance(stream, RayHandle):
         return location_here()
@@ -152,7 +156,7 @@ def _stream_location(
     return location
 
 
-def _layers_made(setup: RunSetup, placement: Placement, group: RayWorkers[Stream]) -> list[Location]:
+def _layers_made(setup: RunSetup, placement: Placement, group: RayWorkers[AnyStream]) -> list[Location]:
     """Every actor builds its own layers; where they are."""
     making = []
     for spec, worker in zip(_specs(setup, placement), group.workers, strict=True):
@@ -162,12 +166,16 @@ def _layers_made(setup: RunSetup, placement: Placement, group: RayWorkers[Stream
 
 
 def _examined(
-    setup: RunSetup, group: RayWorkers[Stream], placement: Placement, first: tuple[Tensor, Tensor]
+    setup: RunSetup,
+    group: RayWorkers[AnyStream],
+    placement: Placement,
+    first: tuple[Tensor, Tensor],
+    prompt: bool,
 ) -> Layout:
     hosts = hosts_of(setup.outline, placement.actors)
     facts = examine_all(setup.outline, RemoteBuilder(group, setup.outline, hosts, STARTED_SECONDS), first)
     devices = [torch.device(location.device) for location in group.locations]
-    return layout_of(setup.outline, hosts, group.names, devices, facts, first)
+    return layout_of(setup.outline, hosts, group.names, devices, facts, first, prompt)
 
 
 def planned_hosts(setup: RunSetup, inputs: Tensor) -> dict[str, Host]:
