@@ -4,8 +4,7 @@ What every partition does is a subsequence of one order that is the same everywh
 partitions never wait for each other in a circle.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -163,8 +162,10 @@ class Part:
 
     def _evaluate(self, name: str) -> None:
         signals = [way.signals.popleft() for way in self._into[name]]
-        with self._named(f"layer {name!r}"):
+        try:
             shown = self._cells[name].evaluate(self.tick, signals)
+        except Exception as error:
+            raise self._failed(f"layer {name!r}", error)  # noqa: B904 - it has its cause
         for way in self._out_of[name]:
             way.signals.append(shown)
 
@@ -174,19 +175,17 @@ class Part:
         try:
             with self._judging:
                 loss.evaluate(self.tick, output, target)
-        except RunError:
-            raise
         except Exception as error:
-            refused = loss.refused(output, target)
-            raise refused or RunError(
-                f"the loss {loss.spec.name} failed at tick {self.tick}: {error}"
-            ) from error
+            refused = None if isinstance(error, RunError) else loss.refused(output, target)
+            raise refused or self._failed(f"the loss {loss.spec.name}", error) from error
         self._check(node)
 
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]
-        with self._named(f"layer {name!r}"):
+        try:
             returned = self._cells[name].react(self.tick, costates)
+        except Exception as error:
+            raise self._failed(f"layer {name!r}", error)  # noqa: B904 - it has its cause
         for way, costate in zip(self._into[name], returned, strict=True):
             way.costates.append(costate)
 
@@ -202,15 +201,13 @@ class Part:
             value = loss.item()
             raise DivergenceError(diagnosis(self.tick, value, extents(self._cells)), value)
 
-    @contextmanager
-    def _named(self, what: str) -> Iterator[None]:
-        """What a module raises becomes a RunError that says where and when."""
-        try:
-            yield
-        except RunError:
-            raise
-        except Exception as error:
-            raise RunError(f"{what} failed at tick {self.tick}: {error}") from error
+    def _failed(self, what: str, error: Exception) -> RunError:
+        """What a module raised, with where and when; what hamdist itself raised says so already."""
+        if isinstance(error, RunError):
+            return error
+        named = RunError(f"{what} failed at tick {self.tick}: {error}")
+        named.__cause__ = error
+        return named
 
     def _finite(self, loss: Tensor) -> bool:
         """Whether it is. On a GPU this is where the tick's work so far is awaited."""

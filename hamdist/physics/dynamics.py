@@ -1,6 +1,7 @@
 """The constants of one layer's equations of motion."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from hamdist.physics.integrators import INTEGRATORS, Coefficients, Gain, Integrator, nesterov_step
@@ -27,17 +28,17 @@ class Dynamics:
     clip: float | None = None
     rate: Rate = field(default_factory=Rate)
 
-    @property
+    @cached_property
     def integrator(self) -> Integrator:
         integrator = INTEGRATORS[self.step]
         return integrator._replace(step=nesterov_step) if self.nesterov else integrator
 
-    @property
+    @cached_property
     def state_coefficients(self) -> Coefficients:
         """(a, c) of p."""
         return self.integrator.coefficients(self.tau, self.state_dissipation)
 
-    @property
+    @cached_property
     def weight_coefficients(self) -> Coefficients:
         """(a, c) of ω."""
         if self.rate.adaptive is not None:
