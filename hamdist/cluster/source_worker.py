@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor
 
 from hamdist.cluster.layout import Layout
-from hamdist.cluster.worker import Advance, Progress, attributed
+from hamdist.cluster.outcome import Advance, Progress, attributed
 from hamdist.engine.message import Message
 from hamdist.engine.profiler import timeline_of
 from hamdist.engine.source import INPUTS, TARGETS

@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
+from hamdist.cluster.outcome import Progress, StreamOutcome, attributed
 from hamdist.cluster.source_worker import SourceWorker
-from hamdist.cluster.worker import Progress, StreamOutcome, attributed
 from hamdist.engine.device import peak_memory_bytes
 from hamdist.engine.message import Message
 from hamdist.engine.source import Given, Source

@@ -6,9 +6,10 @@ from typing import Any
 
 from hamdist.cluster.failure import Failure, failure_of, loss_of, report_of
 from hamdist.cluster.handle import Handle
+from hamdist.cluster.outcome import Outcome, Progress, StreamOutcome
 from hamdist.cluster.ray_workers import STOPPED_SECONDS
 from hamdist.cluster.stream_worker import StreamWorker
-from hamdist.cluster.worker import Outcome, Progress, StreamOutcome, Worker
+from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import Peer, WorkerGroup
 from hamdist.report.metrics import Window
 

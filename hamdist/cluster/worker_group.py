@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hamdist.cluster.handle import Handle, ThreadHandle
 from hamdist.cluster.layout import Layout
-from hamdist.cluster.worker import Progress, Worker
+from hamdist.cluster.outcome import Progress
+from hamdist.cluster.worker import Worker
 from hamdist.transport.base import Wiring
 
 STREAM = "the stream"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hamdist.cluster.worker import outcome_of
+from hamdist.cluster.outcome import outcome_of
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
 from hamdist.engine.inline import InlineRuntime

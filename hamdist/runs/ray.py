@@ -12,10 +12,11 @@ from torch import Tensor
 
 from hamdist.cluster.failure import Failure
 from hamdist.cluster.handle import results
+from hamdist.cluster.outcome import Spent
 from hamdist.cluster.ray_workers import STARTED_SECONDS
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
-from hamdist.cluster.worker import Spent, Worker
+from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import STREAM
 from hamdist.config.schema import RunConfig
 from hamdist.engine.divergence import check_finite

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from hamdist.cluster.failure import Failure, failure_of, loss_of, report_of
 from hamdist.cluster.handle import Handle, results
+from hamdist.cluster.outcome import Advance
 from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS
 from hamdist.cluster.source_worker import Presenter
-from hamdist.cluster.worker import Advance, Worker
+from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import STREAM, Peer
 from hamdist.engine.divergence import check_finite
 from hamdist.engine.free_run import FreeRun

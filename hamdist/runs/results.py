@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hamdist.cluster.worker import Outcome
+from hamdist.cluster.outcome import Outcome
 from hamdist.report.profile import Profile
 
 

@@ -10,12 +10,14 @@ import select
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.ray_layers import Marked
 from support.samples import samples
 from torch import Tensor, nn
 
@@ -73,12 +75,12 @@ def told(predictions: Any) -> list[Any]:
     return [p and (p.first, p.rows, p.learn, p.output.tolist(), p.loss.item()) for p in predictions]
 
 
-def test_step_by_step_it_is_the_one_in_this_process_to_the_bit():
+def test_step_by_step_it_is_the_one_in_this_process_to_the_bit_until_it_is_closed(tmp_path: Path):
     """Fully local, where layers could run ahead of the source by as many ticks as they are away from it."""
     batches, held_out = samples(14, (6,)), samples(3, (6,), seed=5)
     settings = {"beta": 0.1, "dissipation": {"weight": 0.3}, **DOUBLE}
-    theirs = Learner(layers(), **settings)
-    with Learner(layers(), runtime="ray", actors=2, **settings) as ours:
+    theirs = Learner(marked(tmp_path / "here"), **settings)
+    with Learner(marked(tmp_path / "there"), runtime="ray", actors=2, **settings) as ours:
         for k, (x, y) in enumerate(batches):
             assert told([ours.step(x, y)]) == told([theirs.step(x, y)])
             if k in (0, 1, 5):
@@ -89,6 +91,28 @@ def test_step_by_step_it_is_the_one_in_this_process_to_the_bit():
         assert told(ours.drain()) == told(theirs.drain())
         assert differences(ours, theirs) == []
         assert (ours.samples, ours.samples_seen_once) == (56, True)
+    assert len(builders(tmp_path / "there")) == 2
+    assert gone(builders(tmp_path / "there"))
+    ours.close()
+    for use in (ours.drain, ours.state_dict, lambda: ours.layers, lambda: ours.step(*batches[0])):
+        with pytest.raises(RunError, match=r"^this learner was closed: make a new one$"):
+            use()
+
+
+def marked(folder: Path) -> list[Any]:
+    """Layers that leave in a folder the number of the process that built them."""
+    folder.mkdir()
+    return [
+        lambda: nn.Sequential(Marked(str(folder), "first", 6, 8), nn.Tanh()),
+        lambda: nn.Sequential(nn.Linear(8, 8), nn.Tanh()),
+        lambda: nn.Sequential(nn.Linear(8, 8), nn.Tanh()),
+        lambda: Marked(str(folder), "head", 8, 3),
+    ]
+
+
+def builders(folder: Path) -> set[int]:
+    """Who built layers with marks, this process apart, which builds one to see what it costs."""
+    return {int(file.suffix[1:]) for file in folder.iterdir()} - {os.getpid()}
 
 
 def test_chunks_on_listed_actors():
@@ -108,31 +132,19 @@ def test_chunks_on_listed_actors():
 
 
 def test_a_network_with_a_memory_goes_on_by_itself():
-    """Non-local, over an actor a layer; what it says on its own leaves what learns alone."""
+    """Non-local, to and fro between two actors; what it says on its own leaves what learns alone."""
     built = [lambda: nn.Linear(3, 4), lambda: nn.GRUCell(4, 5), lambda: nn.Linear(5, 3)]
     settings = {"loss": "mse", "locality": "nonlocal", "beta": 0.01, "hold": 2}
     generator = torch.Generator().manual_seed(0)
     xs = torch.randn(9, 2, 3, generator=generator)
     theirs = Learner(built, **settings)
-    with Learner(built, runtime="ray", actors="per-layer", **settings) as ours:
+    with Learner(built, runtime="ray", actors=[[0, 2], [1]], **settings) as ours:
         for k in range(8):
             restart = torch.tensor([k % 3 == 0, False])
             one, other = (learner.step(xs[k], xs[k + 1], restart) for learner in (ours, theirs))
             assert told([one]) == told([other])
         assert same(ours.generate(xs[:3], 4), theirs.generate(xs[:3], 4))
         assert differences(ours, theirs) == []
-
-
-def test_a_bad_batch_among_several_is_refused_and_those_before_it_are_learnt():
-    batches = samples(4, (6,))
-    with Learner(layers(), runtime="ray", actors=2, **DOUBLE) as learner:
-        with pytest.raises(StreamError, match="the batch at sample 8"):
-            learner.steps([*batches[:2], (torch.zeros(4, 7), batches[2][1]), batches[3]])
-        assert learner.samples == 8
-        with pytest.raises(StreamError, match="a batch of 5 rows came at sample 8, but the first had 4"):
-            learner.step(torch.zeros(5, 6), torch.zeros(5, dtype=torch.long))
-        learner.drain()
-        assert learner.samples_seen_once
 
 
 class Fails(nn.Module):
@@ -144,49 +156,53 @@ class Fails(nn.Module):
         return x + 0
 
 
-def test_a_layer_that_raises_is_told_as_in_this_process_and_ends_it():
-    modules = [nn.Identity(), Fails(), nn.Linear(2, 2)]
+def test_a_bad_batch_is_refused_and_a_layer_that_raises_is_told_as_in_this_process():
+    """What came before a bad batch is learnt; after a failure the layers can still be read."""
     good, bad, y = torch.ones(3, 2), torch.full((3, 2), 7.0), torch.zeros(3, dtype=torch.long)
-    messages = []
+    batches = [(good, y), (good, y), (torch.zeros(3, 7), y), (good, y)]
+    messages: list[list[str]] = []
     for settings in ({}, {"runtime": "ray", "actors": [[0], [1, 2]]}):
-        with Learner(modules, **settings) as learner:
-            learner.step(good, y)
-            learner.step(bad, y)
-            with pytest.raises(RunError) as caught:
-                learner.step(good, y)
-            messages.append(str(caught.value))
+        with Learner([nn.Identity(), Fails(), nn.Linear(2, 2)], **settings) as learner:
+            found = [failure(StreamError, lambda: learner.steps(batches))]
+            found += [failure(StreamError, lambda: learner.step(good.repeat(2, 1), y.repeat(2)))]
+            learner.drain()
+            assert (learner.samples, learner.samples_seen_once) == (6, True)
+            found += [failure(RunError, lambda: learner.steps([(good, y), (bad, y), (good, y)]))]
+            messages.append(found)
             if settings:
-                assert "ArithmeticError: out of numbers" in caught.value.__notes__[0]
-                with pytest.raises(RunError, match=r"^this learner has failed and cannot go on: layer '1'"):
-                    learner.step(good, y)
+                assert "In the actor:\nTraceback" in found[2]
+                assert "ArithmeticError: out of numbers" in found[2]
+                again = failure(RunError, lambda: learner.step(good, y))
+                assert again.startswith("this learner has failed and cannot go on: layer '1' failed at tick ")
                 assert list(learner.state_dict()) == ["2.weight", "2.bias"]
-    assert messages == ["layer '1' failed at tick 2: out of numbers"] * 2
+    here, there = ([message.splitlines()[0] for message in found] for found in messages)
+    assert here == there
+    assert here[0].startswith("the batch at sample 6")
+    assert re.fullmatch(r"layer '1' failed at tick \d+: out of numbers", here[2])
 
 
-def test_what_cannot_run_is_refused_in_the_same_words_and_may_be_followed_by_what_can():
-    x, y = torch.ones(3, 5), torch.zeros(3, dtype=torch.long)
-    messages = []
-    for settings in ({}, {"runtime": "ray", "actors": "auto"}):
-        with Learner([nn.Linear(2, 2), nn.Linear(2, 2)], **settings) as learner:
-            with pytest.raises(NetworkError) as caught:
-                learner.step(x, y)
-            messages.append(str(caught.value))
-            if settings:
-                learner.step(torch.ones(3, 2), y)
-    assert messages[0] == messages[1]
+def failure(kind: type[Exception], do: Callable[[], Any]) -> str:
+    """The message of what is raised, with its notes."""
+    with pytest.raises(kind) as caught:
+        do()
+    return "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
 
 
-def workers() -> set[int]:
-    """The processes of this Ray's actors that live."""
-    names = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
-    return {pid for pid, path in names.items() if b"ray::WorkerActor" in content(path)}
-
-
-def content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+def test_what_cannot_run_is_refused_in_the_same_words_and_a_learner_that_is_forgotten_leaves_nothing(
+    tmp_path: Path,
+):
+    y = torch.zeros(3, dtype=torch.long)
+    here = Learner([nn.Linear(2, 2), nn.Linear(2, 2)])
+    there = Learner([lambda: Marked(str(tmp_path), "0", 2, 2), nn.Linear(2, 2)], runtime="ray", actors=1)
+    wrong = torch.ones(3, 5)
+    messages = [failure(NetworkError, partial(each.step, wrong, y)) for each in (here, there)]
+    assert messages[0].replace("Linear", "Marked") == messages[1]
+    there.step(torch.ones(3, 2), y)
+    forgotten = weakref.ref(there)
+    del there
+    gc.collect()
+    assert forgotten() is None
+    assert gone(builders(tmp_path))
 
 
 def gone(processes: set[int]) -> bool:
@@ -205,43 +221,24 @@ def ended(pid: int) -> bool:
         os.close(process)
 
 
-@pytest.mark.parametrize("how", ["close", "garbage"])
-def test_no_process_is_left_when_it_is_closed_or_forgotten(how):
-    before = workers()
-    learner = Learner(layers(), runtime="ray", actors=2, **DOUBLE)
-    learner.step(*samples(1, (6,))[0])
-    ours = workers() - before
-    assert len(ours) == 2
-    if how == "close":
-        learner.close()
-        learner.close()
-        for use in (learner.drain, learner.state_dict, lambda: learner.step(*samples(1, (6,))[0])):
-            with pytest.raises(RunError, match=r"^this learner was closed: make a new one$"):
-                use()
-    else:
-        there = weakref.ref(learner)
-        del learner
-        gc.collect()
-        assert there() is None
-    assert gone(ours)
-
-
 ALONE = """
+import sys
 import torch
-from pathlib import Path
-from torch import nn
+from support.ray_layers import Marked
 from hamdist import Learner
-learner = Learner([nn.Linear(2, 2), nn.Linear(2, 2)], runtime="ray", actors=1)
+folder = sys.argv[1]
+learner = Learner([lambda: Marked(folder, "0", 2, 2)], runtime="ray", actors=1)
 learner.step(torch.ones(3, 2), torch.zeros(3, dtype=torch.long))
-print(*[place.pid for place in learner._runtime._run.group.locations][:1])
 """
 
 
-def test_no_process_is_left_when_the_interpreter_ends():
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=200)
+def test_no_process_is_left_when_the_interpreter_ends(tmp_path: Path):
+    code = [sys.executable, "-c", ALONE, str(tmp_path)]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert gone({int(done.stdout)})
+    assert len(builders(tmp_path)) == 1
+    assert gone(builders(tmp_path))
 
 
 REFUSED = [

@@ -13,10 +13,11 @@ from torch import Tensor
 from hamdist.cluster.actor import Location
 from hamdist.cluster.handle import results
 from hamdist.cluster.layout import Layout, hosts_of
+from hamdist.cluster.outcome import Outcome, StreamOutcome
 from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.transports import SHARED_BYTES, carriers_of, wirings_of
-from hamdist.cluster.worker import Outcome, StreamOutcome, Worker, WorkerSpec
+from hamdist.cluster.worker import Worker, WorkerSpec
 from hamdist.cluster.worker_group import ThreadWorkers
 from hamdist.engine.build import examine_all
 from hamdist.engine.layer_node import LayerNode
