@@ -27,7 +27,7 @@ from hamdist.report.wording import listed
 
 
 class Part:
-    """Cells and losses of one process, joined by ways: channels inside it, and doors to other parts.
+    """Cells and losses of one process, joined by channels: those inside it, and remote ones to other processes.
 
     tick: the number of ticks done.  order: the turns of hosted nodes.  into, out_of: the ways to and
     from hosted nodes, in edge order; a channel is in both.  targets: an example of those to come, where a loss is

@@ -5,6 +5,7 @@ from itertools import islice
 
 import pytest
 import torch
+from support.seeds import over_seeds
 from torch import Tensor
 
 from hamdist.engine.aligned import BYTES
@@ -36,7 +37,7 @@ def same(ours, theirs) -> bool:
 
 
 @pytest.mark.parametrize("width", [5, 16])  # ticks of 40 bytes, and of 128
-@pytest.mark.parametrize("seed", range(5))
+@over_seeds(5)
 def test_a_queue_gives_what_a_list_would(width, seed):
     chance, queue, plain, tick = random.Random(seed), Queue(Signal, "a->b"), [], 0
     for _ in range(200):

@@ -1,5 +1,6 @@
 """Several ticks in a message: nothing is lost in any company, whether it is given and taken one by one or not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hamdist.engine.aligned import BYTES
 from hamdist.engine.message import INVALID, Costate, Form, Message, Token
 from hamdist.engine.message import joined as gathered
 from hamdist.network.graph import Edge
+from hamdist.transport.base import StalledError
 from hamdist.transport.remote_channel import ReceiveQueue, SendQueue, Traffic
 
 COUNT = 3
@@ -106,14 +108,14 @@ def test_what_is_given_together_arrives_so_or_one_by_one(gathers: bool, whole: b
 
 def test_a_message_goes_when_it_is_whole_and_stays_whole() -> None:
     traffic = Traffic()
-    with joined(KINDS["in-process"], at(), PATIENCE) as pair:
-        out, waiting = SendQueue(pair.a, traffic), pair.b._into.messages
+    with joined(KINDS["in-process"], at(), replace(PATIENCE, progress_seconds=0.0)) as pair:
+        out = SendQueue(pair.a, traffic)
         for item in alike(COUNT - 1):
             out.append(item)
-        assert waiting.empty()
+        with pytest.raises(StalledError, match="sent no message"):
+            pair.b.receive()
         traffic.final = 11
         out.append(alike(COUNT)[-1])
-        assert waiting.qsize() == 1
         got = pair.b.receive()
         assert (got.tick, got.ticks, got.final, got.there) == (0, COUNT, 11, ())
         assert same(got.tensors[0], torch.stack([values(tick)[0] for tick in range(COUNT)]))
