@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test check clean
+.PHONY: demo test quick check clean
 
 demo: $(STAMP)
 	$(BIN)/hamdist run digits
 
 test: $(STAMP) check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# After each edit: what is quick of every floor.
+quick: $(STAMP) check
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -19,6 +19,8 @@ from hamdist import plan, run
 from hamdist.errors import ConfigError, NetworkError, RunError, UserError
 from hamdist.runtime.actors.session import prepare_environment
 
+pytestmark = pytest.mark.slow
+
 LAYERS = ("first", "second", "head")
 TWO = [["first"], ["second", "head"]]
 

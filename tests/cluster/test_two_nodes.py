@@ -12,6 +12,8 @@ from hamdist import run
 from hamdist.errors import ConfigError
 from hamdist.runtime.actors.session import prepare_environment, ray_session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

@@ -18,7 +18,7 @@ from hamdist.runtime.fused.execution import PLAIN, Execution
 from hamdist.runtime.fused.ticks import HOT, Pattern, Ticks
 from hamdist.runtime.inline import InlineRuntime
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
 
 def carried(runtime: InlineRuntime) -> dict[str, Tensor]:

@@ -207,6 +207,7 @@ def slurm(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
 DONE = "mkdir -p runs/1234567; touch runs/1234567/summary.json"
 
 
+@pytest.mark.slow
 def test_slurm_starts_a_cluster_and_a_run_on_it(
     slurm: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
 ):
@@ -266,10 +267,12 @@ def cluster_arguments(arguments: list[str]) -> dict[str, Any]:
     return get_command(cluster.app).make_context("launch.cluster", list(arguments)).params
 
 
+@pytest.mark.slow
 def test_slurm_hands_on_the_exit_status(slurm: Callable[[str], subprocess.CompletedProcess[str]]):
     assert slurm(f"{DONE}; exit 3").returncode == 3
 
 
+@pytest.mark.slow
 def test_slurm_fails_where_nothing_ran(slurm: Callable[[str], subprocess.CompletedProcess[str]]):
     """symmetric-run ends with 0 where Ray did not start."""
     assert slurm("exit 0").returncode == 1
@@ -323,6 +326,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         yield os.environ | {"RAY_TMPDIR": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str, str]):
     layers = [
@@ -344,6 +348,7 @@ def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str
     assert list(Path(environment["TMPDIR"]).glob("hamdist-*")) == []
 
 
+@pytest.mark.slow
 def test_a_launcher_is_a_script_too(tmp_path: Path):
     """From any folder, with modules of that folder at hand."""
     line = [sys.executable, str(ROOT / "launch" / "cluster.py"), "no.yaml", "--address", "head:6379"]
