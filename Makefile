@@ -6,13 +6,17 @@ RUNS := $(VENV)/installed
 TESTS := $(VENV)/installed-dev
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test quick check clean
 
 demo: $(RUNS)
 	$(BIN)/hamdist run digits
 
 test: $(TESTS) check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# After each edit: what is quick of every floor.
+quick: $(TESTS) check
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 check: $(TESTS)
 	$(BIN)/ruff format --check .

@@ -72,6 +72,7 @@ def test_help(command: tuple[str, ...], words: list[str]) -> None:
     assert [word for word in words if word not in result.stdout] == []
 
 
+@pytest.mark.slow
 def test_help_does_not_load_pytorch() -> None:
     code = "import sys; from hamdist.cli import app; app(['--help'], standalone_mode=False)"
     code += "; print('torch' in sys.modules)"

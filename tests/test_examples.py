@@ -31,11 +31,13 @@ def test_these_are_all():
     assert list(examples.names()) == sorted(EXAMPLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_sound(name: str):
     assert check(name) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_learns(name: str):
     """Better at the end than by chance, or for the signal than at the start."""
@@ -65,6 +67,7 @@ def weights(directory: str) -> dict[str, torch.Tensor]:
     return {f"{layer}.{key}": tensor for layer, tensors in files.items() for key, tensor in tensors.items()}
 
 
+@pytest.mark.slow
 def test_settled_digits_are_backpropagation():
     """Weight for weight, over 60 batches; 1e-10 in float64: the same sums in another order."""
     local, backprop = run_both(["locality.mode=nonlocal", "locality.gate=always", "stream.hold=1"])

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 import hamdist
 
 ROOT = Path(hamdist.__file__).parent
@@ -48,6 +50,7 @@ def floor(file: Path) -> str:
 LOWER = [file for file in FILES if floor(file) in MAY_IMPORT]
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """The modules a file imports, anywhere in it, by full name; `from a import b` counts as a.b where that is one."""
     names = set()
@@ -122,6 +125,7 @@ def heavy(modules: set[str]) -> set[str]:
     return {name for name in modules if name.split(".")[0] == "ray" or name.startswith("torch.distributed")}
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_neither_ray_nor_torch_distributed():
     assert importlib.util.find_spec("ray"), "without Ray installed this would prove nothing"
     brought_by_torch = heavy(loaded("import torch"))
@@ -134,6 +138,7 @@ def test_importing_the_package_imports_neither_ray_nor_torch_distributed():
     assert heavy(loaded(everything)) <= brought_by_torch
 
 
+@pytest.mark.slow
 def test_the_package_and_its_command_line_import_neither_torch_nor_ray_until_they_are_used():
     """`hamdist --help` answers at once only so."""
     assert not {"torch", "ray"} & loaded("import hamdist.cli")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support.patience import patient
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = Path(__file__).parent
 LOOPS = """
 @pytest.mark.timeout(0.5)
@@ -112,16 +114,19 @@ def test_a_wait_that_hears_no_signal_ends_its_process_and_another_goes_on(
     assert "1 failed, 5 passed" in printed
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+SEVERAL = {"first": [DEAF, HOLDS_THE_LOCK, "one"], "second": [DEAF, "two"], "third": ["three"]}
+
+
 @pytest.mark.parametrize(
-    "files",
+    ("workers", "files"),
     [
-        {"first": ["one"], "second": [DEAF], "third": ["three"]},
-        {"first": ["one", "two"], "second": ["three", DEAF, "four"]},
-        {"first": [DEAF]},
-        {"first": [DEAF, HOLDS_THE_LOCK, "one"], "second": [DEAF, "two"], "third": ["three"]},
+        (1, {"first": ["one"], "second": [DEAF], "third": ["three"]}),
+        (1, {"first": ["one", "two"], "second": ["three", DEAF, "four"]}),
+        (2, {"first": [DEAF]}),
+        (1, SEVERAL),
+        (2, SEVERAL),
     ],
-    ids=["alone in its file", "before the very last", "the only one", "several"],
+    ids=["alone in its file", "before the very last", "the only one", "several", "several at once"],
 )
 def test_wherever_it_happens_all_others_run(tmp_path: Path, workers: int, files: dict[str, list[str]]):
     outcomes, printed = suite(tmp_path, workers, **files)

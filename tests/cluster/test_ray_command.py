@@ -14,6 +14,8 @@ import pytest
 import yaml
 from support.patience import patient
 
+pytestmark = pytest.mark.slow
+
 MARK = "HAMDIST_TEST_MARK"
 
 

@@ -19,6 +19,8 @@ from hamdist import plan, run
 from hamdist.cluster.session import prepare_environment
 from hamdist.errors import ConfigError, NetworkError, RunError, UserError
 
+pytestmark = pytest.mark.slow
+
 LAYERS = ("first", "second", "head")
 TWO = [["first"], ["second", "head"]]
 

@@ -12,6 +12,8 @@ from hamdist import run
 from hamdist.cluster.session import prepare_environment, ray_session
 from hamdist.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

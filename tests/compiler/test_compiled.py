@@ -18,7 +18,7 @@ from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.locality import Horizon
 from hamdist.physics import statespace
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
 
 def carried(runtime: InlineRuntime) -> dict[str, Tensor]:

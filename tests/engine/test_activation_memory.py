@@ -54,6 +54,7 @@ def groups_of_four(depth: int) -> dict:
     return {"mode": "groups", "groups": [[str(i + k) for k in range(4)] for i in range(0, depth, 4)]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
 def test_fully_local_a_tick_holds_the_activations_of_one_layer_at_a_time(pairing):
     signal = ROWS * WIDTH * 8
@@ -81,11 +82,13 @@ def signals_kept(depth: int, pairing: str) -> int:
     return len({tensor.data_ptr() for tensor in tensors})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [4, 12])
 def test_between_ticks_current_keeps_of_each_layer_its_last_input_a_signal_and_a_costate_under_way(layers):
     assert signals_kept(layers, "current") == layers + 2 * (layers - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [4, 12])
 def test_between_ticks_stashed_keeps_the_inputs_until_their_costate_returns(layers):
     """Those of D ticks and of the last one, D = 2 (layers − 1 − i)."""

@@ -179,6 +179,7 @@ def test_nothing_of_a_layer_moves_before_its_first_sample_and_no_weight_before_i
         assert ("state" in first) == (relaxing and index < depth - 1), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize("place", PLACES)
@@ -324,6 +325,7 @@ UNDISTURBED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", UNDISTURBED)
 @pytest.mark.parametrize("make", [normed, noisy])
 def test_a_run_with_hold_out_batches_in_the_middle_ends_with_the_same_bits(place, make):

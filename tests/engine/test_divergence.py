@@ -129,6 +129,7 @@ def test_a_target_that_the_loss_cannot_take_is_named_with_the_loss_and_the_tick(
 # In fused ticks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_fused_ticks_name_the_first_whose_loss_is_not_finite(chunk):
     """A batch so large that it overflows, long after ticks began to run as one."""
@@ -147,6 +148,7 @@ def test_fused_ticks_name_the_first_whose_loss_is_not_finite(chunk):
     assert told == [28, 28]  # two delays later than it entered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_a_class_beyond_the_outputs_is_named_in_fused_ticks_too(chunk):
     batches = samples(40, (8,))

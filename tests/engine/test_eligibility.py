@@ -35,11 +35,13 @@ def families(layers: Sequence[nn.Module], **settings: Any) -> list[int | None]:
     return [None if family is None else known.index(family) for family in known]
 
 
+@pytest.mark.slow
 def test_layers_of_equal_structure_are_one_family():
     layers = [layer(), layer(), layer(nn.GELU()), layer(), nn.Linear(8, 3).double()]
     assert families(layers) == [0, 0, 2, 0, 4]
 
 
+@pytest.mark.slow
 def test_constants_tell_layers_apart():
     slopes = [layer(nn.LeakyReLU(slope)) for slope in (0.1, 0.2, 0.1)]
     assert families([*slopes, nn.Linear(8, 3).double()]) == [0, 1, 0, 3]
@@ -68,6 +70,7 @@ class Holding(nn.Module):
         return x * self.scale
 
 
+@pytest.mark.slow
 def test_layers_with_numbers_of_their_own_keep_them():
     layers = [*(Scaled(k + 1.0) for k in range(3)), nn.Linear(8, 3).double()]
     assert families(layers) == [0, 1, 2, 3]
@@ -163,6 +166,7 @@ def test_what_does_not_stack_says_why():
     assert alone.told["not_stacked"] == {"0": "it has no weights"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [*(make for make, *_ in UNTRACED.values()), Holding, Breaks],
@@ -185,6 +189,7 @@ def test_kept_graphs_are_of_plain_layers():
     assert [plan.traced for plan in runtime.program.cells.values()] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_loss_that_asks_for_values_is_judged_node_by_node():
     def loss(output: Tensor, target: Tensor) -> Tensor:
         mean = nn.functional.cross_entropy(output, target)
@@ -198,6 +203,7 @@ def test_a_loss_that_asks_for_values_is_judged_node_by_node():
     assert runtime.seen_once()
 
 
+@pytest.mark.slow
 def test_a_layer_whose_bits_depend_on_company_is_traced_but_stands_alone(monkeypatch):
     """Whatever the kernels of this machine do, here those of many members differ in their last bit."""
     real = eligibility.apart

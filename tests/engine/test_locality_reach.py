@@ -110,6 +110,7 @@ def test_what_was_sent_does_not_change_under_way(dissipation):
     assert len(sent) > 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
 @pytest.mark.parametrize("delay", [1, 3])
 def test_news_travels_one_edge_per_delay_and_no_faster(pairing, delay):
@@ -180,6 +181,7 @@ class Shuffled(InlineRuntime):
 TOGETHER = pytest.mark.parametrize("together", [True, False], ids=["all at once", "island by island"])
 
 
+@pytest.mark.slow
 @TOGETHER
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
 def test_with_all_delays_1_the_layers_of_a_tick_run_in_any_order(pairing, together):
@@ -192,6 +194,7 @@ def test_with_all_delays_1_the_layers_of_a_tick_run_in_any_order(pairing, togeth
     assert all(torch.equal(a.output, b.output) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 @TOGETHER
 @pytest.mark.parametrize("mode", ["local", "nonlocal"])
 @over_seeds(4)

@@ -45,6 +45,7 @@ def masks_by_input(log):
 # Masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 4])
 def test_dropout_recomputed_repeats_its_mask(depth):
     """Against a plain loop of delayed gradients that reseeds for every sample; tolerance 1e-10."""

@@ -171,7 +171,13 @@ IN_CHUNKS = (
 CASES += [replace(case, name=f"{case.name}-chunks", chunk=3) for case in CASES if case.name in IN_CHUNKS]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+QUICK = ("local", "delays-chunks")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=c.name, marks=[] if c.name in QUICK else pytest.mark.slow) for c in CASES],
+)
 def test_every_rule_and_every_graph(case: Case) -> None:
     """On the way the region gives back twice, for the hold-out and for the short batch at the end."""
     phase = batches_until_fused(case)
@@ -193,6 +199,7 @@ def batches_until_fused(case: Case) -> int:
     return -(-ticks // program.locality.hold)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "place", "reason"),
     [

@@ -13,6 +13,7 @@ from support.torch_optimisers import CASES, compare_every_step
 from hamdist.physics.rates import Adam, RMSprop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("tau", [1.0, 0.5])
 def test_adam(case, tau):
@@ -23,12 +24,14 @@ def test_adam(case, tau):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_adamw(case):
     rule = learning(0.003, weight_decay=0.1, adaptive=Adam(decoupled=True))
     compare_every_step(*CASES[case], rule, lambda p: torch.optim.AdamW(p, 0.003, weight_decay=0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("momentum", [0.0, 0.7])
 def test_rmsprop(case, momentum):

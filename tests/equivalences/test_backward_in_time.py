@@ -101,6 +101,7 @@ def runtime_for(
     return runtime_of(Network.of(modules, mse), batches, rule=learning(**rule), **place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("horizon", "execution"),
     [(1, PLAIN), (5, PLAIN), (64, PLAIN), (5, STACKED)],
@@ -142,6 +143,7 @@ def test_blocks_are_truncated_backpropagation_through_time(
     assert runtime.seen_once()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 5])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_slid_at_frozen_weights_is_tbptt_one_k(name: str, horizon: int) -> None:
@@ -218,6 +220,7 @@ def test_slid_with_moving_weights_is_a_plain_loop() -> None:
     assert runtime.seen_once()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slid", [False, True])
 def test_fully_local_windows_learn_every_sample_once(slid: bool) -> None:
     """At frozen weights, what a layer learns from does not depend on how late its costates come."""
@@ -244,6 +247,7 @@ RETRACED: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "ticks"), [("nonlocal", 1000), ("local", 100)])
 @pytest.mark.parametrize("name", RETRACED)
 def test_states_integrated_back_are_those_that_were_stored(name: str, mode: str, ticks: int) -> None:

@@ -41,6 +41,7 @@ OVER_TIME = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "links"),
     [
@@ -74,11 +75,13 @@ def remembering() -> Network:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sampled(9), ids=str)
 def test_the_sampled_matrix(case):
     assert check(case) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
 @pytest.mark.parametrize("mode", ["local", "nonlocal"])
 @pytest.mark.parametrize("seed", range(3))
@@ -155,6 +158,7 @@ def test_signals_that_are_views_are_the_same_bits_near_and_far():
     assert differences(network_of(builders), {}, [["a"], ["b", "head"]], "zeromq", rows) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("links", ["zeromq", "shared"])
 def test_one_batch_larger_than_the_window_of_the_stream(links):
     """17 MB a batch: the stream runs three ticks ahead, not sixteen."""
@@ -299,6 +303,7 @@ def test_what_cannot_run_is_refused_as_in_one_process():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, 10))
 def test_a_stream_may_end_anywhere_in_a_chunk(count):
     """A message of four ticks goes only when it is whole: nobody may wait for the rest of the last one."""
@@ -307,6 +312,7 @@ def test_a_stream_may_end_anywhere_in_a_chunk(count):
     assert differences(network_of(BUILDERS), place, TWO, "threads", batches(count + 1), chunks) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hold", [1, 3, 40])
 def test_batches_cross_in_messages_of_any_length(hold):
     """The stream says at most 32 ticks in one message here, and holds end anywhere in a chunk, or in a message.
@@ -332,6 +338,7 @@ def test_silence_keeps_holds_and_messages_whole():
         assert worker._source.tick % 12 == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_a_stream_that_falls_silent_is_not_taken_for_lost(chunk):
     """It says so, tick by tick, while it waits; what was under way is learnt, and nothing is lost or learnt twice."""

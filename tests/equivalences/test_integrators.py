@@ -64,6 +64,7 @@ def slope(taus, errors):
     return np.polyfit(np.log(taus), np.log(errors), 1)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_the_local_error_is_of_second_order(step):
     """One step from a generic point; 0.15 covers the next order at these τ."""
@@ -72,6 +73,7 @@ def test_the_local_error_is_of_second_order(step):
     assert slope(taus, errors) == pytest.approx(2.0, abs=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_the_global_error_is_of_first_order(step):
     """Over a duration of 1; 0.15 covers the next order at these τ."""

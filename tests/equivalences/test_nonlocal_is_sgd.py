@@ -13,6 +13,7 @@ from support.networks import mlp
 from support.torch_optimisers import CASES, compare_every_step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("nesterov", "decay"), [(False, 0.0), (True, 1e-3)])
 def test_semi_implicit(case, nesterov, decay):
@@ -27,6 +28,7 @@ def test_semi_implicit(case, nesterov, decay):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_exponential(case):
     tau, eta, beta = 0.5, 0.4, 0.3
@@ -37,6 +39,7 @@ def test_exponential(case):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_explicit_is_sgd_on_the_gradient_of_one_update_ago(case):
     tau, eta, beta = 0.5, 0.4, 0.3
@@ -46,6 +49,7 @@ def test_explicit_is_sgd_on_the_gradient_of_one_update_ago(case):
     )
 
 
+@pytest.mark.slow
 def test_gamma_weighs_the_loss():
     rule = learning(0.1, gamma=2.5)
     compare_every_step(mlp, (8,), 1e-12, rule, lambda p: torch.optim.SGD(p, lr=0.25))

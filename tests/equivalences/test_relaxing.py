@@ -21,6 +21,7 @@ from hamdist.network.network import Network
 TOLERANCE = 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 4, 8, 12])
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
 @pytest.mark.parametrize("tau", [1.0, 0.5])
@@ -55,6 +56,7 @@ def test_without_warm_zeros_it_starts_with_nothing_and_learns_the_same_samples()
     assert runtime.seen_once()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constant", [0.7, 1.0, 1.9, 4.0])
 @pytest.mark.parametrize("mode", ["nonlocal", "local"])
 def test_at_equilibrium_any_time_constant_gives_the_gradient(constant, mode):
@@ -129,6 +131,7 @@ def test_hold_out_samples_move_a_copy_of_the_state():
         assert all(torch.equal(a, b) for a, b in zip(ours.carry.state, theirs.carry.state, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
 @over_seeds(6)
 def test_time_constant_tau_is_a_delay_on_random_graphs_with_skip_edges(seed, pairing):

@@ -55,6 +55,7 @@ def inverting_loop(layers, batches, beta):
     return {f"{i}.{n}": p.detach() for i, layer in enumerate(layers) for n, p in layer.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 6, 12])
 def test_equals_a_loop_that_inverts_with_todays_weights(depth):
     batches = samples(50, (8,))
@@ -70,6 +71,7 @@ def test_equals_a_loop_that_inverts_with_todays_weights(depth):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 12])
 def test_with_frozen_weights_it_is_the_stashed_pairing(depth):
     batches = samples(30, (8,))
@@ -134,6 +136,7 @@ def test_what_cannot_be_inverted_is_refused_by_name(layers, edges, message):
         runtime_of([layer.double() for layer in layers], samples(1, (8,)), edges=edges, pairing="reversible")
 
 
+@pytest.mark.slow
 @over_seeds(6)
 def test_with_frozen_weights_it_is_the_stashed_pairing_on_random_graphs(seed):
     """A chain of couplings in front of a random graph with skip edges, whose layers stash."""

@@ -88,6 +88,7 @@ def test_every_schedule_of_a_config_is_compared():
     assert set(SCHEDULES) <= set(CASES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_a_nonlocal_run_is_an_optimiser_with_that_scheduler(case, adaptive):

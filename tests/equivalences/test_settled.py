@@ -23,6 +23,7 @@ def settled(layers, batches, hold, **kwargs):
     return runtime_of(layers, batches, pairing="current", gate="settled", hold=hold, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 6, 12])
 def test_a_run_equals_the_nonlocal_run(depth):
     batches, hold = samples(30, (8,)), 2 * (depth - 1) + 1
@@ -59,6 +60,7 @@ def test_costates_are_the_backpropagated_gradients(depth):
         assert ([*channel.costates][-1].value - gradient).abs().max() < TOLERANCE
 
 
+@pytest.mark.slow
 @over_seeds(8)
 def test_random_graphs_with_skip_edges(seed):
     network, hold = random_network(seed, mode="local")
@@ -113,6 +115,7 @@ def contracting_loop():
     return [layer.double() for layer in (*layers, nn.Linear(6, 3))]
 
 
+@pytest.mark.slow
 def test_feedback_settles_to_the_gradient_at_the_equilibrium_of_a_contracting_loop():
     """The oracle iterates the loop to its fixed point in plain torch and differentiates through it."""
     batches = samples(6, (6,))

@@ -87,6 +87,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_chain(rule):
     motion, optimiser, late = RULES[rule]
@@ -198,6 +199,7 @@ def returned_by(runtime, batches) -> dict[str, list[Tensor]]:
     return found
 
 
+@pytest.mark.slow
 @over_seeds(4)
 def test_with_frozen_weights_the_costates_are_those_of_inputs(seed):
     """On random graphs with skip edges and several losses, some of whose layers relax; to the last bit."""

@@ -18,6 +18,7 @@ from hamdist.physics.rates import delay_scale
 TOLERANCE = 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 6, 12])
 @pytest.mark.parametrize("make", [mlp, residual_net])
 def test_chain(make, depth):
@@ -141,6 +142,7 @@ def delayed_graph(network, batches, beta):
     return {f"{name}.{k}": p.detach() for name, layer in layers.items() for k, p in layer.named_parameters()}
 
 
+@pytest.mark.slow
 @over_seeds(8)
 def test_random_graphs_with_skip_edges(seed):
     network, _ = random_network(seed)

@@ -45,6 +45,7 @@ RECORDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED)
 @pytest.mark.parametrize("execution", [PLAIN, STACKED], ids=["plain", "stacked"])
 def test_the_authors_trajectories(name: str, execution: Execution) -> None:
@@ -179,6 +180,7 @@ def layer_point(a: Tensor, state: tuple[Tensor, ...]):
     return Point((a,), state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", ["new", "old"])
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_plain_loop(name: str, reads: str) -> None:

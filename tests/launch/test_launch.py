@@ -212,6 +212,7 @@ def slurm(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
 DONE = "mkdir -p runs/1234567; touch runs/1234567/summary.json"
 
 
+@pytest.mark.slow
 def test_slurm_starts_a_cluster_and_a_run_on_it(
     slurm: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
 ):
@@ -271,6 +272,7 @@ def cluster_arguments(arguments: list[str]) -> dict[str, Any]:
     return get_command(cluster.app).make_context("cluster", list(arguments)).params
 
 
+@pytest.mark.slow
 def test_slurm_hands_on_the_exit_status(slurm: Callable[[str], subprocess.CompletedProcess[str]]):
     assert slurm(f"{DONE}; exit 3").returncode == 3
 
@@ -320,6 +322,7 @@ def test_without_slurm(monkeypatch: pytest.MonkeyPatch):
     )
 
 
+@pytest.mark.slow
 def test_slurm_fails_where_nothing_ran(slurm: Callable[[str], subprocess.CompletedProcess[str]]):
     """symmetric-run ends with 0 where Ray did not start."""
     assert slurm("exit 0").returncode == 1
@@ -373,6 +376,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         yield os.environ | {"RAY_TMPDIR": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str, str]):
     layers = [
@@ -394,6 +398,7 @@ def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str
     assert list(Path(environment["TMPDIR"]).glob("hamdist-*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "more"), [("local", ["--actors", "2"]), ("cluster", ["--address", "head:6379"])]
 )

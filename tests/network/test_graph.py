@@ -331,6 +331,7 @@ def test_balanced_every_path_between_two_nodes_takes_equally_long(seed, mode):
     assert sink(graph, after) == max(after.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place", [{"mode": "local"}, {"mode": "nonlocal"}, {"balance": False, "pairing": "current"}]
 )

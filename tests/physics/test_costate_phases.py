@@ -79,6 +79,7 @@ def backward(layer: Layer, frequency: float) -> Tensor:
     return amplitude(carry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frequency", [0.0, 0.3, 1.1, 4.0])
 def test_both_have_one_amplitude_and_opposite_phases(layer: Layer, frequency: float) -> None:
     turn = torch.tensor(1j * frequency * TAU, dtype=torch.complex128).exp()

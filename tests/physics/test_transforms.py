@@ -158,6 +158,7 @@ def test_layers_of_different_delays_can_be_stacked() -> None:
     assert furthest(together, stacked(alone)) < 1e-10
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("rule", [MOMENTUM, RULES["Adam"]], ids=["momentum", "Adam"])
 def test_a_compiled_tick_is_the_plain_one(rule: Dynamics) -> None:
@@ -169,6 +170,7 @@ def test_a_compiled_tick_is_the_plain_one(rule: Dynamics) -> None:
     assert furthest(stack.plain(0), theirs) < 1e-10
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_stack_can_be_compiled() -> None:
     torch._dynamo.reset()
@@ -195,6 +197,7 @@ def test_a_layer_can_be_moved_to_another_dtype(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("rule", ["momentum", "Adam", "exponential, schedule"])
 def test_a_layer_can_be_moved_to_a_device_without_memory(kind: Callable[[], nn.Module], rule: str) -> None:

@@ -149,6 +149,7 @@ def test_devices_and_actors_are_shown_where_they_differ_and_names_are_never_cut(
     assert "device" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["missing/plan.png", "plan.jpgx"])
 def test_a_picture_that_cannot_be_written_is_the_users_error(name, tmp_path):
     with pytest.raises(UserError, match=r"cannot be drawn"):
@@ -314,6 +315,7 @@ def layout(request) -> GraphDrawing:
     return GraphDrawing(boxes(graph), arrows(graph))
 
 
+@pytest.mark.slow
 def test_time_runs_to_the_right(layout):
     ticks = {box.name: box.tick for box in layout.boxes}
     for arrow in layout.arrows:
@@ -338,6 +340,7 @@ def test_every_box_has_a_place_and_every_lane_one_arrow_at_a_time(layout):
         assert (lane < 0) == (arrow.kind == "feedback")
 
 
+@pytest.mark.slow
 def test_no_edge_runs_through_a_box(layout):
     """Of every polyline each segment, which is upright, level, or stays in a gutter, keeps clear of all boxes."""
     sheet = Sheet(layout)
@@ -356,6 +359,7 @@ def test_no_edge_runs_through_a_box(layout):
                     assert beside or min(y1, y2) > y + BOX_HEIGHT / 2 or max(y1, y2) < y - BOX_HEIGHT / 2
 
 
+@pytest.mark.slow
 def test_everything_lies_on_the_sheet(layout):
     sheet = Sheet(layout)
     for box in layout.boxes:
@@ -384,6 +388,7 @@ def test_rounded_corners_start_and_end_where_the_polyline_does():
     assert [tuple(v) for v in path.vertices[1:4]] == [(0.9, 0), (1, 0), (1, 0.1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_it_draws_a_file(tmp_path, ending, start):
     path = tmp_path / f"network.{ending}"

@@ -222,6 +222,7 @@ def config(**changes):
     return {"name": "live", "network": network, "stream": {"source": "stdin"}, **changes}
 
 
+@pytest.mark.slow
 def test_the_summary_tells_how_long_samples_waited(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

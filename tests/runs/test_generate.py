@@ -82,6 +82,7 @@ def test_outputs_that_do_not_fit_into_inputs() -> None:
         learner.generate([], 1)
 
 
+@pytest.mark.slow
 def test_a_run_generates_beside_its_stream(tmp_path) -> None:
     hamdist.run(CONFIG, out=tmp_path / "run")
     result = CliRunner().invoke(app, ["generate", str(tmp_path / "run"), "--steps", "5", "--prime", "20"])
@@ -113,6 +114,7 @@ def test_a_run_that_diverged_generates_nothing(tmp_path) -> None:
     assert "the run diverged: not all numbers of " in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -513,6 +513,7 @@ def test_hold_out_batches_may_be_of_any_size():
 # several batches at a time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"stack": True}, {"stack": True, "chunk": 4}])
 def test_steps_are_as_many_times_step(settings):
     """Looks at the layers, and predictions, in the middle change nothing."""

@@ -136,6 +136,7 @@ def test_metrics_add_up_to_the_summary():
     assert [line["ticks"] for line in lines[:2]] == [7, 13]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_stacked_layers_learn_the_same_and_the_summary_tells_how_ticks_ran(chunk):
     stream = {**ARRAYS, "samples": 333}
@@ -216,6 +217,7 @@ def test_a_directory_that_cannot_be_made():
         run(config(), out="file/out")
 
 
+@pytest.mark.slow
 def test_progress_is_told_of():
     seen = []
     run(config({**ARRAYS, "samples": 4000}), out="out", on_progress=seen.append)
@@ -435,6 +437,7 @@ def write_config(**changes: Any) -> str:
     return "run.yaml"
 
 
+@pytest.mark.slow
 def test_json_lines_to_their_end():
     """From standard input, with a short last batch; the same bits as from a Python iterable."""
     path = write_config(stream={"source": "stdin", "batch_size": 8})
@@ -447,6 +450,7 @@ def test_json_lines_to_their_end():
     assert same(weights_in("piped"), weights_in("iterable"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_all_it_was_given(request_to_end):
     """A signal while an endless standard input is silent: it drains, writes everything and exits with 130.
@@ -472,6 +476,7 @@ def test_an_interrupted_run_keeps_all_it_was_given(request_to_end):
     assert same(weights_in("out"), weights_in("same"))
 
 
+@pytest.mark.slow
 def test_divergence_is_status_1_and_bad_input_2():
     failed = command("run", write_config(), *EXPLOSIVE, "--out", "failed")
     refused = command("run", "run.yaml", "learning.tau=0", "--out", "refused")

@@ -112,6 +112,7 @@ def live_tensors():
     return sum(type(found) is torch.Tensor for found in gc.get_objects())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stream",
     [

@@ -45,6 +45,7 @@ def test_smooth_signals_of_the_school(name):
     assert np.abs(found.numpy() - expected).max() < 1e-14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SQUARE)
 def test_square_signals_of_the_school_jump_exactly_where_the_formula_does(name):
     amplitude, frequency = SQUARE[name]

@@ -149,6 +149,7 @@ def test_streams_know_nothing_of_the_rest_of_the_package():
     }
 
 
+@pytest.mark.slow
 def test_optional_and_slow_packages_are_imported_when_they_are_needed():
     wanted = ["ray", "river", "pyarrow", "sklearn", "pandas"]
     program = f"import sys, hamdist.streams; print([name for name in {wanted} if name in sys.modules])"

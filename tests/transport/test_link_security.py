@@ -361,6 +361,7 @@ def test_a_secret_key_does_not_show() -> None:
 # What is left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [IPC, SHARED, TCP], ids=lambda kind: kind.name)
 def test_nothing_is_left_after_closing(kind: object) -> None:
     def counts() -> tuple[int, int]:

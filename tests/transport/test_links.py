@@ -161,6 +161,7 @@ def test_both_directions_at_once(kind: Kind) -> None:
         assert together(lambda: exchange(pair.a), lambda: exchange(pair.b)) == [True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [1, 3])
 def test_one_direction_alone_goes_on_for_ever(kind: Kind, capacity: int) -> None:
     rounds = 200
@@ -187,6 +188,7 @@ def fill(link: Link, sample: torch.Tensor, most: int = 1000) -> int:
     return most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4, 1 << 17], ids=["small", "large"])
 def test_a_sender_that_is_not_read_stops_and_loses_nothing(kind: Kind, size: int) -> None:
     """Its wait is longer than the heartbeat's limit, and the other end's process lives: it has stalled, no more."""
@@ -201,6 +203,7 @@ def test_a_sender_that_is_not_read_stops_and_loses_nothing(kind: Kind, size: int
         assert pair.b.receive().tick == sent
 
 
+@pytest.mark.slow
 def test_a_receiver_that_hears_nothing_stalls_and_can_go_on(kind: Kind) -> None:
     limit = patient(0.5)
     with joined(kind, endpoints([SMALL], [SMALL]), Patience(patient(20), limit)) as pair:
@@ -258,6 +261,7 @@ def test_closing_twice_is_closing_once_and_nothing_works_afterwards(kind: Kind) 
             pair.a.receive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaving", [0, 1], ids="ab")
 def test_what_was_sent_before_closing_arrives_and_then_the_peer_is_lost(kind: Kind, leaving: int) -> None:
     """Also where the one that stays looked for messages before, in vain."""
@@ -292,6 +296,7 @@ def test_what_was_sent_arrives_though_its_sender_leaves_messages_unread(kind: Ki
 # Processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CROSSING, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("actor", [0, 1], ids="ab")
 def test_of_a_killed_peer_first_what_arrived_then_its_loss(kind: Kind, actor: int) -> None:
@@ -304,6 +309,7 @@ def test_of_a_killed_peer_first_what_arrived_then_its_loss(kind: Kind, actor: in
             link.receive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CROSSING, ids=lambda kind: kind.name)
 def test_a_frozen_peer_is_lost_by_its_heartbeat(kind: Kind) -> None:
     with process(kind, actor=1, messages=1, patience=Patience(patient(1.0), patient(60))) as (peer, link):

@@ -168,6 +168,7 @@ def mapped(process: int | str = "self") -> int:
     return Path(f"/proc/{process}/maps").read_text().count("/memfd:hamdist")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("actor", [0, 1], ids="ab")
 def test_nothing_is_left_of_it_after_a_kill(actor: int) -> None:
     gc.collect()

@@ -122,6 +122,7 @@ def check_bits(plan: Plan, ticks: int, hosts: Sequence[str] = (HERE,) * 4, devic
         assert sum(together(*plays)) == messages_to_receive(plan, ticks) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posts_ahead", [True, False], ids=["posted ahead", "posted as for NCCL"])
 @pytest.mark.parametrize("seed", [1, 3, 9])
 def test_several_actors_get_the_bits_that_were_sent(seed, posts_ahead, monkeypatch):
