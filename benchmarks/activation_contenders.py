@@ -83,7 +83,7 @@ class Local:
 
     def weights(self) -> Iterator[Tensor]:
         """Those of the modules too, from which the first weights were copied."""
-        for cell in self.runtime.cells.values():
-            yield from cell.carry.parameters.values()
-            yield from cell.carry.weight_costate.values()
-            yield from cell.plan.layer.pure.module.parameters()
+        for node in self.runtime.nodes.values():
+            yield from node.carry.parameters.values()
+            yield from node.carry.weight_costate.values()
+            yield from node.plan.layer.pure.module.parameters()

@@ -75,7 +75,7 @@ def row(socket: Link, shared: Link, size: int, repeats: int, seconds: float) -> 
     medians = [
         [median(pair[kind][clock] for pair in times[1:]) for kind in (SOCKET, SHARED)] for clock in (0, 1)
     ]
-    return (f"{size // KIB} KiB", *(cell for ipc, memory in medians for cell in (ipc, memory, memory / ipc)))
+    return (f"{size // KIB} KiB", *(node for ipc, memory in medians for node in (ipc, memory, memory / ipc)))
 
 
 def main() -> None:

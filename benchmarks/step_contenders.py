@@ -142,7 +142,7 @@ def ours(
 
     for _ in range(4 + 3 * len(network.layers) // len(data)):  # there, back, and along the longest edge
         steps()
-    told = runtime.told
+    told = runtime.execution
     singly = "node_by_node" in told and locality.horizon is None
     if singly or (execution.compiled and "compile_seconds" not in told):
         raise RuntimeError(told.get("not_compiled", "ticks run node by node"))

@@ -14,7 +14,7 @@ def show(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) 
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row))
+        table.add_row(*(node if isinstance(node, str) else f"{node:.4g}" for node in row))
     console = Console()
     (console if console.is_terminal else Console(width=140)).print(table)
 

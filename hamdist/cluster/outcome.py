@@ -63,17 +63,17 @@ class Ticking(Protocol):
     def tick(self) -> int: ...
 
     @property
-    def cells(self) -> Mapping[str, LayerNode]: ...
+    def nodes(self) -> Mapping[str, LayerNode]: ...
 
     @property
     def losses(self) -> Mapping[str, LossNode]: ...
 
     @property
-    def told(self) -> dict[str, Any]: ...
+    def execution(self) -> dict[str, Any]: ...
 
 
 def outcome_of(
-    nodes: Ticking,
+    hosted: Ticking,
     actor: int = 0,
     spent: Spent | None = None,
     windows: Windows | None = None,
@@ -82,22 +82,22 @@ def outcome_of(
 ) -> Outcome:
     """What is to be told of nodes that have stopped.  failure: what stopped them, and its traceback."""
     if windows is not None:
-        windows.close(nodes.tick)
+        windows.close(hosted.tick)
     error, details = failure
     return Outcome(
         actor=actor,
-        ticks=nodes.tick,
+        ticks=hosted.tick,
         error=error,
         details=details,
-        ledgers={name: cell.ledger for name, cell in nodes.cells.items()},
-        energies={name: cell.energies for name, cell in nodes.cells.items()},
-        prequential={node: loss.prequential.total() for node, loss in nodes.losses.items()},
-        holdout={node: loss.holdout.total() for node, loss in nodes.losses.items()},
+        ledgers={name: node.ledger for name, node in hosted.nodes.items()},
+        energies={name: node.energies for name, node in hosted.nodes.items()},
+        prequential={node: loss.prequential.total() for node, loss in hosted.losses.items()},
+        holdout={node: loss.holdout.total() for node, loss in hosted.losses.items()},
         windows=() if windows is None else tuple(windows.take()),
         spent=spent or Spent(),
         peak_memory_bytes=peak_memory_bytes(),
-        execution=nodes.told,
-        profile=timeline.profile(nodes.tick),
+        execution=hosted.execution,
+        profile=timeline.profile(hosted.tick),
     )
 
 

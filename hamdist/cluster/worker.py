@@ -16,13 +16,13 @@ from hamdist.cluster.layout import Layout
 from hamdist.cluster.outcome import Advance, Outcome, Progress, Spent, attributed, outcome_of
 from hamdist.engine.aligned import aligned
 from hamdist.engine.build import LocalBuilder
-from hamdist.engine.channel import Channel, InWay, OutWay
+from hamdist.engine.channel import Channel, InChannel, OutChannel
 from hamdist.engine.device import local_device
 from hamdist.engine.divergence import Extent, extents
 from hamdist.engine.free_run import FreeLayer
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
-from hamdist.engine.partition import Part, initial_value
+from hamdist.engine.partition import Partition, initial_value
 from hamdist.engine.profiler import timeline_of
 from hamdist.engine.spec import Outline
 from hamdist.network.network import LayerSpec
@@ -59,7 +59,7 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
-        self.part: Part | None = None
+        self.partition: Partition | None = None
         self._builder = LocalBuilder(spec.outline, spec.layers, local_device(spec.device))
         self._wiring: Wiring | None = None
         self._layout: Layout | None = None
@@ -97,7 +97,7 @@ class Worker:
         assert self._wiring is not None
         into, out_of = self._ways(self._wiring.connect(addresses))
         chunk = self._layout_of.chunk
-        self.part = Part(
+        self.partition = Partition(
             self.spec.outline,
             self._builder.plans,
             into,
@@ -107,9 +107,9 @@ class Worker:
             self._timeline,
         )
         first = next(iter(self.spec.outline.losses))
-        if first in self.part.losses:
+        if first in self.partition.losses:
             hold, batch = self.spec.outline.locality.hold, self._layout_of.inputs.shape[0]
-            scores = self.part.losses[first].prequential
+            scores = self.partition.losses[first].prequential
             self._windows = Windows(scores, batch, hold, self.spec.metrics_every)
 
     @property
@@ -117,11 +117,11 @@ class Worker:
         assert self._layout is not None, "listen comes first"
         return self._layout
 
-    def _ways(self, links: Mapping[int, Link]) -> tuple[list[InWay], list[OutWay]]:
+    def _ways(self, links: Mapping[int, Link]) -> tuple[list[InChannel], list[OutChannel]]:
         """Every edge of this actor's nodes: a channel where both ends are here, else a remote one."""
         outline, hosts, me = self.spec.outline, self._layout_of.hosts, self.spec.actor
-        into: list[InWay] = []
-        out_of: list[OutWay] = []
+        into: list[InChannel] = []
+        out_of: list[OutChannel] = []
         for index, edge in enumerate(outline.graph.edges):
             plan = self._builder.plans.get(edge.target)
             initial = None if plan is None else initial_value(outline, edge, plan)
@@ -147,39 +147,39 @@ class Worker:
         """Goes on to the tick `until`, which must have been said by the source, or be said meanwhile; no further."""
         predictions: list[Prediction] = []
 
-        def loop(part: Part) -> None:
-            while not self._stopped and part.tick < until:
-                predictions.extend(part.go(min(self._layout_of.chunk, until - part.tick)))
+        def loop(partition: Partition) -> None:
+            while not self._stopped and partition.tick < until:
+                predictions.extend(partition.go(min(self._layout_of.chunk, until - partition.tick)))
 
         error, details = self._guarded(loop)
         left = tuple(replace(p, output=p.output.cpu(), loss=p.loss.cpu()) for p in predictions)
         return Advance(self._ready.tick, left, error, details)
 
-    def _guarded(self, loop: Callable[[Part], None]) -> tuple[Exception | None, str]:
+    def _guarded(self, loop: Callable[[Partition], None]) -> tuple[Exception | None, str]:
         """What stopped the loop, and its traceback; nothing at its regular end, or where it was stopped."""
-        part = self._ready
+        partition = self._ready
         torch.set_num_threads(self.spec.threads)
         try:
-            loop(part)
+            loop(partition)
         except Exception as error:
             if isinstance(error, ClosedError) and self._stopped:
                 return None, ""
             self.stop()
-            return attributed(error, self.spec.name, part.tick), traceback.format_exc()
+            return attributed(error, self.spec.name, partition.tick), traceback.format_exc()
         return None, ""
 
     @property
-    def _ready(self) -> Part:
-        assert self.part is not None, "connect comes first"
-        return self.part
+    def _ready(self) -> Partition:
+        assert self.partition is not None, "connect comes first"
+        return self.partition
 
-    def _loop(self, part: Part) -> None:
+    def _loop(self, partition: Partition) -> None:
         traffic, windows = self._traffic, self._windows
-        while not self._stopped and (traffic.final < 0 or part.tick <= traffic.final):
-            part.go(self._layout_of.chunk)
+        while not self._stopped and (traffic.final < 0 or partition.tick <= traffic.final):
+            partition.go(self._layout_of.chunk)
             if windows is not None:
-                windows.after(part.tick)
-        _ = part.cells  # what runs in one go gives everything back, and looks at its last losses
+                windows.after(partition.tick)
+        _ = partition.nodes  # what runs in one go gives everything back, and looks at its last losses
 
     def _outcome(self, started: float, error: Exception | None = None, details: str = "") -> Outcome:
         waited, sent = self._traffic.wait_seconds, self._traffic.send_seconds
@@ -192,7 +192,7 @@ class Worker:
 
     def progress(self) -> Progress:
         """How far it is, and the windows of metrics closed since the last call."""
-        ticks = 0 if self.part is None else self.part.tick
+        ticks = 0 if self.partition is None else self.partition.tick
         return Progress(ticks, windows=() if self._windows is None else tuple(self._windows.take()))
 
     def stop(self) -> None:
@@ -205,19 +205,19 @@ class Worker:
 
     def extents(self) -> list[Extent]:
         """How far off each of its layers is."""
-        return extents(self._ready.cells)
+        return extents(self._ready.nodes)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The state_dict of one of its layers, on the CPU."""
-        return {key: tensor.cpu() for key, tensor in self._ready.cells[name].tensors().items()}
+        return {key: tensor.cpu() for key, tensor in self._ready.nodes[name].tensors().items()}
 
     def view(self, name: str) -> LayerView:
         """One of its layers as it is now, on the CPU."""
-        return LayerView.of(name, self._ready.cells[name].carry).cpu()
+        return LayerView.of(name, self._ready.nodes[name].carry).cpu()
 
     def seen_once(self, samples: int) -> bool:
         """Whether each of so many samples drove each of its layers exactly once."""
-        return all(cell.ledger.seen_once(samples) for cell in self._ready.cells.values())
+        return all(node.ledger.seen_once(samples) for node in self._ready.nodes.values())
 
     def prequential(self, node: str) -> dict[str, float]:
         """The means of a loss since the start."""
@@ -231,7 +231,7 @@ class Worker:
 
     def begin_free_run(self) -> None:
         """Its layers, with the weights that they have now, begin anew, apart from those that learn."""
-        self._free = {name: FreeLayer.of(cell) for name, cell in self._ready.cells.items()}
+        self._free = {name: FreeLayer.of(node) for name, node in self._ready.nodes.items()}
 
     def free_step(self, name: str, inputs: tuple[Tensor, ...]) -> Tensor:
         """What one of these layers says; its state moves on."""

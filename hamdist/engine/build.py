@@ -116,7 +116,7 @@ class Program:
     """A network ready to run in this process.  targets: those of the first batch."""
 
     outline: Outline
-    cells: Mapping[str, NodeSpec]
+    nodes: Mapping[str, NodeSpec]
     targets: Tensor
 
     @property

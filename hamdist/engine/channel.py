@@ -40,7 +40,7 @@ class Takes(Protocol[Taken]):
         """Takes the next so many ticks, unseen."""
 
 
-class InWay(Protocol):
+class InChannel(Protocol):
     """An edge as its target sees it: signals come, costates go back."""
 
     @property
@@ -53,7 +53,7 @@ class InWay(Protocol):
     def costates(self) -> Gives[Costate]: ...
 
 
-class OutWay(Protocol):
+class OutChannel(Protocol):
     """An edge as its source sees it: signals go, costates come back."""
 
     @property

@@ -34,13 +34,13 @@ class Extent(NamedTuple):
     radius: float | None = None
 
 
-def extents(cells: Mapping[str, LayerNode]) -> list[Extent]:
+def extents(nodes: Mapping[str, LayerNode]) -> list[Extent]:
     """The extent of every layer."""
-    return [_extent(name, cell) for name, cell in cells.items()]
+    return [_extent(name, node) for name, node in nodes.items()]
 
 
-def _extent(name: str, cell: LayerNode) -> Extent:
-    plan, largest = cell.spec, _largest(cell)
+def _extent(name: str, node: LayerNode) -> Extent:
+    plan, largest = node.spec, _largest(node)
     return Extent(
         name,
         largest,
@@ -48,7 +48,7 @@ def _extent(name: str, cell: LayerNode) -> Extent:
         plan.dynamics.weight_coefficients.decay > 0,
         plan.layer.remembers and plan.horizon is None,
         0 if plan.horizon is None or plan.horizon.slid else plan.horizon.ticks,
-        spectral_radius(cell) if largest > FAR else None,
+        spectral_radius(node) if largest > FAR else None,
     )
 
 
@@ -81,16 +81,16 @@ def check_finite(tick: int, layers: Sequence[Extent]) -> None:
         raise DivergenceError(diagnosis(tick, None, layers))
 
 
-def spectral_radius(cell: LayerNode) -> float | None:
+def spectral_radius(node: LayerNode) -> float | None:
     """max |eigenvalue| of ∂ξ'/∂ξ of one row, at rest, by the weights as they are.
 
     None where a layer has no memory, one of more than UNITS, or weights that are not finite.
     """
-    layer, carry, tau = cell.spec.layer, cell.carry, cell.spec.dynamics.tau
+    layer, carry, tau = node.spec.layer, node.carry, node.spec.dynamics.tau
     state = tuple(xi[:1] for xi in carry.state)
     if not layer.remembers or sum(xi.numel() for xi in state) > UNITS:
         return None
-    inputs = tuple(heard.zeros()[:1] for heard in cell.spec.facts.hears)
+    inputs = tuple(heard.zeros()[:1] for heard in node.spec.facts.hears)
 
     def step(*xi: Tensor) -> Tensor:
         drift = layer(carry.parameters, carry.buffers, Point(inputs, xi, Context(training=False))).drift
@@ -103,8 +103,8 @@ def spectral_radius(cell: LayerNode) -> float | None:
     return torch.linalg.eigvals(whole).abs().max().item() if torch.isfinite(whole).all() else None
 
 
-def _largest(cell: LayerNode) -> float:
-    carry = cell.carry
+def _largest(node: LayerNode) -> float:
+    carry = node.carry
     tensors = [*carry.parameters.values(), *carry.weight_costate.values(), *carry.state, *carry.state_costate]
     largest = [
         torch.nan_to_num(t.abs().max(), nan=float("inf"), posinf=float("inf")).item()

@@ -36,10 +36,10 @@ class FreeLayer:
         self._state: tuple[Tensor, ...] = ()
 
     @classmethod
-    def of(cls, cell: LayerNode) -> "FreeLayer":
+    def of(cls, node: LayerNode) -> "FreeLayer":
         """With the weights that a layer has now."""
-        parameters, buffers = tree_map(torch.clone, (cell.carry.parameters, cell.carry.buffers))
-        return cls(cell.spec, Weights(parameters, buffers))
+        parameters, buffers = tree_map(torch.clone, (node.carry.parameters, node.carry.buffers))
+        return cls(node.spec, Weights(parameters, buffers))
 
     @torch.no_grad()
     def __call__(self, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -69,7 +69,7 @@ class FreeRun:
     @classmethod
     def of(cls, program: Program, layers: Mapping[str, FreeLayer]) -> "FreeRun":
         """Of a network in this process."""
-        shapes = {name: cell.facts.says.shape for name, cell in program.cells.items()}
+        shapes = {name: node.facts.says.shape for name, node in program.nodes.items()}
         return cls(program.outline, layers, shapes)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.message import Message
-from hamdist.engine.partition import Part, initial_value
+from hamdist.engine.partition import Partition, initial_value
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.source import INPUTS, TARGETS, Given, Source
 from hamdist.engine.state import RuntimeState
@@ -42,9 +42,9 @@ class InlineRuntime:
         execution = program.outline.execution
         if execution.stacked:
             keep_freed_memory()
-        self._part = Part(
+        self._partition = Partition(
             program.outline,
-            program.cells,
+            program.nodes,
             self._channels,
             between,
             program.targets,
@@ -57,7 +57,7 @@ class InlineRuntime:
     @property
     def tick(self) -> int:
         """The number of ticks done."""
-        return self._part.tick
+        return self._partition.tick
 
     @property
     def samples(self) -> int:
@@ -65,19 +65,19 @@ class InlineRuntime:
         return self._source.samples
 
     @property
-    def cells(self) -> dict[str, LayerNode]:
+    def nodes(self) -> dict[str, LayerNode]:
         """The layers at work, by name."""
-        return self._part.cells
+        return self._partition.nodes
 
     @property
     def losses(self) -> dict[str, LossNode]:
         """The losses at work, by node."""
-        return self._part.losses
+        return self._partition.losses
 
     @property
-    def told(self) -> dict[str, Any]:
-        """As the part's."""
-        return self._part.told
+    def execution(self) -> dict[str, Any]:
+        """As the partition's."""
+        return self._partition.execution
 
     @property
     def batch(self) -> int:
@@ -91,11 +91,11 @@ class InlineRuntime:
 
     def cut(self) -> RuntimeState:
         """A copy of all that moves, as it is now; nothing here moves."""
-        return RuntimeState(self._part.cut(), self._source.state)
+        return RuntimeState(self._partition.cut(), self._source.state)
 
     def restore(self, state: RuntimeState) -> None:
         """Goes on from a cut of a runtime of the same program, bit for bit as that one did. Raises RunError."""
-        self._part.restore(state.partition)
+        self._partition.restore(state.partition)
         self._source.state = state.source
 
     def present(
@@ -109,7 +109,7 @@ class InlineRuntime:
         for message in self._source.present([(inputs, targets, restarts)], learn):
             self._give(message)
             for _ in range(message.ticks):
-                yield from self._part.advance()
+                yield from self._partition.advance()
 
     def present_all(self, batches: Iterable[Given]) -> list[Prediction]:
         """Presents several batches, as many as a chunk has ticks at a time; also those before one that cannot be had.
@@ -120,13 +120,13 @@ class InlineRuntime:
         for together in chunked(batches, self.program.outline.execution.chunk):
             for message in self._source.present(together):
                 self._give(message)
-                predictions += self._part.advance(message.ticks)
+                predictions += self._partition.advance(message.ticks)
         return predictions
 
     def drain(self) -> Iterator[Prediction]:
         """Goes on without new samples until the costate of every sample has reached every layer."""
         yield from self._wait(self.program.drain)
-        check_finite(self.tick, extents(self.cells))
+        check_finite(self.tick, extents(self.nodes))
 
     def evaluate(self, batches: Iterable[Given]) -> Iterator[Prediction]:
         """Sends hold-out batches through, in evaluation mode, as an episode; nothing learns from them."""
@@ -147,11 +147,11 @@ class InlineRuntime:
     @contextmanager
     def free_run(self) -> Iterator[FreeRun]:
         """Within it the network with today's weights, on its own; nothing here moves."""
-        yield FreeRun.of(self.program, {name: FreeLayer.of(cell) for name, cell in self.cells.items()})
+        yield FreeRun.of(self.program, {name: FreeLayer.of(node) for name, node in self.nodes.items()})
 
     def views(self) -> list[LayerView]:
         """Every layer as it is now."""
-        return [LayerView.of(name, cell.carry) for name, cell in self.cells.items()]
+        return [LayerView.of(name, node.carry) for name, node in self.nodes.items()]
 
     def prequential(self) -> dict[str, float]:
         """The means of the first loss since the start."""
@@ -166,17 +166,17 @@ class InlineRuntime:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Every layer's state_dict."""
-        return {name: cell.tensors() for name, cell in self.cells.items()}
+        return {name: node.tensors() for name, node in self.nodes.items()}
 
     def seen_once(self) -> bool:
         """Whether every sample that entered drove every layer exactly once."""
-        return all(cell.ledger.seen_once(self.samples) for cell in self.cells.values())
+        return all(node.ledger.seen_once(self.samples) for node in self.nodes.values())
 
     def _wait(self, ticks: int) -> Iterator[Prediction]:
         """So many ticks of silence."""
         for message in self._source.silence(ticks):
             self._give(message)
-            yield from self._part.advance()
+            yield from self._partition.advance()
 
     def _give(self, message: Message) -> None:
         """A message of the source goes to all that read it."""
@@ -184,5 +184,5 @@ class InlineRuntime:
             channel.signals.add(message.only(TARGETS if channel.edge.target in self.losses else INPUTS))
 
     def _initial(self, edge: Edge) -> Tensor | None:
-        plan = self.program.cells.get(edge.target)
+        plan = self.program.nodes.get(edge.target)
         return None if plan is None else initial_value(self.program.outline, edge, plan)

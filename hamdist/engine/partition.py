@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hamdist.engine.channel import Channel, InWay, OutWay
+from hamdist.engine.channel import Channel, InChannel, OutChannel
 from hamdist.engine.divergence import diagnosis, extents
-from hamdist.engine.fused.executor import Region
+from hamdist.engine.fused.executor import FusedExecutor
 from hamdist.engine.fused.obstacles import obstacle, slow_layers
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode, Prediction
@@ -26,8 +26,8 @@ from hamdist.network.graph import Edge
 from hamdist.report.wording import listed
 
 
-class Part:
-    """Cells and losses of one process, joined by channels: those inside it, and remote ones to other processes.
+class Partition:
+    """Layers and losses of one process, joined by channels: those inside it, and remote ones to other processes.
 
     tick: the number of ticks done.  order: the turns of hosted nodes.  into, out_of: the ways to and
     from hosted nodes, in edge order; a channel is in both.  targets: an example of those to come, where a loss is
@@ -38,8 +38,8 @@ class Part:
         self,
         outline: Outline,
         plans: Mapping[str, NodeSpec],
-        into: Sequence[InWay],
-        out_of: Sequence[OutWay],
+        into: Sequence[InChannel],
+        out_of: Sequence[OutChannel],
         targets: Tensor | None,
         chunk: int = 1,
         timeline: Timeline = SILENT,
@@ -47,52 +47,52 @@ class Part:
         self.outline = outline
         self._timeline, self._judging = timeline, timeline.span("compute", "loss")
         self.tick = 0
-        self._cells = {name: LayerNode(_timed(plan, timeline)) for name, plan in plans.items()}
+        self._nodes = {name: LayerNode(_timed(plan, timeline)) for name, plan in plans.items()}
         self.losses = {
             node: _loss_node(outline, node, plans[spec.layer], targets)
             for node, spec in outline.losses.items()
             if spec.layer in plans
         }
-        hosted = {*self._cells, *self.losses}
+        hosted = {*self._nodes, *self.losses}
         self.order = tuple(turn for turn in outline.order if turn.node in hosted)
-        self._into: dict[str, list[InWay]] = {node: [] for node in hosted}
-        self._out_of: dict[str, list[OutWay]] = {node: [] for node in hosted}
+        self._into: dict[str, list[InChannel]] = {node: [] for node in hosted}
+        self._out_of: dict[str, list[OutChannel]] = {node: [] for node in hosted}
         for inward in into:
             self._into[inward.edge.target].append(inward)
         for outward in out_of:
             self._out_of[outward.edge.source].append(outward)
         self._channels = [way for way in into if isinstance(way, Channel)]
-        self._obstacle, self._region = "", None
+        self._obstacle, self._fused = "", None
         if outline.execution.stacked:
-            self._obstacle = obstacle(outline, self._cells, self.losses, into, out_of)
+            self._obstacle = obstacle(outline, self._nodes, self.losses, into, out_of)
             if not self._obstacle:
-                self._region = Region(outline, self._cells, self.losses, into, out_of, chunk, timeline)
+                self._fused = FusedExecutor(outline, self._nodes, self.losses, into, out_of, chunk, timeline)
 
     @property
-    def told(self) -> dict[str, Any]:
+    def execution(self) -> dict[str, Any]:
         """How regular ticks ran, and which layers were not traced or stacked and why, for the summary.
 
         Nothing where all were to run node by node.
         """
-        slow = slow_layers(cell.spec for cell in self._cells.values())
-        if self._region is not None:
-            return self._region.told | slow
+        slow = slow_layers(node.spec for node in self._nodes.values())
+        if self._fused is not None:
+            return self._fused.execution | slow
         told: dict[str, Any] = {"node_by_node": self._obstacle, **slow} if self._obstacle else {}
-        seconds = sum(cell.compile_seconds for cell in self._cells.values())
+        seconds = sum(node.compile_seconds for node in self._nodes.values())
         return told | ({"compile_seconds": round(seconds, 3)} if seconds else {})
 
     @property
-    def cells(self) -> dict[str, LayerNode]:
+    def nodes(self) -> dict[str, LayerNode]:
         """The layers at work, by name, as they are now."""
-        if self._region is not None:
-            self._region.release(self.tick)
-        return self._cells
+        if self._fused is not None:
+            self._fused.release(self.tick)
+        return self._nodes
 
     # All that moves
 
     def cut(self) -> PartitionState:
         """A copy of all that moves, as it is before the next tick."""
-        nodes = {name: cell.state for name, cell in self.cells.items()}
+        nodes = {name: node.state for name, node in self.nodes.items()}
         losses = {node: loss.state for node, loss in self.losses.items()}
         channels = {
             channel.edge.name: ChannelState(channel.signals.content, channel.costates.content)
@@ -106,19 +106,19 @@ class Part:
         Raises RunError for that of another.
         """
         self._require_same(state)
-        if self._region is not None:
-            self._region.restart(self.tick)
+        if self._fused is not None:
+            self._fused.restart(self.tick)
         self.tick, nodes, losses, channels = copied(state)
-        for name, cell in self._cells.items():
-            cell.state = nodes[name]
-        for node, loss in self.losses.items():
-            loss.state = losses[node]
+        for name, node in self._nodes.items():
+            node.state = nodes[name]
+        for bearing, loss in self.losses.items():
+            loss.state = losses[bearing]
         for channel in self._channels:
             channel.signals.refill(channels[channel.edge.name].signals)
             channel.costates.refill(channels[channel.edge.name].costates)
 
     def _require_same(self, state: PartitionState) -> None:
-        hosted = {*self._cells, *self.losses, *(channel.edge.name for channel in self._channels)}
+        hosted = {*self._nodes, *self.losses, *(channel.edge.name for channel in self._channels)}
         strange = hosted ^ {*state.nodes, *state.losses, *state.channels}
         if strange:
             raise RunError(f"a state of another partition: only one of the two has {listed(sorted(strange))}")
@@ -138,21 +138,21 @@ class Part:
     @torch.no_grad()
     def go(self, most: int) -> list[Prediction]:
         """A chunk of ticks, at most so many, where they are regular; else one. As `advance`."""
-        together = 0 if self._region is None else self._region.possible(self.tick, most)
-        if self._region is None or not together:
+        together = 0 if self._fused is None else self._fused.possible(self.tick, most)
+        if self._fused is None or not together:
             return self._step()
-        left = self._region.run(self.tick, together)
+        left = self._fused.run(self.tick, together)
         self.tick += together
         return left
 
     def _step(self) -> list[Prediction]:
         """One tick, node by node."""
-        if self._region is not None:
-            self._region.release(self.tick)
-            self._region.watch()
+        if self._fused is not None:
+            self._fused.release(self.tick)
+            self._fused.watch()
         self._timeline.begin(self.tick)
         for half, node in self.order:
-            if node in self._cells:
+            if node in self._nodes:
                 self._evaluate(node) if half == "evaluate" else self._react(node)
             else:
                 self._judge(node) if half == "evaluate" else self._answer(node)
@@ -163,7 +163,7 @@ class Part:
     def _evaluate(self, name: str) -> None:
         signals = [way.signals.popleft() for way in self._into[name]]
         try:
-            shown = self._cells[name].evaluate(self.tick, signals)
+            shown = self._nodes[name].evaluate(self.tick, signals)
         except Exception as error:
             raise self._failed(f"layer {name!r}", error)  # noqa: B904 - it has its cause
         for way in self._out_of[name]:
@@ -183,7 +183,7 @@ class Part:
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]
         try:
-            returned = self._cells[name].react(self.tick, costates)
+            returned = self._nodes[name].react(self.tick, costates)
         except Exception as error:
             raise self._failed(f"layer {name!r}", error)  # noqa: B904 - it has its cause
         for way, costate in zip(self._into[name], returned, strict=True):
@@ -199,7 +199,7 @@ class Part:
         loss = self.losses[node].loss
         if loss is not None and not self._finite(loss):
             value = loss.item()
-            raise DivergenceError(diagnosis(self.tick, value, extents(self._cells)), value)
+            raise DivergenceError(diagnosis(self.tick, value, extents(self._nodes)), value)
 
     def _failed(self, what: str, error: Exception) -> RunError:
         """What a module raised, with where and when; what hamdist itself raised says so already."""

@@ -31,7 +31,7 @@ class Host(NamedTuple):
 def plan_of(program: Program, hosts: Mapping[str, Host] | None = None) -> Plan:
     """The plan of a program; nothing of the program moves. hosts: by layer; None: all in this process."""
     with torch.no_grad():
-        stashes = {name: stash_sizes(cell) for name, cell in program.cells.items()}
+        stashes = {name: stash_sizes(node) for name, node in program.nodes.items()}
     return Plan(
         layers=tuple(_layer_rows(program, hosts or {}, stashes)),
         edges=tuple(_edge_rows(program)),
@@ -40,14 +40,14 @@ def plan_of(program: Program, hosts: Mapping[str, Host] | None = None) -> Plan:
     )
 
 
-def operations(cell: NodeSpec) -> int:
+def operations(node: NodeSpec) -> int:
     """Floating-point operations of one tick in which the layer learns, counted as they happen.
 
     Forward and reverse, and what the pairing recomputes or inverts; matrix products, convolutions and attention only.
     """
-    facts, carry = cell.facts, initial_carry(cell.layer, cell.facts.inputs, cell.dynamics)
-    motion = Motion(cell.layer, cell.dynamics, Wanted(True, facts.wanted))
-    pairing = pairing_of(cell.pairing, cell.layer, cell.depth, cell.stash)
+    facts, carry = node.facts, initial_carry(node.layer, node.facts.inputs, node.dynamics)
+    motion = Motion(node.layer, node.dynamics, Wanted(True, facts.wanted))
+    pairing = pairing_of(node.pairing, node.layer, node.depth, node.stash)
     here = Point(facts.inputs, carry.state, Context(seed=0))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         point = here if pairing.linearises else _met(motion, carry, pairing, here)
@@ -84,20 +84,20 @@ def _layer_rows(
     program: Program, hosts: Mapping[str, Host], stashes: Mapping[str, StashSizes]
 ) -> Iterator[LayerRow]:
     arrival = arrivals(program.graph)
-    for name, cell in program.cells.items():
-        host = hosts.get(name, Host(0, str(cell.facts.output.device)))
-        facts, parameters = cell.facts, cell.layer.pure.parameters()
+    for name, node in program.nodes.items():
+        host = hosts.get(name, Host(0, str(node.facts.output.device)))
+        facts, parameters = node.facts, node.layer.pure.parameters()
         shapes = tuple(tuple(signal.shape[1:]) for signal in facts.inputs)
         yield LayerRow(
             name=name,
-            kind=kind_of(cell.layer),
+            kind=kind_of(node.layer),
             parameters=sum(p.numel() for p in parameters.values()),
             inputs_shape=shapes[0] if len(shapes) == 1 else shapes,
             output_shape=tuple(facts.output.shape[1:]),
             arrival=arrival[name],
-            depth_delay=cell.depth,
-            stash_bytes=stashes[name].of(cell.stash),
-            flops=operations(cell),
+            depth_delay=node.depth,
+            stash_bytes=stashes[name].of(node.stash),
+            flops=operations(node),
             device=host.device,
             actor=host.actor,
         )
@@ -114,8 +114,8 @@ def _edge_rows(program: Program) -> Iterator[EdgeRow]:
 def _signal(program: Program, edge: Edge) -> Tensor:
     """A tensor as the edge carries it."""
     if edge.source != SOURCE:
-        return program.cells[edge.source].facts.output
+        return program.nodes[edge.source].facts.output
     if edge.target in program.graph.losses:
         return program.targets
     into = program.graph.into(edge.target)
-    return program.cells[edge.target].facts.inputs[into.index(edge)]
+    return program.nodes[edge.target].facts.inputs[into.index(edge)]

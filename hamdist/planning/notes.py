@@ -32,7 +32,7 @@ def _settling(program: Program) -> Iterator[str]:
     if program.locality.gate != "settled":
         return
     needed, hold = shortest_hold(program.graph), program.locality.hold
-    settling = next(iter(program.cells.values())).settling
+    settling = next(iter(program.nodes.values())).settling
     if settling is None:
         yield f"settled: every sample is held for {hold} ticks; this network needs {needed} to settle exactly"
         return
@@ -45,7 +45,7 @@ def _settling(program: Program) -> Iterator[str]:
 
 
 def _slow_layers(program: Program) -> Iterator[str]:
-    for form, layers in slow_layers(program.cells.values()).items():
+    for form, layers in slow_layers(program.nodes.values()).items():
         for name, reason in layers.items():
             yield f"{form.replace('_', ' ')}: {name}, since {reason}"
 
@@ -56,19 +56,19 @@ def _drain(program: Program) -> Iterator[str]:
 
 
 def _rates(program: Program) -> Iterator[str]:
-    factors = {name: cell.dynamics.rate.delay_factor for name, cell in program.cells.items()}
+    factors = {name: node.dynamics.rate.delay_factor for name, node in program.nodes.items()}
     scaled = [name for name, factor in factors.items() if factor < 1]
     if scaled:
         least = min(scaled, key=factors.__getitem__)
         yield (
             f"rates: beta is scaled by the delay in {len(scaled)} of {len(factors)} layers ({listed(scaled)}); the "
             f"smallest factor is {factors[least]:.3g}, of {least}, whose costate returns after "
-            f"{program.cells[least].depth} ticks"
+            f"{program.nodes[least].depth} ticks"
         )
 
 
 def _momentum(program: Program) -> Iterator[str]:
-    deepest = max(program.cells.values(), key=lambda cell: cell.depth)
+    deepest = max(program.nodes.values(), key=lambda node: node.depth)
     dynamics = deepest.dynamics
     momentum = dynamics.weight_coefficients.decay
     if (
@@ -106,13 +106,13 @@ def _joins(graph: Graph) -> Iterator[str]:
 
 
 def _circumstances(program: Program) -> Iterator[str]:
-    random = [name for name, cell in program.cells.items() if cell.facts.random]
+    random = [name for name, node in program.nodes.items() if node.facts.random]
     if random:
         yield (
             f"random: {listed(random)} draw{'s' * (len(random) == 1)} from the seed, the layer and the sample, so that "
             "a held sample or a recomputation repeats the draw"
         )
-    batch = [name for name, cell in program.cells.items() if cell.facts.batch_statistics]
+    batch = [name for name, node in program.nodes.items() if node.facts.batch_statistics]
     if batch:
         yield f"batch statistics: {listed(batch)} see{'s' * (len(batch) == 1)} the rows of a short last batch only"
 

@@ -24,22 +24,22 @@ class StashSizes(NamedTuple):
         return self.graph if stash == "graph" else self.inputs
 
 
-def stash_sizes(cell: NodeSpec) -> StashSizes:
+def stash_sizes(node: NodeSpec) -> StashSizes:
     """Zeros for a layer whose pairing stashes nothing. Each layer by itself: what two of them share counts twice."""
-    if not isinstance(pairing_of(cell.pairing, cell.layer, cell.depth), Stash):
+    if not isinstance(pairing_of(node.pairing, node.layer, node.depth), Stash):
         return StashSizes()
-    carry = initial_carry(cell.layer, cell.facts.inputs, cell.dynamics)
-    point = Point(cell.facts.inputs, carry.state, Context(seed=0))
+    carry = initial_carry(node.layer, node.facts.inputs, node.dynamics)
+    point = Point(node.facts.inputs, carry.state, Context(seed=0))
     inputs = _size(point.inputs) + _size(point.state)
-    graph = inputs + _saved(cell, carry, point) + _size(carry.parameters.values())
-    return StashSizes(cell.depth * inputs, cell.depth * graph)
+    graph = inputs + _saved(node, carry, point) + _size(carry.parameters.values())
+    return StashSizes(node.depth * inputs, node.depth * graph)
 
 
 def _size(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _saved(cell: NodeSpec, carry: Carry, point: Point) -> int:
+def _saved(node: NodeSpec, carry: Carry, point: Point) -> int:
     """The memory that an evaluation's pullback keeps beside the point, weights and buffers."""
     saved: list[Tensor] = []
 
@@ -48,7 +48,7 @@ def _saved(cell: NodeSpec, carry: Carry, point: Point) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        motion = Motion(cell.layer, cell.dynamics, Wanted(True, cell.facts.wanted))
+        motion = Motion(node.layer, node.dynamics, Wanted(True, node.facts.wanted))
         values, _ = valued(motion, carry, point)
     others = (*point.inputs, *point.state, *carry.parameters.values(), *carry.buffers.values())
     known = {tensor.untyped_storage().data_ptr() for tensor in others}

@@ -49,7 +49,7 @@ def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: in
     if len(first) < prime:
         raise StreamError(f"the stream has {len(first)} batches, and {prime} are to prime the network with")
     built = _program(config, first[0])
-    layers = {name: FreeLayer(plan, _of_layer(built, name, weights)) for name, plan in built.cells.items()}
+    layers = {name: FreeLayer(plan, _of_layer(built, name, weights)) for name, plan in built.nodes.items()}
     free = FreeRun.of(built, layers)
     outputs = free.go((batch.inputs for batch in first), steps, feed)
     for output, batch in zip(outputs, chain(batches, [None] * steps), strict=False):
@@ -94,7 +94,7 @@ def _program(config: RunConfig, first: Batch) -> Program:
 
 def _of_layer(built: Program, name: str, weights: Tensors) -> Weights:
     """The run's weights; what a state_dict does not hold is as the layer is made."""
-    pure = built.cells[name].layer.pure
+    pure = built.nodes[name].layer.pure
     parameters, buffers = pure.parameters(), pure.buffers()
     return Weights(
         {key: weights.get(f"{name}.{key}", tensor) for key, tensor in parameters.items()},

@@ -132,7 +132,7 @@ class InlineRun:
         """Notes how long live samples waited for them."""
         if not self.stream.stream.live:
             return
-        if (compiling := self.runtime.told.get("compile_seconds", 0.0)) != self._compiling:
+        if (compiling := self.runtime.execution.get("compile_seconds", 0.0)) != self._compiling:
             self._compiling = compiling
             self._latency.stalled()
         if predictions:
@@ -171,7 +171,7 @@ class InlineRun:
         runtime = self.runtime
         learnt = self._learnt or Learnt(runtime.samples, runtime.tick, self.recorder.elapsed)
         outcome = outcome_of(runtime, timeline=self._timeline)
-        layers, told = list(runtime.cells), {NAME: outcome}
+        layers, told = list(runtime.nodes), {NAME: outcome}
         profile, latency = outcome.profile, self._latency.told()
         return replace(
             results_of(told, layers, runtime.loss.name, learnt),

@@ -54,13 +54,13 @@ class CSV(Table):
         lines = self._lines(self.path)
         if self._header:
             next(lines)
-        for number, cells in lines:
+        for number, nodes in lines:
             place = f"{self.path}:{number}"
-            if len(cells) != len(self._names):
+            if len(nodes) != len(self._names):
                 raise StreamError(
-                    f"{place}: {len(cells)} values, where the first line has {len(self._names)}"
+                    f"{place}: {len(nodes)} values, where the first line has {len(self._names)}"
                 )
-            yield Row(place, [cells[position].strip() for position in positions])
+            yield Row(place, [nodes[position].strip() for position in positions])
 
     def _read_names(self, path: Path) -> list[str]:
         _, first = next(self._lines(path), (0, []))
@@ -75,10 +75,10 @@ class CSV(Table):
         return names
 
     def _lines(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        """Number and cells of every line that is not blank."""
+        """Number and nodes of every line that is not blank."""
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=self._delimiter)
             try:
-                yield from ((reader.line_num, cells) for cells in reader if cells)
+                yield from ((reader.line_num, nodes) for nodes in reader if nodes)
             except (csv.Error, UnicodeDecodeError) as error:
                 raise StreamError(f"{path}:{reader.line_num + 1}: cannot be read as CSV: {error}") from error

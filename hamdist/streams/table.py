@@ -79,16 +79,16 @@ class Table(Stream):
         if self._labels is None:
             return torch.tensor(to_number(value, where), dtype=self._dtype)
         if value is None or value == "":
-            raise StreamError(f"{where}: the cell is empty; expected a label")
+            raise StreamError(f"{where}: the node is empty; expected a label")
         return torch.tensor(self._labels.number(value, where))
 
 
 def to_number(value: Any, where: str) -> float:
-    """The number in a cell; `where` opens the message of the StreamError for anything else."""
+    """The number in a node; `where` opens the message of the StreamError for anything else."""
     try:
         return float(value)
     except (TypeError, ValueError):
-        found = "the cell is empty" if value is None or value == "" else f"{value!r} is not a number"
+        found = "the node is empty" if value is None or value == "" else f"{value!r} is not a number"
         raise StreamError(f"{where}: {found}; expected a number") from None
 
 

@@ -43,7 +43,7 @@ _CHECK_BYTES = 4
 _UNCHANGED = 0x2144DF1C  # CRC-32 of whatever is followed by its own CRC-32
 _REMEMBERED = 1024
 
-Part = bytes | memoryview
+Partition = bytes | memoryview
 
 
 class Codec:
@@ -63,13 +63,13 @@ class Codec:
         self._receives = cache(lambda ticks: [(form, form.size) for form in endpoint.receives_in(ticks)])
         self._spare = Spare()
 
-    def encode(self, message: Message) -> list[Part]:
+    def encode(self, message: Message) -> list[Partition]:
         """Its parts; large tensors are not copied, and must not change until they have gone.
 
         Raises LinkError where it is none that this endpoint sends.
         """
-        first: list[Part] = [self._header(message)]
-        apart: list[Part] = []
+        first: list[Partition] = [self._header(message)]
+        apart: list[Partition] = []
         for tensor in message.tensors:
             if tensor is None:
                 continue
@@ -91,7 +91,7 @@ class Codec:
         """To be called before a wait for a message: makes tensors like the last one's."""
         self._spare.prepare()
 
-    def decode(self, parts: Sequence[Part]) -> Message:
+    def decode(self, parts: Sequence[Partition]) -> Message:
         """The message that came next, its tensors aligned copies on the endpoint's device. Raises RefusedError."""
         first, apart = bytes(parts[0]), parts[1:]
         head, known, at = self._head(first, apart)
@@ -102,7 +102,7 @@ class Codec:
                 tensors.append(None)
                 continue
             if size < self._apart_bytes:
-                body: Part = first[at : at + size]
+                body: Partition = first[at : at + size]
                 at += size
             else:
                 body = apart[used] if used < len(apart) else b""
@@ -113,7 +113,7 @@ class Codec:
         self._take(head, first, at, len(apart) - used)
         return head.filled(tensors)
 
-    def decode_head(self, parts: Sequence[Part]) -> Message:
+    def decode_head(self, parts: Sequence[Partition]) -> Message:
         """What `encode_head` wrote, without tensors, to be `filled`. Raises RefusedError."""
         first = bytes(parts[0])
         head, _, at = self._head(first, ())
@@ -151,13 +151,13 @@ class Codec:
             )
         return present
 
-    def _covered(self, apart: Sequence[Part]) -> Sequence[Part]:
+    def _covered(self, apart: Sequence[Partition]) -> Sequence[Partition]:
         """Those of these parts whose bytes the checksum covers."""
         return () if self._shared else apart
 
     # In
 
-    def _head(self, first: bytes, apart: Sequence[Part]) -> tuple[Message, int, int]:
+    def _head(self, first: bytes, apart: Sequence[Partition]) -> tuple[Message, int, int]:
         """All but the tensors, with the marks of every tick; which of them any tick has, and where they begin."""
         if not first.startswith(self._theirs) or _crc([first], self._covered(apart)) != _UNCHANGED:
             self._refuse(self._strange(first, apart))
@@ -201,7 +201,7 @@ class Codec:
             marks.append(there)
         return tuple(tokens), tuple(marks)
 
-    def _strange(self, first: bytes, apart: Sequence[Part]) -> str:
+    def _strange(self, first: bytes, apart: Sequence[Partition]) -> str:
         """In what a message is not one of this edge, or not what was sent."""
         if len(first) < _ORIGIN.size + _CHECK_BYTES:
             return _cut_off(first)
@@ -219,7 +219,7 @@ class Codec:
         words = first[_ORIGIN.size : _ORIGIN.size + length].decode(errors="replace")
         return f"a tick of it has {words}, and {_words(self.endpoint.receives)} is expected"
 
-    def _filled(self, place: int, form: Form, body: Part) -> Tensor:
+    def _filled(self, place: int, form: Form, body: Partition) -> Tensor:
         """A tensor with these bytes, on the endpoint's device."""
         host = self._spare.take(place, form)
         if len(body):
@@ -286,7 +286,7 @@ def _numbers(ticks: int) -> struct.Struct:
     return struct.Struct(_COUNTS.format + ticks * "qqqqBBI")
 
 
-def _crc(parts: Sequence[Part], before: Sequence[Part] = ()) -> int:
+def _crc(parts: Sequence[Partition], before: Sequence[Partition] = ()) -> int:
     """Of the bytes of the parts before, and then of these."""
     value = 0
     for part in (*before, *parts):

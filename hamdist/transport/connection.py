@@ -27,7 +27,7 @@ from hamdist.transport.base import (
     RefusedError,
     StalledError,
 )
-from hamdist.transport.codec import Part
+from hamdist.transport.codec import Partition
 from hamdist.transport.liveness import Closing, Liveness
 
 _GLANCE_SECONDS = 0.05
@@ -54,7 +54,7 @@ class Connection:
         _set_up(socket, patience)
         self._liveness = Liveness(socket, binds=not endpoint.forward)
         self._flow = FlowControl(endpoint.capacity)
-        self._arrived: deque[list[Part]] = deque()
+        self._arrived: deque[list[Partition]] = deque()
         self._gone = ""
         self._busy = threading.Lock()
         self._closed = False
@@ -64,14 +64,14 @@ class Connection:
         """How many of this end's messages were received at the other end, as far as it has said so."""
         return self._flow.sent_and_taken
 
-    def send(self, message: Sequence[Part]) -> None:
+    def send(self, message: Sequence[Partition]) -> None:
         """Raises PeerLostError, StalledError, ClosedError, RefusedError; the message has then not gone."""
         with self._busy:
             self._check_open()
             if not (self._flow.open and self._put(message)):
                 self._wait_to_send(message)
 
-    def receive(self) -> list[Part]:
+    def receive(self) -> list[Partition]:
         """The next message. Raises PeerLostError, StalledError, ClosedError, RefusedError."""
         with self._busy:
             self._check_open()
@@ -96,7 +96,7 @@ class Connection:
             self._liveness.close()
             self._socket.close(linger=0 if gone else None)
 
-    def _wait_to_send(self, message: Sequence[Part]) -> None:
+    def _wait_to_send(self, message: Sequence[Partition]) -> None:
         deadline = time.monotonic() + self._patience.progress_seconds
         while not self._flow.open:
             if not self._take():
@@ -110,7 +110,7 @@ class Connection:
             if not self._take():
                 self._look(deadline, "sent no message")
 
-    def _put(self, message: Sequence[Part]) -> bool:
+    def _put(self, message: Sequence[Partition]) -> bool:
         """Gives a message to the socket; False where there is no connection yet, or no more."""
         parts = len(message)
         stamp = self._flow.stamp(parts)

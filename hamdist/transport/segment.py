@@ -9,7 +9,7 @@ import os
 import threading
 from mmap import mmap
 
-from hamdist.transport.codec import Part
+from hamdist.transport.codec import Partition
 
 HEAD_BYTES = 4096  # before what is shared: a page, of which one byte is used
 POSSIBLE = hasattr(os, "memfd_create")  # on Linux
@@ -79,7 +79,7 @@ class Segment:
                 raise OSError("it was closed")
             os.posix_fallocate(self._descriptor, at, size)
 
-    def write(self, at: int, part: Part) -> None:
+    def write(self, at: int, part: Partition) -> None:
         self._memory[at : at + len(part)] = part
 
     def read(self, at: int, size: int) -> memoryview:

@@ -18,7 +18,7 @@ import zmq
 from hamdist.engine.aligned import BYTES
 from hamdist.engine.message import Form
 from hamdist.transport.base import Endpoint, Patience
-from hamdist.transport.codec import Part
+from hamdist.transport.codec import Partition
 from hamdist.transport.connection import Connection
 from hamdist.transport.liveness import Closing
 from hamdist.transport.segment import HEAD_BYTES, Segment
@@ -62,7 +62,7 @@ class SharedConnection(Connection):
         except OSError as error:
             self._warn(error)
 
-    def send(self, message: Sequence[Part]) -> None:
+    def send(self, message: Sequence[Partition]) -> None:
         first, *apart = message
         block = self._stow(apart) if apart else None
         if block is None:
@@ -71,7 +71,7 @@ class SharedConnection(Connection):
             super().send([_note(block, [len(part) for part in apart]) + first])
         self._blocks.sent(block)
 
-    def receive(self) -> list[Part]:
+    def receive(self) -> list[Partition]:
         """Parts that lie in a block must be copied before the next call."""
         segment = self._segment  # of which another thread may let go meanwhile
         first, *apart = super().receive()
@@ -97,7 +97,7 @@ class SharedConnection(Connection):
     def _size(self) -> int:
         return max(self._out.end, self._into.end)
 
-    def _stow(self, parts: Sequence[Part]) -> int | None:
+    def _stow(self, parts: Sequence[Partition]) -> int | None:
         """Writes the parts to a block; None where there is none for them."""
         segment, starts = self._segment, self._out.fit([len(part) for part in parts])
         if segment is None or starts is None or not segment.shared:

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*:Deprecatio
 def carried(runtime: InlineRuntime) -> dict[str, Tensor]:
     return {
         f"{name}.{key}": tensor
-        for name, cell in runtime.cells.items()
-        for key, tensor in everything(cell).items()
+        for name, node in runtime.nodes.items()
+        for key, tensor in everything(node).items()
     }
 
 
@@ -39,8 +39,8 @@ def test_compiled_chunks_give_the_numbers_of_plain_ticks():
     for runtime in (plain, compiled):
         runtime.present_all(batches)
         list(runtime.drain())
-    assert "not_compiled" not in compiled.told
-    assert compiled.told["compile_seconds"] > 0
+    assert "not_compiled" not in compiled.execution
+    assert compiled.execution["compile_seconds"] > 0
     ours, theirs = carried(compiled), carried(plain)
     assert max((ours[key] - theirs[key]).abs().max().item() for key in theirs) < 1e-10
     assert compiled.seen_once()
@@ -90,7 +90,7 @@ def test_where_nothing_compiles_a_run_says_so_once_and_goes_on(monkeypatch, mess
     assert [str(w.message) for w in told] == [
         f"ticks run uncompiled: {(message or repr(RuntimeError(''))).splitlines()[0]}"
     ]
-    assert compiled.told["not_compiled"] in str(told[0].message)
+    assert compiled.execution["not_compiled"] in str(told[0].message)
     ours, theirs = carried(compiled), carried(stacked)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
@@ -110,7 +110,7 @@ def over_time(execution: Execution) -> InlineRuntime:
 
 def test_a_compiled_step_back_through_a_window_gives_the_numbers_of_a_plain_one():
     plain, compiled = over_time(PLAIN), over_time(Execution(stacked=True, compiled=True))
-    assert compiled.told["compile_seconds"] > 0
+    assert compiled.execution["compile_seconds"] > 0
     ours, theirs = carried(compiled), carried(plain)
     assert max((ours[key] - theirs[key]).abs().max().item() for key in theirs) < 1e-10
 
@@ -119,6 +119,6 @@ def test_where_nothing_compiles_a_window_is_gone_through_uncompiled(monkeypatch)
     monkeypatch.setattr(torch._inductor, "compile", lambda *_, **__: 1 / 0)
     with pytest.warns(UserWarning, match="windows of time are gone through uncompiled: division by zero"):
         compiled = over_time(Execution(stacked=True, compiled=True))
-    assert "compile_seconds" not in compiled.told
+    assert "compile_seconds" not in compiled.execution
     ours, theirs = carried(compiled), carried(over_time(Execution(stacked=True)))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

@@ -93,8 +93,8 @@ def on_page() -> dict[str, dict[str, Row]]:
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if title := re.fullmatch(r"##+ (`.*|Top level)", line):
             current = found.setdefault(title[1], {})
-        elif cells := re.fullmatch(r"\| `([^`]+)` \| (.+?) \| (.+?) \| (.+) \|", line):
-            key, takes, default_text, meaning = cells.groups()
+        elif nodes := re.fullmatch(r"\| `([^`]+)` \| (.+?) \| (.+?) \| (.+) \|", line):
+            key, takes, default_text, meaning = nodes.groups()
             values = tuple(re.findall("`([^`]+)`", takes))
             current[key] = Row(values, default_text, meaning.replace("\\|", "|"))
     return found

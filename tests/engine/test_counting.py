@@ -92,10 +92,10 @@ def test_the_ledger_counts_and_knows_a_gap_a_repetition_and_a_swap():
 def test_every_sample_drives_every_layer_exactly_once(place, edges, pairing):
     batches = ragged(classes=8)
     runtime = runtime_of(square(), batches, edges=EDGES[edges], pairing=pairing, **PLACES[place])
-    assert not runtime.cells["0"].ledger.seen_once(34)
+    assert not runtime.nodes["0"].ledger.seen_once(34)
     predictions = run_through(runtime, batches)
     assert runtime.seen_once()
-    for cell in runtime.cells.values():
+    for cell in runtime.nodes.values():
         assert (cell.ledger.drives, cell.ledger.samples, cell.carry.updates) == (9, 34, 9)
     assert [(p.first, p.rows, len(p.output)) for p in predictions] == [(4 * n, 4, 4) for n in range(8)] + [
         (32, 2, 2)
@@ -108,7 +108,7 @@ def test_reversible_layers_too(place):
     runtime = runtime_of(reversible_net(4), batches, pairing="reversible", **place)
     run_through(runtime, batches)
     assert runtime.seen_once()
-    assert [cell.carry.updates for cell in runtime.cells.values()] == [9] * 4
+    assert [cell.carry.updates for cell in runtime.nodes.values()] == [9] * 4
 
 
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
@@ -118,7 +118,7 @@ def test_relaxing_layers_too(place, pairing):
     runtime = runtime_of(relaxed(residual_net(4), 1.0), batches, pairing=pairing, **PLACES[place])
     run_through(runtime, batches)
     assert runtime.seen_once()
-    assert [cell.carry.updates for cell in runtime.cells.values()] == [9] * 4
+    assert [cell.carry.updates for cell in runtime.nodes.values()] == [9] * 4
 
 
 @pytest.mark.parametrize("pairing", ["current", "stashed"])
@@ -128,7 +128,7 @@ def test_a_hold_with_the_gate_always_open_drives_every_tick_and_says_so(place, p
     runtime = runtime_of(residual_net(4), batches, pairing=pairing, hold=3, **PLACES[place])
     predictions = run_through(runtime, batches)
     assert not runtime.seen_once()
-    assert [(c.ledger.drives, c.ledger.samples) for c in runtime.cells.values()] == [(27, 3 * 34)] * 4
+    assert [(c.ledger.drives, c.ledger.samples) for c in runtime.nodes.values()] == [(27, 3 * 34)] * 4
     assert [p.first for p in predictions] == list(range(0, 36, 4))
 
 
@@ -160,11 +160,11 @@ def test_nothing_of_a_layer_moves_before_its_first_sample_and_no_weight_before_i
     runtime = runtime_of(
         network, batches, pairing=pairing, mode=mode, timeline=AfterEveryTick(lambda tick: note(tick))
     )
-    start = {name: everything(cell) for name, cell in runtime.cells.items()}
+    start = {name: everything(cell) for name, cell in runtime.nodes.items()}
     moved = {name: {} for name in start}
 
     def note(tick):
-        for name, cell in runtime.cells.items():
+        for name, cell in runtime.nodes.items():
             for key in changed(start[name], everything(cell)):
                 moved[name].setdefault(key.split(".")[0], tick)
 
@@ -224,11 +224,11 @@ def test_a_short_batch_is_its_real_rows_only(make):
     runtime = runtime_of(make(), [full], mode="nonlocal", rule=learning(0.0))
     (prediction,) = runtime.present(*short)
     plain = plain_step(make(), short)
-    ours = {f"{n}.{k}": w for n, c in runtime.cells.items() for k, w in c.carry.weight_costate.items()}
+    ours = {f"{n}.{k}": w for n, c in runtime.nodes.items() for k, w in c.carry.weight_costate.items()}
     assert largest_difference(ours, {k: p.grad for k, p in plain.named_parameters()}) < 1e-14
     expected = nn.functional.cross_entropy(nn.Sequential(*make())(short[0]), short[1])
     assert (prediction.loss - expected).abs() < 1e-14
-    buffers = {f"{n}.{k}": b for n, c in runtime.cells.items() for k, b in c.carry.buffers.items()}
+    buffers = {f"{n}.{k}": b for n, c in runtime.nodes.items() for k, b in c.carry.buffers.items()}
     if buffers:
         assert largest_difference(buffers, dict(plain.named_buffers())) < 1e-14
 
@@ -296,13 +296,13 @@ def test_where_the_gate_is_closed_nothing_of_learning_moves(constants):
     place = {"pairing": "current", "gate": "settled", "hold": 6}
     heard = AfterEveryTick(lambda tick: note(tick))
     runtime = runtime_of(residual_net(3), batches, rule=rule, timeline=heard, **place)
-    before = {name: everything(cell) for name, cell in runtime.cells.items()}
-    weight = {name: next(iter(cell.carry.parameters)) for name, cell in runtime.cells.items()}
+    before = {name: everything(cell) for name, cell in runtime.nodes.items()}
+    weight = {name: next(iter(cell.carry.parameters)) for name, cell in runtime.nodes.items()}
     opened = []
 
     def note(tick):
         nonlocal before
-        now = {name: everything(cell) for name, cell in runtime.cells.items()}
+        now = {name: everything(cell) for name, cell in runtime.nodes.items()}
         moved = {name: changed(before[name], now[name]) for name in now}
         before = now
         if tick % 6 == 5:
@@ -314,7 +314,7 @@ def test_where_the_gate_is_closed_nothing_of_learning_moves(constants):
     run_through(runtime, batches)
     note(runtime.tick - 1)
     assert opened == [5, 11, 17, 23]
-    assert [cell.carry.updates for cell in runtime.cells.values()] == [4] * 3
+    assert [cell.carry.updates for cell in runtime.nodes.values()] == [4] * 3
 
 
 # Hold-out samples
@@ -401,7 +401,7 @@ def test_hold_out_samples_are_predicted_in_evaluation_mode(place):
     plain = nn.Sequential(*noisy()).eval()
     carried = {
         f"{n}.{k}": t
-        for n, c in runtime.cells.items()
+        for n, c in runtime.nodes.items()
         for k, t in (c.carry.parameters | c.carry.buffers).items()
     }
     plain.load_state_dict(carried)
@@ -503,14 +503,14 @@ def test_several_losses_are_scored_each_on_its_own_and_weighed_together():
     }
     batches = samples(1, (8,))
     runtime = runtime_of(replace(network, losses=weighed), batches, rule=learning(0.0))
-    modules = {name: cell.spec.layer.pure.module for name, cell in runtime.cells.items()}
+    modules = {name: cell.spec.layer.pure.module for name, cell in runtime.nodes.items()}
     run_through(runtime, batches)
     ((x, y),) = batches
     h = modules["trunk"](x)
     far = nn.functional.cross_entropy(modules["far"](modules["deep"](h)), y)
     near = nn.functional.cross_entropy(modules["near"](h), y)
     (far + 0.25 * near).backward()
-    for name, cell in runtime.cells.items():
+    for name, cell in runtime.nodes.items():
         for key, parameter in modules[name].named_parameters():
             assert (cell.carry.weight_costate[key] - parameter.grad).abs().max() < 1e-14
     assert runtime.losses["loss"].prequential.total()["loss"] == pytest.approx(far.item())

@@ -33,7 +33,7 @@ def diverged(rule, **place):
     )
     assert found, message
     assert int(found[1]) == runtime.tick, "the tick that failed, not the next"
-    assert found[3] in runtime.cells
+    assert found[3] in runtime.nodes
     return message
 
 
@@ -56,9 +56,9 @@ def test_the_layer_named_is_the_one_that_ran_away_and_not_those_it_took_along(pl
     runtime = runtime_of(residual_net(4), batches, loss=nn.functional.mse_loss, **place)
     for batch in batches[:20]:
         list(runtime.present(*batch))
-    carry = runtime.cells["2"].carry
+    carry = runtime.nodes["2"].carry
     broken = {name: torch.full_like(weight, torch.nan) for name, weight in carry.parameters.items()}
-    runtime.cells["2"].carry = carry._replace(parameters=broken)
+    runtime.nodes["2"].carry = carry._replace(parameters=broken)
     with pytest.raises(DivergenceError, match="layer '2' is the furthest off"):
         run_through(runtime, batches[20:])
 
@@ -112,7 +112,7 @@ def test_a_module_that_raises_midway_is_named_with_the_tick(calls, tick):
     batches = samples(10, (8,))
     layers = [nn.Sequential(nn.Linear(8, 8), Fuse()).double(), *mlp(2)]
     runtime = runtime_of(layers, batches)
-    runtime.cells["0"].spec.layer.pure.module[1].fuse = calls
+    runtime.nodes["0"].spec.layer.pure.module[1].fuse = calls
     with pytest.raises(RunError, match=rf"layer '0' failed at tick {tick}: the fuse has blown"):
         run_through(runtime, batches)
 

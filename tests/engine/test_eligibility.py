@@ -21,7 +21,7 @@ from hamdist.physics.rates import Adam
 
 def plans(layers: Sequence[nn.Module], batches: Any = None, **settings: Any) -> list[Any]:
     runtime = runtime_of(layers, batches or samples(1, (8,)), execution=STACKED, **settings)
-    return [plan.traced for plan in runtime.program.cells.values()]
+    return [plan.traced for plan in runtime.program.nodes.values()]
 
 
 def layer(*more: nn.Module) -> nn.Module:
@@ -147,8 +147,8 @@ def test_what_is_not_traced_says_why_and_where_in_the_users_code(name: str):
     make, why, line = UNTRACED[name]
     layers = [layer(), make(), nn.Linear(8, 3).double()]
     runtime = runtime_of(layers, samples(1, (8,)), execution=STACKED, pairing="current")
-    (reason,) = runtime.told["not_traced"].values()
-    assert runtime.told["not_traced"].keys() == {"1"}
+    (reason,) = runtime.execution["not_traced"].values()
+    assert runtime.execution["not_traced"].keys() == {"1"}
     if line is None:
         assert reason == why
         return
@@ -160,10 +160,10 @@ def test_what_does_not_stack_says_why():
     rule = learning(adaptive=Adam())
     runtime = runtime_of([layer(), nn.Linear(8, 3).double()], samples(1, (8,)), execution=STACKED, rule=rule)
     why = "its rate varies with the number of its updates"
-    assert runtime.told["not_stacked"] == {"0": why, "1": why}
-    assert "not_traced" not in runtime.told
+    assert runtime.execution["not_stacked"] == {"0": why, "1": why}
+    assert "not_traced" not in runtime.execution
     alone = runtime_of([nn.Tanh(), nn.Linear(8, 3).double()], samples(1, (8,)), execution=STACKED)
-    assert alone.told["not_stacked"] == {"0": "it has no weights"}
+    assert alone.execution["not_stacked"] == {"0": "it has no weights"}
 
 
 @pytest.mark.slow
@@ -176,17 +176,17 @@ def test_what_does_not_stack_says_why():
 def test_what_a_trace_cannot_mean_runs_as_python(make: Callable[[], nn.Module]):
     layers = [layer(), make(), layer(), nn.Linear(8, 3).double()]
     runtime = runtime_of(layers, samples(1, (8,)), execution=STACKED, rule=learning(), pairing="current")
-    traced = [plan.traced is not None for plan in runtime.program.cells.values()]
+    traced = [plan.traced is not None for plan in runtime.program.nodes.values()]
     assert traced == [True, False, True, True]
-    assert runtime.told["node_by_node"] == "not traced: '1'"
-    assert runtime.told["not_traced"]["1"]
+    assert runtime.execution["node_by_node"] == "not traced: '1'"
+    assert runtime.execution["not_traced"]["1"]
 
 
 def test_kept_graphs_are_of_plain_layers():
     runtime = runtime_of(
         [layer(), nn.Linear(8, 3).double()], samples(1, (8,)), execution=STACKED, stash="graph"
     )
-    assert [plan.traced for plan in runtime.program.cells.values()] == [None, None]
+    assert [plan.traced for plan in runtime.program.nodes.values()] == [None, None]
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_a_loss_that_asks_for_values_is_judged_node_by_node():
     runtime = runtime_of([layer(), nn.Linear(8, 3).double()], batches, loss=loss, execution=STACKED)
     runtime.present_all(batches)
     list(runtime.drain())
-    assert "node_by_node" in runtime.told
+    assert "node_by_node" in runtime.execution
     assert runtime.seen_once()
 
 

@@ -78,7 +78,7 @@ def test_an_episode_is_as_if_it_were_the_first(mode: str) -> None:
         for k, (x, y) in enumerate(data[start:], start):
             left += runtime.present(x, y, restarts=torch.tensor([k == 12] * 2))
         left += runtime.drain()
-        found.append((left[-8:], [cell.carry.state_costate for cell in runtime.cells.values()]))
+        found.append((left[-8:], [node.carry.state_costate for node in runtime.nodes.values()]))
     for ours, theirs in zip(found[0][0], found[1][0], strict=True):
         torch.testing.assert_close(ours.output, theirs.output, rtol=0, atol=1e-12)
     for ours, theirs in zip(found[0][1], found[1][1], strict=True):
@@ -273,8 +273,8 @@ def test_energies_are_root_mean_squares() -> None:
         Network.of([nn.LSTMCell(2, 3).double()], mse),
         [(torch.ones(2, 2).double(), torch.ones(2, 3).double())],
     )
-    cell = runtime.cells["0"]
+    node = runtime.nodes["0"]
     list(runtime.present(torch.ones(2, 2).double(), torch.ones(2, 3).double()))
-    state = torch.cat(cell.carry.state)
-    assert cell.energies["state"] == pytest.approx(math.sqrt(state.square().mean()))
-    assert set(cell.energies) == {"state", "state_costate"}
+    state = torch.cat(node.carry.state)
+    assert node.energies["state"] == pytest.approx(math.sqrt(state.square().mean()))
+    assert set(node.energies) == {"state", "state_costate"}

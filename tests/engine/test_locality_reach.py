@@ -52,7 +52,7 @@ def test_a_cell_reaches_nothing_but_its_own_layer_and_its_own_edges(pairing):
     runtime = runtime_of(residual_net(5), batches, pairing=pairing)
     for batch in batches:
         list(runtime.present(*batch))
-    for name, cell in runtime.cells.items():
+    for name, cell in runtime.nodes.items():
         things = reachable(cell)
         assert cell.spec.layer.pure.module in [t for t in things if isinstance(t, nn.Module)], (
             "the walk is blind"
@@ -62,7 +62,7 @@ def test_a_cell_reaches_nothing_but_its_own_layer_and_its_own_edges(pairing):
         assert [t for t in things if isinstance(t, LayerNode)] == [cell]
         edges = {t for t in things if isinstance(t, Edge)}
         assert edges == {e for e in runtime.program.graph.edges if name in (e.source, e.target)}
-        others = [other.spec.layer.pure.module for key, other in runtime.cells.items() if key != name]
+        others = [other.spec.layer.pure.module for key, other in runtime.nodes.items() if key != name]
         assert not [t for t in things if any(t is other for other in others)]
 
 
@@ -75,7 +75,7 @@ def test_what_travels_drags_no_graph_behind_it():
     travelling = [
         m.value for c in channels(runtime) for m in (*c.signals, *c.costates) if c.edge.source != SOURCE
     ]
-    kept = [tensor for cell in runtime.cells.values() for tensor in everything(cell).values()]
+    kept = [tensor for cell in runtime.nodes.values() for tensor in everything(cell).values()]
     assert travelling
     assert not any(t.requires_grad or t.grad_fn is not None for t in [*travelling, *kept])
 
@@ -122,14 +122,14 @@ def test_news_travels_one_edge_per_delay_and_no_faster(pairing, delay):
     first = {}
     for tick, batch in enumerate(batches):
         if tick == at:
-            carry = runs[1].cells[str(place)].carry
-            runs[1].cells[str(place)].carry = carry._replace(
+            carry = runs[1].nodes[str(place)].carry
+            runs[1].nodes[str(place)].carry = carry._replace(
                 parameters={k: v + 1 for k, v in carry.parameters.items()}
             )
         for runtime in runs:
             list(runtime.present(*batch))
-        for name in runs[0].cells:
-            ours, theirs = (everything(runtime.cells[name]) for runtime in runs)
+        for name in runs[0].nodes:
+            ours, theirs = (everything(runtime.nodes[name]) for runtime in runs)
             if any(not torch.equal(ours[key], theirs[key]) for key in ours):
                 first.setdefault(name, tick)
     upstream = {str(i): at + delay * (place - i) for i in range(place + 1)}
@@ -156,14 +156,14 @@ class Shuffled(InlineRuntime):
         self.chance = random.Random(seed)
         self.together = together
         self.orders = set()
-        self._advance, self._part.advance = self._part.advance, self._shuffled
+        self._advance, self._partition.advance = self._partition.advance, self._shuffled
 
     def _shuffled(self, ticks=1):
         assert ticks == 1
         apart = islands(self.program.graph)
         chosen = (self._order(),) if self.together else tuple(self.chance.sample(apart, len(apart)))
         self.orders.add(chosen)
-        self._part.order = tuple(turn for turn in turns_of(chosen) if turn.node != SOURCE)
+        self._partition.order = tuple(turn for turn in turns_of(chosen) if turn.node != SOURCE)
         return self._advance()
 
     def _order(self):

@@ -197,8 +197,8 @@ def test_running_statistics_are_those_of_plain_training_once_a_sample(hold, plac
     plain = nn.BatchNorm1d(8).double()
     for x, _ in batches:
         plain(x)
-    assert largest_difference(runtime.cells["0"].carry.buffers, dict(plain.named_buffers())) < 1e-15
-    assert runtime.cells["0"].carry.buffers["num_batches_tracked"] == 9
+    assert largest_difference(runtime.nodes["0"].carry.buffers, dict(plain.named_buffers())) < 1e-15
+    assert runtime.nodes["0"].carry.buffers["num_batches_tracked"] == 9
 
 
 def test_running_statistics_behind_weights_that_learn_through_delays():
@@ -228,10 +228,10 @@ def test_running_statistics_behind_weights_that_learn_through_delays():
     run_through(runtime, batches)
     oracle = [Counted(layer) for layer in make()]
     delayed_gradients(oracle, batches, [0.1] * 4, 0.0)
-    for cell, layer in zip(runtime.cells.values(), oracle, strict=True):
+    for node, layer in zip(runtime.nodes.values(), oracle, strict=True):
         expected = dict(layer.inner.named_buffers())
-        assert cell.carry.buffers.keys() == expected.keys()
-        assert not expected or largest_difference(cell.carry.buffers, expected) < 1e-10
+        assert node.carry.buffers.keys() == expected.keys()
+        assert not expected or largest_difference(node.carry.buffers, expected) < 1e-10
 
 
 @pytest.mark.parametrize("place", [{}, {"mode": "nonlocal"}])
@@ -254,7 +254,7 @@ def test_a_buffer_that_its_module_assigns_anew_is_kept(place):
     expected = torch.zeros(8).double()
     for x, _ in batches:
         expected = 0.9 * expected + 0.1 * x.mean(0)
-    assert (runtime.cells["0"].carry.buffers["mean"] - expected).abs().max() < 1e-15
+    assert (runtime.nodes["0"].carry.buffers["mean"] - expected).abs().max() < 1e-15
 
 
 def test_networks_in_two_threads_draw_as_they_do_alone():

@@ -184,7 +184,7 @@ def test_every_rule_and_every_graph(case: Case) -> None:
     batches = case.samples(2 * phase + 3)
     ours, theirs = (Run(case, batches, phase, execution) for execution in (case.execution, PLAIN))
     program = ours.runtime.program
-    assert len(FusedPlan(program.outline, program.cells, ours.runtime.losses).units) == case.units
+    assert len(FusedPlan(program.outline, program.nodes, ours.runtime.losses).units) == case.units
     assert 0 < sum(ours.after_one) < sum(ours.after_two)
     assert case.chunk in ours.after_two
     compare(ours, theirs)
@@ -216,8 +216,8 @@ def batches_until_fused(case: Case) -> int:
 def test_what_runs_node_by_node_though_stacks_were_asked_for_says_why(layers, place, reason):
     batches = samples(3, (8,))
     stacked = runtime_of(layers(), batches, execution=Execution(stacked=True), **place)
-    assert stacked.told["node_by_node"].startswith(reason)
-    assert runtime_of(layers(), batches, **place).told == {}
+    assert stacked.execution["node_by_node"].startswith(reason)
+    assert runtime_of(layers(), batches, **place).execution == {}
 
 
 class Run:
@@ -242,7 +242,7 @@ class Run:
 
 def held(runtime: InlineRuntime) -> list[tuple[Token, Tensor | None, Tensor | None]]:
     """All that lies between two ticks in the channels; the outputs that costates speak of where anybody asks."""
-    assert runtime.cells
+    assert runtime.nodes
     reversible = runtime.program.locality.pairing == "reversible"
     return [
         (item.token, item.value, getattr(item, "output", None) if reversible else None)
@@ -260,8 +260,8 @@ def compare(ours: Run, theirs: Run) -> None:
     for a, b in zip(ours.predictions, theirs.predictions, strict=True):
         assert near(a.output, b.output)
         assert near(a.loss, b.loss)
-    for name, cell in theirs.runtime.cells.items():
-        mine = ours.runtime.cells[name]
+    for name, cell in theirs.runtime.nodes.items():
+        mine = ours.runtime.nodes[name]
         assert mine.ledger.counts() == cell.ledger.counts()
         carried, expected = everything(mine), everything(cell)
         assert carried.keys() == expected.keys()

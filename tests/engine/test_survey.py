@@ -215,7 +215,7 @@ def test_joins_give_what_torch_gives(join):
         else lambda: nn.Bilinear(6, 6, 3).double(),
     }
     runtime = runtime_of(network_of(layers, ["b->c", "a->c"], joins={"c": join}), BATCH, mode="nonlocal")
-    a, b, c = (cell.spec.layer.pure.module for cell in runtime.cells.values())
+    a, b, c = (node.spec.layer.pure.module for node in runtime.nodes.values())
     x, y = BATCH[0]
     inputs = {
         "sum": lambda: (b(x) + a(x),),
@@ -260,13 +260,13 @@ def test_integers_get_no_costate_and_an_embedding_learns():
     batches = [(torch.randint(10, (4,)), torch.randint(3, (4,))) for _ in range(20)]
     runtime = runtime_of(layers, batches, mode="nonlocal")
     optimiser = torch.optim.SGD(plain.parameters(), lr=0.1)
-    before = everything(runtime.cells["0"])["parameters.weight"]
+    before = everything(runtime.nodes["0"])["parameters.weight"]
     for x, y in batches:
         list(runtime.present(x, y))
         optimiser.zero_grad()
         nn.functional.cross_entropy(plain(x), y).backward()
         optimiser.step()
-    assert runtime.cells["0"].spec.facts.wanted == (False,)
+    assert runtime.nodes["0"].spec.facts.wanted == (False,)
     assert largest_difference(weights(runtime), {k: p.detach() for k, p in plain.named_parameters()}) < 1e-13
     assert not torch.equal(weights(runtime)["0.weight"], before)
 
@@ -281,7 +281,7 @@ def test_an_integer_signal_between_layers_returns_nothing():
     runtime = runtime_of(network_of(layers), batches)
     before = weights(runtime)["embed.weight"].clone()
     run_through(runtime, batches)
-    assert [cell.spec.facts.wanted for cell in runtime.cells.values()] == [(False,), (False,), (True,)]
+    assert [node.spec.facts.wanted for node in runtime.nodes.values()] == [(False,), (False,), (True,)]
     assert not torch.equal(weights(runtime)["embed.weight"], before)
     assert runtime.seen_once()
 
@@ -302,7 +302,7 @@ def test_an_integer_signal_between_layers_returns_nothing():
     ids=str,
 )
 def test_what_is_random_and_what_looks_at_all_rows(module, random, batch):
-    facts = runtime_of([module.double(), linear(8)], BATCH).cells["0"].spec.facts
+    facts = runtime_of([module.double(), linear(8)], BATCH).nodes["0"].spec.facts
     assert (facts.random, facts.batch_statistics) == (random, batch)
 
 
@@ -319,8 +319,8 @@ def test_lazy_modules_take_their_shape_from_the_first_batch():
 
 def test_a_lazy_batch_norm_has_seen_nothing_before_the_first_tick():
     runtime = runtime_of([lambda: nn.LazyBatchNorm1d(), linear(8)], BATCH)
-    assert runtime.cells["0"].carry.buffers["num_batches_tracked"] == 0
-    assert not runtime.cells["0"].carry.buffers["running_mean"].any()
+    assert runtime.nodes["0"].carry.buffers["num_batches_tracked"] == 0
+    assert not runtime.nodes["0"].carry.buffers["running_mean"].any()
 
 
 def test_frozen_parameters_stay_and_are_part_of_the_weights_of_the_model():
@@ -329,8 +329,8 @@ def test_frozen_parameters_stay_and_are_part_of_the_weights_of_the_model():
     batches = samples(5, (8,))
     runtime = runtime_of([layer, linear(8)], batches, rule=learning(weight_decay=0.1))
     run_through(runtime, batches)
-    assert torch.equal(runtime.cells["0"].carry.buffers["bias"], layer.bias)
-    assert "bias" not in runtime.cells["0"].carry.parameters
+    assert torch.equal(runtime.nodes["0"].carry.buffers["bias"], layer.bias)
+    assert "bias" not in runtime.nodes["0"].carry.parameters
 
 
 def test_the_users_modules_stay_as_they_are():
@@ -366,10 +366,10 @@ def test_evaluation_moves_no_buffer_of_a_layer():
     batches = samples(3, (8,))
     runtime = runtime_of([Counting().double()], batches)
     run_through(runtime, batches)
-    before = runtime.cells["0"].carry.buffers["calls"].clone()
+    before = runtime.nodes["0"].carry.buffers["calls"].clone()
     list(runtime.evaluate(batches))
     runtime.predict(batches[0][0])
-    assert torch.equal(runtime.cells["0"].carry.buffers["calls"], before)
+    assert torch.equal(runtime.nodes["0"].carry.buffers["calls"], before)
     assert before == 3
 
 
@@ -378,7 +378,7 @@ def test_prediction_with_feedback_into_a_concatenation_hears_zeros_there():
     layers = [LayerSpec("a", lambda: nn.Linear(11, 3).double(), "concat")]
     network = Network.of(layers, nn.functional.cross_entropy, [{"from": "a", "to": "a", "shape": [3]}])
     runtime = runtime_of(network, batches, pairing="current", rule=learning(0.0))
-    linear = runtime.cells["a"].carry.parameters
+    linear = runtime.nodes["a"].carry.parameters
     x = batches[0][0]
     expected = nn.functional.linear(x, linear["weight"][:, :8], linear["bias"])
     assert (runtime.predict(x) - expected).abs().max() < 1e-14

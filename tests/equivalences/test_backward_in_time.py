@@ -91,7 +91,7 @@ def weights_of(modules: list[nn.Module]) -> dict[str, Tensor]:
 
 
 def weights(runtime: InlineRuntime) -> dict[str, Tensor]:
-    return {f"{k}.{n}": t for k, c in runtime.cells.items() for n, t in c.carry.parameters.items()}
+    return {f"{k}.{n}": t for k, c in runtime.nodes.items() for n, t in c.carry.parameters.items()}
 
 
 def runtime_for(
@@ -166,10 +166,10 @@ def test_slid_at_frozen_weights_is_tbptt_one_k(name: str, horizon: int) -> None:
         for module in modules:
             module.zero_grad()
         mse(output, y).backward()
-        for k, (module, cell) in enumerate(zip(modules, runtime.cells.values(), strict=True)):
+        for k, (module, node) in enumerate(zip(modules, runtime.nodes.values(), strict=True)):
             for key, parameter in module.named_parameters():
                 found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                ours = cell.carry.weight_costate[key] / tau
+                ours = node.carry.weight_costate[key] / tau
                 torch.testing.assert_close(ours, found, rtol=0, atol=TOLERANCE, msg=f"{k}.{key} at {tick}")
 
 
@@ -214,8 +214,8 @@ def test_slid_with_moving_weights_is_a_plain_loop() -> None:
                 p = p + tau * found[-1]
             told = back[::-1]
             theta[k] = {n: t.detach() - beta * tau * tau * total[n] for n, t in theta[k].items()}
-    for k, cell in enumerate(runtime.cells.values()):
-        for key, ours in cell.carry.parameters.items():
+    for k, node in enumerate(runtime.nodes.values()):
+        for key, ours in node.carry.parameters.items():
             torch.testing.assert_close(ours, theta[k][key], rtol=0, atol=TOLERANCE)
     assert runtime.seen_once()
 
@@ -233,7 +233,7 @@ def test_fully_local_windows_learn_every_sample_once(slid: bool) -> None:
             list(runtime.present(x, y, restarts=flags(k)))
         list(runtime.drain())
         assert runtime.seen_once()
-        found.append({k: c.carry.weight_costate for k, c in runtime.cells.items()})
+        found.append({k: c.carry.weight_costate for k, c in runtime.nodes.items()})
     for layer, costates in found[0].items():
         for key, costate in costates.items():
             torch.testing.assert_close(costate, found[1][layer][key], rtol=0, atol=TOLERANCE)
@@ -262,13 +262,13 @@ def test_states_integrated_back_are_those_that_were_stored(name: str, mode: str,
         )
         for k, (x, y) in enumerate(batches):
             if k == ticks - 2:
-                kept = runtime.cells["0"].bytes_kept
+                kept = runtime.nodes["0"].bytes_kept
             list(runtime.present(x, y, restarts=torch.tensor([k == ticks * 2 // 5] * 2)))
         list(runtime.drain())
         found.append((weights(runtime), kept))
     for key, ours in found[0][0].items():
         torch.testing.assert_close(found[1][0][key], ours, rtol=0, atol=1e-8)
-    inputs, state = (ticks - 2) * 2 * 4 * 8, sum(t.nbytes for t in runtime.cells["0"].carry.state)
+    inputs, state = (ticks - 2) * 2 * 4 * 8, sum(t.nbytes for t in runtime.nodes["0"].carry.state)
     depth = 2 if mode == "local" else 0
     assert found[0][1] == inputs + (ticks - 2) * state
     assert (
@@ -316,11 +316,11 @@ def test_settings_that_do_not_go_together(settings: dict, message: str) -> None:
 )
 def test_a_horizon_is_not_longer_than_the_stream(stream: dict, ticks: int) -> None:
     inputs = 6 if stream["source"] == "lectures" else 1
-    cell = {"type": "RNNCell", "input_size": inputs, "hidden_size": 1}
+    node = {"type": "RNNCell", "input_size": inputs, "hidden_size": 1}
     config = {
         "name": "short",
         "stream": stream,
-        "network": {"loss": "mse", "layers": [{"name": "cell", "modules": [cell]}]},
+        "network": {"loss": "mse", "layers": [{"name": "node", "modules": [node]}]},
         "locality": {"mode": "nonlocal", "time": "backward", "horizon": ticks + 1},
     }
     message = f"locality.horizon: a horizon of {ticks + 1} ticks is longer than the stream, which has {ticks}: lower it"

@@ -352,7 +352,9 @@ def test_a_stream_that_falls_silent_is_not_taken_for_lost(chunk):
     delays = dict.fromkeys(("a->b", "b->c", "c->head"), chunk)
     with ensemble(BUILDERS, halting(), TWO, Execution(chunk=chunk), 0.0, delays=delays) as actors:
         runs = actors.start()
-        while actors.workers[1].part.tick < 40:  # far beyond the four batches and all that follows from them
+        while (
+            actors.workers[1].partition.tick < 40
+        ):  # far beyond the four batches and all that follows from them
             assert not runs[1].done()
         quiet.set()
         *outcomes, stream = results(runs, patient(60))

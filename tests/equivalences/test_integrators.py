@@ -27,12 +27,12 @@ def smooth_system(step, tau):
     batch = (torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 2, dtype=torch.float64))
     rule = learning(0.7, step=step, tau=tau, weight_dissipation=0.3, state_dissipation=0.2)
     runtime = runtime_of(network, [batch], rule=rule, mode="nonlocal", pairing="current")
-    starts = [tree_map(torch.clone, cell.carry) for cell in runtime.cells.values()]
+    starts = [tree_map(torch.clone, node.carry) for node in runtime.nodes.values()]
     for _ in range(3):
         list(runtime.present(*batch))
     generator = torch.Generator().manual_seed(5)
-    for cell, start in zip(runtime.cells.values(), starts, strict=True):
-        cell.carry = tree_map(
+    for node, start in zip(runtime.nodes.values(), starts, strict=True):
+        node.carry = tree_map(
             lambda t: t + 0.3 * torch.randn(t.shape, generator=generator, dtype=t.dtype), start
         )
     return runtime, batch
@@ -43,7 +43,7 @@ def flow(step, tau, ticks):
     runtime, batch = smooth_system(step, tau)
     for _ in range(ticks):
         list(runtime.present(*batch))
-    carries = [cell.carry for cell in runtime.cells.values()]
+    carries = [node.carry for node in runtime.nodes.values()]
     return torch.cat(
         [
             part.flatten()

@@ -75,9 +75,9 @@ def test_at_equilibrium_any_time_constant_gives_the_gradient(constant, mode):
     )
     run_through(runtime, [(x, y)])
     nn.functional.cross_entropy(nn.Sequential(*layers)(x), y).backward()
-    for name, cell in runtime.cells.items():
+    for name, node in runtime.nodes.items():
         for key, parameter in layers[int(name)].named_parameters():
-            assert (cell.carry.weight_costate[key] - parameter.grad).abs().max() < TOLERANCE
+            assert (node.carry.weight_costate[key] - parameter.grad).abs().max() < TOLERANCE
     assert runtime.seen_once()
 
 
@@ -102,7 +102,7 @@ def test_the_leak_is_the_closed_form():
     runtime = runtime_of(network, [(x, y)], mode="nonlocal", pairing="current", hold=9, rule=rule)
     list(runtime.present(x, y))
     expected = linear(x).detach() * (1 - (1 - 0.5 / 4.0) ** 9)
-    assert (runtime.cells["0"].carry.state[0] - expected).abs().max() < 1e-14
+    assert (runtime.nodes["0"].carry.state[0] - expected).abs().max() < 1e-14
 
 
 def test_a_time_constant_too_short_for_the_step_is_refused():
@@ -127,7 +127,7 @@ def test_hold_out_samples_move_a_copy_of_the_state():
     for x, y in batches[3:5]:
         list(runtime.present(x, y))
         list(undisturbed.present(x, y))
-    for ours, theirs in zip(runtime.cells.values(), undisturbed.cells.values(), strict=True):
+    for ours, theirs in zip(runtime.nodes.values(), undisturbed.nodes.values(), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours.carry.state, theirs.carry.state, strict=True))
 
 

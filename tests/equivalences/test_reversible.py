@@ -84,7 +84,7 @@ def test_with_frozen_weights_it_is_the_stashed_pairing(depth):
     for runtime in runs:
         run_through(runtime, batches)
     costates = [
-        {f"{n}.{k}": w for n, cell in runtime.cells.items() for k, w in cell.carry.weight_costate.items()}
+        {f"{n}.{k}": w for n, node in runtime.nodes.items() for k, w in node.carry.weight_costate.items()}
         for runtime in runs
     ]
     assert largest_difference(*costates) < TOLERANCE
@@ -96,7 +96,7 @@ def test_a_reversible_layer_keeps_nothing_between_ticks():
     runtime = runtime_of(reversible_net(6), batches, pairing="reversible")
     for x, y in batches:
         list(runtime.present(x, y))
-    assert [cell.points_kept for cell in runtime.cells.values()] == [11, 0, 0, 0, 0, 1]
+    assert [node.points_kept for node in runtime.nodes.values()] == [11, 0, 0, 0, 0, 1]
 
 
 def test_a_network_without_an_invertible_layer_is_refused():
@@ -154,7 +154,7 @@ def test_with_frozen_weights_it_is_the_stashed_pairing_on_random_graphs(seed):
         runtime = runtime_of(whole, batches, pairing=pairing, rule=learning(0.0, weight_dissipation=0.1))
         run_through(runtime, batches)
         costates.append(
-            {f"{n}.{k}": w for n, cell in runtime.cells.items() for k, w in cell.carry.weight_costate.items()}
+            {f"{n}.{k}": w for n, node in runtime.nodes.items() for k, w in node.carry.weight_costate.items()}
         )
     assert largest_difference(*costates) < TOLERANCE
     assert min(w.abs().max() for w in costates[0].values()) > 1e-6

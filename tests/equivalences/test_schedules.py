@@ -158,10 +158,10 @@ def test_float32_weights_stay_float32_scalars_too(rate):
     network = Network.of([Scaled(), nn.Linear(8, 3)], nn.functional.cross_entropy)
     runtime = InlineRuntime(program(network, Locality(), Learning(Dynamics(rate=rate)), batches[0]))
     run_through(runtime, batches)
-    for cell in runtime.cells.values():
+    for node in runtime.nodes.values():
         tensors = [
-            *cell.carry.parameters.values(),
-            *cell.carry.weight_costate.values(),
-            *cell.carry.moments.values(),
+            *node.carry.parameters.values(),
+            *node.carry.weight_costate.values(),
+            *node.carry.moments.values(),
         ]
         assert {tensor.dtype for tensor in tensors} == {torch.float32}

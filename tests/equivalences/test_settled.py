@@ -50,9 +50,9 @@ def test_costates_are_the_backpropagated_gradients(depth):
         signals.append(layer(signals[-1]))
         signals[-1].retain_grad()
     nn.functional.cross_entropy(signals[-1], y).backward()
-    for name, cell in runtime.cells.items():
+    for name, node in runtime.nodes.items():
         for key, parameter in layers[int(name)].named_parameters():
-            assert (cell.carry.weight_costate[key] - parameter.grad).abs().max() < TOLERANCE
+            assert (node.carry.weight_costate[key] - parameter.grad).abs().max() < TOLERANCE
     for edge, channel in (
         (c.edge, c) for c in channels(runtime) if c.edge.source != "source" and c.edge.delay
     ):
@@ -150,4 +150,4 @@ def test_a_loop_that_has_not_settled_is_skipped_and_counted():
     run_through(runtime, batches)
     assert largest_difference(weights(runtime), before) == 0
     assert not runtime.seen_once()
-    assert all(cell.ledger.skipped == 3 for cell in runtime.cells.values())
+    assert all(node.ledger.skipped == 3 for node in runtime.nodes.values())

@@ -113,7 +113,7 @@ def test_convolutions_and_batch_statistics():
     run_through(runtime, batches)
     assert largest_difference(weights(runtime), delayed_by_versions(layers, batches)) < TOLERANCE
     buffers = dict(layers[0].named_buffers())
-    assert largest_difference(runtime.cells["0"].carry.buffers, buffers) < TOLERANCE
+    assert largest_difference(runtime.nodes["0"].carry.buffers, buffers) < TOLERANCE
 
 
 def test_dropout():
@@ -184,15 +184,15 @@ def test_time_constant_tau_is_a_delay_of_one_tick():
 
 def returned_by(runtime, batches) -> dict[str, list[Tensor]]:
     """Every costate that every layer returns, hold-out samples in between."""
-    found: dict[str, list[Tensor]] = {name: [] for name in runtime.cells}
-    for name, cell in runtime.cells.items():
+    found: dict[str, list[Tensor]] = {name: [] for name in runtime.nodes}
+    for name, node in runtime.nodes.items():
 
-        def reacting(tick, costates, react=cell.react, kept=found[name]):
+        def reacting(tick, costates, react=node.react, kept=found[name]):
             returned = react(tick, costates)
             kept += [costate.value.clone() for costate in returned if costate.value is not None]
             return returned
 
-        cell.react = reacting
+        node.react = reacting
     for index, (x, y) in enumerate(batches):
         list(runtime.present(x, y, learn=index % 7 != 5))
     list(runtime.drain())
@@ -227,7 +227,7 @@ def test_moving_weights_tell_the_forms_apart():
 
 def addresses(runtime) -> list[int]:
     """Where the weights lie."""
-    return [p.data_ptr() for cell in runtime.cells.values() for p in cell.carry.parameters.values()]
+    return [p.data_ptr() for node in runtime.nodes.values() for p in node.carry.parameters.values()]
 
 
 def test_without_delays_nothing_is_kept_and_weights_move_in_place():
@@ -273,9 +273,9 @@ def test_what_is_kept_is_bounded_by_the_depth_and_gone_after_the_drain():
     runtime = graph_of(residual_net(4), batches)
     for x, y in batches:
         list(runtime.present(x, y))
-    assert [cell.points_kept for cell in runtime.cells.values()] == [6, 4, 2, 1]
+    assert [node.points_kept for node in runtime.nodes.values()] == [6, 4, 2, 1]
     list(runtime.drain())
-    assert [cell.points_kept for cell in runtime.cells.values()] == [0, 0, 0, 0]
+    assert [node.points_kept for node in runtime.nodes.values()] == [0, 0, 0, 0]
 
 
 # Who may ask for it

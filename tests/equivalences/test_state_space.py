@@ -69,7 +69,7 @@ def test_the_authors_trajectories(name: str, execution: Execution) -> None:
     runtime = runtime_of(Network.of([layer], mse), batches, rule=rule, **place)
     for (x, y), expected in zip(batches, record["trajectory"], strict=True):
         (prediction,) = runtime.present(x, y)
-        carry = runtime.cells["student"].carry
+        carry = runtime.nodes["student"].carry
         close(prediction.output, expected["y"])
         close(prediction.loss, expected["loss"])
         close(carry.state_costate[0], expected["state_costate"])
@@ -204,10 +204,10 @@ def test_a_plain_loop(name: str, reads: str) -> None:
             flags = torch.tensor(FLAGS.get(tick, [tick == 0] * 2))
             (prediction,) = runtime.present(x, y, restarts=flags)
             close(prediction.output, loop.tick(x, y, flags).tolist())
-        for k, cell in enumerate(runtime.cells.values()):
+        for k, node in enumerate(runtime.nodes.values()):
             for name, theta in loop.theta[k].items():
-                close(cell.carry.parameters[name], theta.tolist())
-            for ours, theirs in zip(cell.carry.state_costate, loop.p[k], strict=True):
+                close(node.carry.parameters[name], theta.tolist())
+            for ours, theirs in zip(node.carry.state_costate, loop.p[k], strict=True):
                 close(ours, theirs.tolist())
 
 

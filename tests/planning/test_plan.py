@@ -120,9 +120,9 @@ def test_a_plan_moves_nothing():
     torch.manual_seed(0)
     layers = [nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)).double(), nn.Linear(8, 3).double()]
     runtime = runtime_of(layers, samples(1, (8,)))
-    before = {**weights(runtime), **runtime.program.cells["0"].layer.pure.buffers()}
+    before = {**weights(runtime), **runtime.program.nodes["0"].layer.pure.buffers()}
     plan_of(runtime.program)
-    after = {**weights(runtime), **runtime.program.cells["0"].layer.pure.buffers()}
+    after = {**weights(runtime), **runtime.program.nodes["0"].layer.pure.buffers()}
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

@@ -135,8 +135,8 @@ def refused(message, source, *args, **settings):
     ("line", "problem"),
     [
         ("old,170,dog,5", ":59:age: 'old' is not a number; expected a number"),
-        ("3,,dog,5", ":59:height: the cell is empty; expected a number"),
-        ("3,170,,5", ":59:kind: the cell is empty; expected a label"),
+        ("3,,dog,5", ":59:height: the node is empty; expected a number"),
+        ("3,170,,5", ":59:kind: the node is empty; expected a label"),
         ("3,170,dog", ":59: 3 values, where the first line has 4"),
         (
             "3,170,dgo,5",
@@ -153,7 +153,7 @@ def test_a_bad_row_is_found_by_file_line_and_column(csv_path, line, problem):
 def test_a_bad_row_of_parquet_is_found_by_its_number(tmp_path):
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"x": [1.0, None], "y": ["a", "b"]}), path)
-    refused(f"{path}:row 1:x: the cell is empty; expected a number", Parquet, path, "y")
+    refused(f"{path}:row 1:x: the node is empty; expected a number", Parquet, path, "y")
 
 
 def test_a_file_that_cannot_be_decoded(tmp_path):

@@ -115,8 +115,8 @@ class Ensemble:
         return outcomes, streamed
 
     @property
-    def cells(self) -> dict[str, LayerNode]:
-        return {name: cell for worker in self.workers for name, cell in worker.part.cells.items()}
+    def nodes(self) -> dict[str, LayerNode]:
+        return {name: node for worker in self.workers for name, node in worker.partition.nodes.items()}
 
     def __enter__(self) -> "Ensemble":
         return self

@@ -13,9 +13,9 @@ def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> fl
     return max((ours[key] - theirs[key]).abs().max().item() for key in ours)
 
 
-def everything(cell: LayerNode) -> dict[str, Tensor]:
+def everything(node: LayerNode) -> dict[str, Tensor]:
     """All that a layer carries, by "<part>.<name>": θ, ω, buffers, moments, ξ, p and the count of updates."""
-    carry = cell.carry
+    carry = node.carry
     named = {
         f"{part}.{key}": tensor
         for part in ("parameters", "weight_costate", "buffers", "moments")
@@ -36,5 +36,5 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 def same_bits(ours: InlineRuntime, theirs: InlineRuntime) -> bool:
     """Whether two runs hold the same carries to the last bit."""
     return all(
-        not changed(everything(ours.cells[name]), everything(theirs.cells[name])) for name in ours.cells
+        not changed(everything(ours.nodes[name]), everything(theirs.nodes[name])) for name in ours.nodes
     )

@@ -56,6 +56,6 @@ def weights(runtime: InlineRuntime) -> dict[str, Tensor]:
     """Every weight, by "<layer>.<parameter>"."""
     return {
         f"{name}.{key}": value.clone()
-        for name, cell in runtime.cells.items()
-        for key, value in cell.carry.parameters.items()
+        for name, node in runtime.nodes.items()
+        for key, value in node.carry.parameters.items()
     }

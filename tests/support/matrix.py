@@ -146,13 +146,13 @@ def differences(
         outcomes, stream = ensemble.run()
         found = [
             f"{name}.{key}"
-            for name, cell in alone.cells.items()
-            for key in sorted(changed(everything(cell), everything(ensemble.cells[name])))
+            for name, cell in alone.nodes.items()
+            for key in sorted(changed(everything(cell), everything(ensemble.nodes[name])))
         ]
         found += [
             name
-            for name, cell in alone.cells.items()
-            if not ensemble.cells[name].ledger.seen_once(stream.samples)
+            for name, cell in alone.nodes.items()
+            if not ensemble.nodes[name].ledger.seen_once(stream.samples)
         ]
         if locality.horizon is None:  # windows of time go node by node
             found += [f"no fused ticks of {why}" for why in unfused(outcomes, execution)]

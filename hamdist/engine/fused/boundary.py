@@ -1,4 +1,4 @@
-"""What crosses the border of a fused part: the ways to other parts and from the source, tick by tick."""
+"""What crosses the border of a fused partition: the ways to other partitions and from the source, tick by tick."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from hamdist.engine.aligned import aligned
-from hamdist.engine.channel import Channel, InWay, OutWay
+from hamdist.engine.channel import Channel, InChannel, OutChannel
 from hamdist.engine.fused.state import Back, Entering, there
 from hamdist.engine.fused.tokens import Passage
 from hamdist.engine.message import NO_COSTATE, Message, Token
@@ -20,7 +20,7 @@ Send = Callable[[int, int, Any, Sequence[Tensor]], None]
 
 
 class Boundary:
-    """inner: the channels inside the part, by the name of their edge.
+    """inner: the channels inside the partition, by the name of their edge.
 
     passage: takes every token that comes in, and gives those of all that goes out.
     """
@@ -29,8 +29,8 @@ class Boundary:
         self,
         outline: Outline,
         times: Times,
-        into: Sequence[InWay],
-        out_of: Sequence[OutWay],
+        into: Sequence[InChannel],
+        out_of: Sequence[OutChannel],
         batch: int,
         kept: int,
     ) -> None:
@@ -90,13 +90,13 @@ class Boundary:
                 yield partial(self._return, index, inward[index])
 
     def _say(
-        self, index: int, way: OutWay, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
+        self, index: int, way: OutChannel, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
     ) -> None:
         tokens = self.passage.told(self._times.said(way.edge.source, tick), ticks)
         way.signals.add(Message(tokens, (aligned(tensors[leaving.signals[index]]),)))
 
     def _return(
-        self, index: int, way: InWay, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
+        self, index: int, way: InChannel, tick: int, ticks: int, leaving: Any, tensors: Sequence[Tensor]
     ) -> None:
         if way.edge.source == SOURCE:
             way.costates.add(Message((NO_COSTATE.token,) * ticks, NO_COSTATE[1:]))

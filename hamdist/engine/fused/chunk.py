@@ -1,7 +1,7 @@
-"""One regular tick of all units of a part, as a pure function of tensors: every token is valid and learns.
+"""One regular tick of all units of a partition, as a pure function of tensors: every token is valid and learns.
 
-As in a part, all are evaluated in the order of the zero-delay edges, and react in the reverse of it. What crosses an
-edge of delay d inside the part is what its end said d ticks ago.
+As node by node, all are evaluated in the order of the zero-delay edges, and react in the reverse of it. What crosses
+an edge of delay d inside the partition is what its end said d ticks ago.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ def fused_chunk(
     entering: Entering,
     stashed: Mapping[int, At],
 ) -> Chunk:
-    """Several ticks of a whole part; consumes the flow.
+    """Several ticks of a whole partition; consumes the flow.
 
     scored: in which of them the losses count.  stashed: the points that costates meet, [ticks, …], by unit.
     """
@@ -128,7 +128,7 @@ class _Tick:
     def judge(self, judge: LossUnit) -> None:
         output = single(judge.output, self._value, self._stacked(judge.output))
         target = self._entering.signals[judge.target]
-        loss, q, sums = judge.cell.judge(output, target)
+        loss, q, sums = judge.loss.judge(output, target)
         self._judged[judge.number] = Back({0: q.contiguous()}, (output,) if self._plan.reversible else ())
         self.verdicts[judge.number] = output, loss
         self._sums[judge.number] = sums

@@ -1,8 +1,8 @@
-"""A part whose regular ticks run as one: it sees when they are, takes over from cells and channels, and gives back.
+"""A partition whose regular ticks run as one: it sees when they are, takes over from nodes and channels, gives back.
 
-A tick is regular if every token that any of the part's nodes meets in it is valid, learns, and speaks of a full batch.
-Where all samples that entered for the longest way through the network and back were so, that holds for all within. The
-operations of such ticks are made when they first come: traced, and compiled if asked for.
+A tick is regular if every token that any of the partition's nodes meets in it is valid, learns, and speaks of a full
+batch. Where all samples that entered for the longest way through the network and back were so, that holds for all
+within. The operations of such ticks are made when they first come: traced, and compiled if asked for.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from hamdist.compiler.inductor import Compiling
 from hamdist.compiler.trace import Traced
-from hamdist.engine.channel import InWay, OutWay
+from hamdist.engine.channel import InChannel, OutChannel
 from hamdist.engine.divergence import diagnosis, extents
 from hamdist.engine.fused.boundary import Boundary
 from hamdist.engine.fused.chunk import fused_chunk
@@ -68,7 +68,7 @@ class Ticks:
         return self._ready[pattern]
 
     @property
-    def told(self) -> dict[str, Any]:
+    def execution(self) -> dict[str, Any]:
         """What the summary says of them."""
         told: dict[str, Any] = {"chunk": self._chunk}
         if seconds := self._compiling.seconds:
@@ -80,35 +80,35 @@ TICKS_BETWEEN_CHECKS = 16  # of whether losses are finite
 TICKS_BETWEEN_COUNTS = 256  # of who has learnt from what
 
 
-class Region:
-    """into, out_of: the ways of the part.  chunk: ticks in one go."""
+class FusedExecutor:
+    """into, out_of: the ways of the partition.  chunk: ticks in one go."""
 
     def __init__(
         self,
         outline: Outline,
-        cells: Mapping[str, LayerNode],
+        nodes: Mapping[str, LayerNode],
         losses: Mapping[str, LossNode],
-        into: Sequence[InWay],
-        out_of: Sequence[OutWay],
+        into: Sequence[InChannel],
+        out_of: Sequence[OutChannel],
         chunk: int,
         timeline: Timeline,
     ) -> None:
         self._timeline, self._computing = timeline, timeline.span("compute", "all layers")
         self.chunk = chunk
         self._ticks = Ticks(outline.execution.compiled, chunk)
-        self._cells, self._losses = cells, losses
-        self._device = next(iter(cells.values())).spec.facts.says.device
-        self._plan = FusedPlan(outline, {name: cell.spec for name, cell in cells.items()}, losses)
+        self._nodes, self._losses = nodes, losses
+        self._device = next(iter(nodes.values())).spec.facts.says.device
+        self._plan = FusedPlan(outline, {name: node.spec for name, node in nodes.items()}, losses)
         self._times = Times(outline.graph)
         feedback = [edge.ticks for edge in outline.graph.edges if edge.feedback]
         self._needed = (
             2 * self._times.sink + max([0, *feedback]) + max([1, *outline.graph.latencies.values()]) + 1
         )
         kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
-        batch = next(iter(cells.values())).spec.facts.says.shape[0]
+        batch = next(iter(nodes.values())).spec.facts.says.shape[0]
         self._boundary = Boundary(outline, self._times, into, out_of, batch, kept)
         self._episodes = Episodes(self._plan, self._times, self._boundary.passage)
-        self._handover = Handover(self._plan, self._times, cells, losses, self._boundary.inner, chunk)
+        self._handover = Handover(self._plan, self._times, nodes, losses, self._boundary.inner, chunk)
         self._steady = 0  # regular ticks in a row until now
         self._flow: list[Tensor] | None = None  # the leaves of it, while it is here
         self._next = 0  # the tick after those done here
@@ -117,9 +117,9 @@ class Region:
         self._latest: tuple[dict[int, At], list[Tensor]] = {}, []  # of the last tick: places, and leaves
 
     @property
-    def told(self) -> dict[str, Any]:
+    def execution(self) -> dict[str, Any]:
         """How its ticks ran, for the summary."""
-        return self._ticks.told
+        return self._ticks.execution
 
     # Watching
 
@@ -146,7 +146,7 @@ class Region:
     # Running
 
     def run(self, tick: int, ticks: int) -> list[Prediction]:
-        """The ticks from `tick` on; what left the network at the first loss, if it is in this part."""
+        """The ticks from `tick` on; what left the network at the first loss, if it is in this partition."""
         self._timeline.begin(tick)
         if self._flow is None:
             self._flow, self._shape = tree_flatten(self._handover.take(tick))
@@ -200,8 +200,8 @@ class Region:
         for ahead, token in enumerate(judged):
             each = entering if len(judged) == 1 else entering.at(ahead)
             for judge in self._plan.judges:
-                output = self._cells[judge.cell.spec.layer].spec.facts.output
-                refused = judge.cell.refused(Signal(token, output), Signal(token, each.signals[judge.target]))
+                output = self._nodes[judge.loss.spec.layer].spec.facts.output
+                refused = judge.loss.refused(Signal(token, output), Signal(token, each.signals[judge.target]))
                 if refused is not None:
                     return refused
         return RunError(f"the layers failed at tick {tick}: {error}")
@@ -242,8 +242,8 @@ class Region:
         for judge, verdict in zip(self._plan.judges, places.verdicts, strict=True):
             outputs, losses = leaves[verdict.output].unbind(), leaves[verdict.loss].unbind()
             self._unchecked.append((tick, leaves[verdict.loss]))
-            judge.cell.prequential.count(sum(token.rows for token in judged if token.repeat == 0))
-            judge.cell.prediction, judge.cell.loss = None, losses[-1]
+            judge.loss.prequential.count(sum(token.rows for token in judged if token.repeat == 0))
+            judge.loss.prediction, judge.loss.loss = None, losses[-1]
             if judge.first:
                 predictions = [
                     Prediction(output, token.first, token.rows, loss)
@@ -254,10 +254,10 @@ class Region:
 
     def _count(self, until: int) -> None:
         """Brings the ledgers up to date: what drove every layer before the tick `until`."""
-        for name, cell in self._cells.items():
+        for name, node in self._nodes.items():
             first, last = (self._times.returned(name, tick) for tick in (self._counted, until - 1))
-            ledger = self._boundary.passage.drove(cell.ledger, first, last)
-            cell.state = cell.state._replace(ledger=ledger)
+            ledger = self._boundary.passage.drove(node.ledger, first, last)
+            node.state = node.state._replace(ledger=ledger)
         self._counted = until
 
     def _check(self) -> None:
@@ -268,7 +268,7 @@ class Region:
         self.release(self._next)
         values = [(tick + k, value) for tick, losses in unchecked for k, value in enumerate(losses.tolist())]
         tick, value = next((tick, value) for tick, value in values if not math.isfinite(value))
-        raise DivergenceError(diagnosis(tick, value, extents(self._cells)), value)
+        raise DivergenceError(diagnosis(tick, value, extents(self._nodes)), value)
 
     # Giving back
 

@@ -25,21 +25,21 @@ Tree = TypeVar("Tree")
 
 
 class Handover:
-    """channels: the edges inside the part, by name."""
+    """channels: the edges inside the partition, by name."""
 
     def __init__(
         self,
         plan: FusedPlan,
         times: Times,
-        cells: Mapping[str, LayerNode],
+        nodes: Mapping[str, LayerNode],
         losses: Mapping[str, LossNode],
         channels: Mapping[str, Channel],
         chunk: int,
     ) -> None:
         self._times = times
-        self._plan, self._cells, self._losses, self._channels = plan, cells, losses, channels
+        self._plan, self._nodes, self._losses, self._channels = plan, nodes, losses, channels
         self._chunk = chunk
-        self._device = next(iter(cells.values())).spec.facts.says.device
+        self._device = next(iter(nodes.values())).spec.facts.says.device
         self.stashes: dict[int, Stashes] = {}
 
     # In
@@ -50,7 +50,7 @@ class Handover:
         self.stashes = {unit.number: self._stashes(unit, tick) for unit in plan.units if unit.pairing.stashes}
         return Flow(
             carries=tuple(
-                self._joined(unit, [self._cells[p.name].carry for p in unit.plans]) for unit in plan.units
+                self._joined(unit, [self._nodes[p.name].carry for p in unit.plans]) for unit in plan.units
             ),
             rates=tuple(self._rates(unit) for unit in plan.units),
             said=tuple(self._said(unit) for unit in plan.units),
@@ -65,7 +65,7 @@ class Handover:
     def _rates(self, unit: Unit) -> dict[str, Tensor]:
         spreads = [plan.dynamics.rate.spread for plan in unit.plans]
         known = [spread for spread in spreads if spread is not None]
-        parameters = self._cells[unit.plans[0].name].carry.parameters
+        parameters = self._nodes[unit.plans[0].name].carry.parameters
         return {
             name: along(torch.stack([spread[name] for spread in known]), parameters[name].unsqueeze(0))
             for name in (known[0] if known else ())
@@ -120,7 +120,7 @@ class Handover:
         )
 
     def _stashes(self, unit: Unit, tick: int) -> Stashes:
-        example = self._cells[unit.plans[0].name]
+        example = self._nodes[unit.plans[0].name]
         lone = (*example.spec.facts.inputs, *example.carry.state)
         like = tuple(t.expand(len(unit.plans), *t.shape) for t in lone) if unit.stacks else lone
         stashes = Stashes([plan.depth for plan in unit.plans], self._chunk, like, unit.stacks)
@@ -132,7 +132,7 @@ class Handover:
     def _remembered(self, plan: NodeSpec, tick: int) -> Iterator[Place]:
         """What a layer stashed in its last D ticks, the latest first."""
         assert isinstance(plan.memory, Stash)
-        for ago, point in enumerate(plan.memory.points(self._cells[plan.name].state.kept, tick), start=1):
+        for ago, point in enumerate(plan.memory.points(self._nodes[plan.name].state.kept, tick), start=1):
             if point is None:
                 raise RunError(
                     f"layer {plan.name!r}: nothing was evaluated at tick {tick - ago}, before tick {tick}"
@@ -148,15 +148,15 @@ class Handover:
             carries = apart(flow.carries[number], count) if unit.stacks else [flow.carries[number]]
             points = apart(latest[number], count) if unit.stacks else [latest[number]]
             for member, plan in enumerate(unit.plans):
-                cell = self._cells[plan.name]
+                node = self._nodes[plan.name]
                 latest_point = points[member].point
-                cell.carry = carries[member]
+                node.carry = carries[member]
                 shown = passage[self._times.heard(plan.name, tick - 1)]
                 held = passage[self._times.returned(plan.name, tick - 1 + plan.layer.latency)]
                 remembered = self._points(unit, member, latest_point, tick, passage)
-                cell.state = resumed(plan, cell.state, tick, latest_point, remembered)
+                node.state = resumed(plan, node.state, tick, latest_point, remembered)
                 if plan.latency:
-                    cell.state = cell.state._replace(shown=shown, held=held)
+                    node.state = node.state._replace(shown=shown, held=held)
         for channel in self._channels.values():
             if channel.edge.source != SOURCE:
                 self._refill(channel, flow, tick, passage)

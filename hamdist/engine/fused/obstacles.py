@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from hamdist.compiler.trace import Traced
-from hamdist.engine.channel import Channel, InWay, OutWay
+from hamdist.engine.channel import Channel, InChannel, OutChannel
 from hamdist.engine.fused.eligibility import in_words
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode
@@ -28,10 +28,10 @@ def slow_layers(specs: Iterable[NodeSpec]) -> dict[str, dict[str, str]]:
 
 def obstacle(
     outline: Outline,
-    cells: Mapping[str, LayerNode],
+    nodes: Mapping[str, LayerNode],
     losses: Mapping[str, LossNode],
-    into: Sequence[InWay],
-    out_of: Sequence[OutWay],
+    into: Sequence[InChannel],
+    out_of: Sequence[OutChannel],
 ) -> str:
     """In words for the summary; empty where they can."""
     inner = {way.edge.name for way in out_of if isinstance(way, Channel)}
@@ -45,20 +45,20 @@ def obstacle(
         return "stash graph keeps what was evaluated"
     if outline.mixing:
         return "joins out of balance mix samples"
-    if untraced := [repr(name) for name, cell in cells.items() if cell.spec.traced is None]:
+    if untraced := [repr(name) for name, node in nodes.items() if node.spec.traced is None]:
         return f"not traced: {listed(untraced)}"
     if undelayed := [edge.name for edge in crossing if edge.ticks == 0]:
         return f"without delay to another actor: {listed(undelayed)}"
     for node, loss in losses.items():
-        if why := _untraced(loss, cells[loss.spec.layer]):
+        if why := _untraced(loss, nodes[loss.spec.layer]):
             return f"not traced: {node!r}, since {why}"
     return ""
 
 
-def _untraced(loss: LossNode, cell: LayerNode) -> str:
+def _untraced(loss: LossNode, bearer: LayerNode) -> str:
     """Why a loss and its metrics are not operations on tensors alone; empty where they are."""
     try:
-        Traced(loss.judge, cell.spec.facts.output, loss.example)
+        Traced(loss.judge, bearer.spec.facts.output, loss.example)
     except Exception as error:
         return in_words(error)
     return ""

@@ -1,4 +1,4 @@
-"""What a part's regular tick consists of: its units and losses in order, and where everything comes from."""
+"""What a partition's regular tick consists of: its units and losses in order, and where everything comes from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from hamdist.network.graph import SOURCE, Edge
 
 @dataclass(frozen=True)
 class External:
-    """What came along an edge from another part, or from the source.  edge: its index in the graph."""
+    """What came along an edge from another partition, or from the source.  edge: its index in the graph."""
 
     edge: int
 
@@ -118,21 +118,21 @@ class LossUnit:
     """A loss.  first: whether its predictions are the run's.  output: where it comes from.  target: its edge."""
 
     number: int
-    cell: LossNode
+    loss: LossNode
     first: bool
     output: Origin
     target: int
 
     @property
     def node(self) -> str:
-        return self.cell.name
+        return self.loss.name
 
 
 class FusedPlan:
     """units, judges: numbered from 0.  order: that of evaluation.  sources: by unit.
 
     said_for, returned_for, judged_for: for how many ticks what was said, or returned, is needed.
-    signals_out, costates_out: by the edges that lead out of the part, whose they are.
+    signals_out, costates_out: by the edges that lead out of the partition, whose they are.
     """
 
     def __init__(
@@ -192,11 +192,11 @@ class FusedPlan:
         """Whether a costate returns along an out-edge."""
         return plan.facts.says.dtype.is_floating_point and (not edge.feedback or self.pairing == "current")
 
-    def _judge(self, outline: Outline, cell: LossNode) -> LossUnit:
-        output, target = self.graph.into(cell.name)
-        first = cell.name == next(iter(outline.losses))
-        number, edge = self._losses[cell.name], self._edges[target.name]
-        return LossUnit(number, cell, first, self._said(output), edge)
+    def _judge(self, outline: Outline, loss: LossNode) -> LossUnit:
+        output, target = self.graph.into(loss.name)
+        first = loss.name == next(iter(outline.losses))
+        number, edge = self._losses[loss.name], self._edges[target.name]
+        return LossUnit(number, loss, first, self._said(output), edge)
 
     def _measure(self) -> None:
         """How far back what is said and returned must be kept, and what leads out."""

@@ -1,4 +1,4 @@
-"""What a fused part holds from tick to tick, and what goes into and out of its ticks: trees of tensors.
+"""What a fused partition holds from tick to tick, and what goes into and out of its ticks: trees of tensors.
 
 A stack's tensors have its members along a first dimension. The points that stashed costates will meet lie in rings:
 of every member its inputs and states of the last D ticks, and no more. Members have different D; each has a ring of its
@@ -68,7 +68,7 @@ class Back(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """What a part keeps from tick to tick, by unit or loss; what was said or returned begins with the latest.
+    """What a partition keeps from tick to tick, by unit or loss; what was said or returned begins with the latest.
 
     scores: of each loss, the sums over all rows so far, and over those of the window.
     """

@@ -1,4 +1,4 @@
-"""The samples that passed through a part: their tokens by the tick at which they entered the network.
+"""The samples that passed through a partition: their tokens by the tick at which they entered the network.
 
 Since network/timing.py knows who speaks of what, one record tells every token there is, who has learnt from what, and
 where episodes begin.

@@ -1,4 +1,4 @@
-"""The layers of one part as units that compute at once, in the order of evaluation.
+"""The layers of one partition as units that compute at once, in the order of evaluation.
 
 Layers of equal structure form a stack if none waits for another inside a tick. Fully local these are all of them, in
 groups those at the same depth.
@@ -18,7 +18,7 @@ from hamdist.physics.memory import Pairing
 
 @dataclass(frozen=True)
 class Unit:
-    """number: its place among the units of its part.  plans: of its members; a unit that does not stack has one.
+    """number: its place among the units of its partition.  plans: of its members; a unit that does not stack has one.
 
     level: 0, or one more than that of the highest unit that it hears inside a tick.
     """
