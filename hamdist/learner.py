@@ -215,6 +215,15 @@ class Learner:
         return {} if self._runtime is None else self._started.prequential()
 
     @property
+    def execution(self) -> dict[str, dict[str, Any]]:
+        """How ticks run, by actor, as a run's summary says it; nothing where all run node by node, as without `stack`.
+
+        Under "not_traced" and "not_stacked" stand the layers that are slower than they might be, each with the reason
+        and the place in its code; under "node_by_node" why no ticks run as one.
+        """
+        return self._started.executions()
+
+    @property
     def samples(self) -> int:
         """How many samples have entered."""
         return 0 if self._runtime is None else self._runtime.samples

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -214,6 +215,10 @@ class Worker:
     def view(self, name: str) -> LayerView:
         """One of its layers as it is now, on the CPU."""
         return LayerView.of(name, self._ready.nodes[name].carry).cpu()
+
+    def execution(self) -> dict[str, Any]:
+        """How its ticks run, and which layers are not traced or not stacked, and why."""
+        return self._ready.execution
 
     def seen_once(self, samples: int) -> bool:
         """Whether each of so many samples drove each of its layers exactly once."""

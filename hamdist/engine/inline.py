@@ -79,6 +79,10 @@ class InlineRuntime:
         """As the partition's."""
         return self._partition.execution
 
+    def executions(self) -> dict[str, dict[str, Any]]:
+        """The same by actor, of which there is one; nothing where there is nothing to say."""
+        return {"inline": self.execution} if self.execution else {}
+
     @property
     def batch(self) -> int:
         """The rows of a full batch, those of the first one."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -128,6 +128,11 @@ class ReleasedRuntime:
     def seen_once(self) -> bool:
         """Whether every sample that entered drove every layer exactly once."""
         return all(self._all([worker.call(Worker.seen_once, self.samples) for worker in self._workers]))
+
+    def executions(self) -> dict[str, dict[str, Any]]:
+        """How ticks run, by actor; nothing of those of which there is nothing to say."""
+        found = self._all([worker.call(Worker.execution) for worker in self._workers])
+        return {name: told for name, told in zip(self._run.group.names, found, strict=False) if told}
 
     def prequential(self) -> dict[str, float]:
         """The means of the first loss since the start."""

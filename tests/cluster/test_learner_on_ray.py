@@ -129,6 +129,8 @@ def test_chunks_on_listed_actors():
         assert told([ours.step(x[:1], y[:1])]) == told([theirs.step(x[:1], y[:1])])
         assert told(ours.drain()) == told(theirs.drain())
         assert differences(ours, theirs) == []
+        chunks = [execution["chunk"] for execution in ours.execution.values()]
+        assert chunks == [theirs.execution["inline"]["chunk"]] * 2 == [4, 4]
 
 
 def test_a_network_with_a_memory_goes_on_by_itself():

@@ -14,6 +14,7 @@ from support.random_networks import random_network
 from support.samples import samples
 from torch import nn
 
+from hamdist.engine.spec import STACKED
 from hamdist.errors import MissingExtraError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.network import LayerSpec, LossSpec, Network
@@ -50,6 +51,14 @@ def test_layers_of_a_local_chain():
     assert column(layers, "stash_bytes") == [d * BATCH * 8 * DOUBLE for d in (10, 8, 6, 4, 2, 0)]
     assert (layers[5].inputs_shape, layers[5].output_shape) == ((8,), (3,))
     assert {(row.device, row.actor) for row in layers} == {("cpu", 0)}
+
+
+def test_layers_that_are_not_traced_or_stacked_are_told_with_the_reason():
+    layers = [*residual_net(3)[:1], nn.Dropout(0.5), nn.Tanh(), nn.Linear(8, 3).double()]
+    told = planned(layers, execution=STACKED)
+    assert note(told, "not traced") == ["1, since it draws random numbers"]
+    assert note(told, "not stacked") == ["2, since it has no weights"]
+    assert note(planned(layers), "not traced") == []
 
 
 def test_edges_of_a_local_chain():

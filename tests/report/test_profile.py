@@ -168,11 +168,14 @@ def test_the_summary_shows_what_ran_node_by_node_though_stacks_were_asked_for(
     from rich.console import Console
     from support.summary import SUMMARY
 
-    execution = {"actor 0 (a)": {"node_by_node": "not traced: 'a'"}, "actor 1 (b)": {"chunk": 2}}
+    slow = {"not_traced": {"a": "it warns: old (net.py:3)"}, "not_stacked": {"c": "it has no weights"}}
+    execution = {"actor 0 (a)": {"node_by_node": "not traced: 'a'", **slow}, "actor 1 (b)": {"chunk": 2}}
     Console(width=160).print(summary_table({**SUMMARY, "execution": execution}))
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert [line for line in lines if line.startswith("execution")] == [
-        "execution actor 0 (a): node by node (not traced: 'a')"
+        "execution actor 0 (a): node by node (not traced: 'a')",
+        "execution a is not traced: it warns: old (net.py:3)",
+        "execution c is not stacked: it has no weights",
     ]
 
 

@@ -544,3 +544,22 @@ def test_a_bad_batch_among_several_is_refused_and_those_before_it_are_learnt():
     learner.drain()
     assert learner.samples == 16
     assert learner.samples_seen_once
+
+
+# How it runs
+
+
+def test_a_learner_says_which_layers_are_slow_and_why():
+    layers = [nn.Linear(6, 8), nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1)), nn.Tanh(), nn.Linear(8, 3)]
+    learner = Learner(layers, stack=True)
+    learner.steps(samples(1, (6,)))
+    told = learner.execution["inline"]
+    assert told["node_by_node"] == "not traced: '1'"
+    assert told["not_traced"] == {"1": "it draws random numbers"}
+    assert told["not_stacked"] == {"2": "it has no weights"}
+
+
+def test_where_stacks_were_not_asked_for_there_is_nothing_to_say():
+    learner = Learner([nn.Linear(6, 3)])
+    learner.steps(samples(1, (6,)))
+    assert learner.execution == {}
