@@ -531,7 +531,7 @@ def test_steps_are_as_many_times_step(settings):
     assert largest_difference(ours.state_dict(), theirs.state_dict()) < TOLERANCE
     assert ours.samples_seen_once
     assert theirs.samples_seen_once
-    assert bool(ours._runtime.told) == ("stack" in settings)
+    assert bool(ours.execution) == ("stack" in settings)
 
 
 def test_a_bad_batch_among_several_is_refused_and_those_before_it_are_learnt():
