@@ -8,14 +8,14 @@ from deep_networks import Kind
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hamdist.engine.build import program
+from hamdist.engine.inline import InlineRuntime
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.dynamics import Dynamics
-from hamdist.physics.pairing import PairingName
+from hamdist.physics.memory import PairingName
 from hamdist.physics.rates import Rate
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.program import program
 
 RATE, MOMENTUM = 1e-5, 0.9  # small: late costates and momentum at depth 64 must not diverge
 Batch = tuple[Tensor, Tensor]

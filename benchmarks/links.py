@@ -1,6 +1,6 @@
-"""What a frame costs between two processes of one host: over ZeroMQ's ipc sockets, and with tensors in shared memory.
+"""What a message costs between two processes of one host: over ZeroMQ's ipc sockets, and with tensors in shared memory.
 
-Each process sends a frame with one tensor and receives the other's, over and over, as actors do. Printed are the time
+Each process sends a message with one tensor and receives the other's, over and over, as actors do. Printed are the time
 of such an exchange, and the processor time that it takes one of the two: medians of several rounds, in which both kinds
 of link take turns.
 """
@@ -15,11 +15,11 @@ from statistics import median
 import torch
 from table import machine, show
 
-from hamdist.runtime.links.contract import End, Form, Frame, Link
-from hamdist.runtime.links.security import Station
-from hamdist.runtime.links.zeromq import ZeroMQWiring
-from hamdist.runtime.memory import keep_freed_memory
-from hamdist.runtime.token import Token
+from hamdist.engine.device import keep_freed_memory
+from hamdist.engine.message import Form, Message, Token
+from hamdist.transport.base import Endpoint, Link
+from hamdist.transport.security import Station
+from hamdist.transport.zeromq import ZeroMQWiring
 
 KIB = 1024
 SIZES = tuple(4 * KIB * 4**power for power in range(7))  # 4 KiB … 16 MiB
@@ -27,24 +27,24 @@ SOCKET, SHARED = 0, 1  # an edge of each kind for every size
 CAPACITY = 3  # of an edge of delay 1
 
 
-def ends(rank: int, sizes: tuple[int, ...]) -> list[End]:
+def endpoints(rank: int, sizes: tuple[int, ...]) -> list[Endpoint]:
     """Two for each size, the second of which shares memory."""
     made = []
     for edge in range(2 * len(sizes)):
         form = (Form((sizes[edge // 2] // 4,), torch.float32),)
-        end = End(edge, f"edge {edge}", True, 1, "process 1", CAPACITY, form, form)
+        end = Endpoint(edge, f"edge {edge}", True, 1, "process 1", CAPACITY, 1, form, form)
         made.append(end if rank == 0 else replace(end, forward=False, peer=0, peer_name="process 0"))
     return made
 
 
-def exchange(link: Link, size: int, rounds: int) -> tuple[float, float]:
+def exchange(link: Link, size: int, ticks: range) -> tuple[float, float]:
     """Microseconds for each, by the clock and of processor time."""
     tensor = torch.ones(size // 4)
     begun, worked = time.perf_counter(), time.process_time()
-    for tick in range(rounds):
-        link.send(Frame(tick, Token(tick), (tensor,)))
+    for tick in ticks:
+        link.send(Message((Token(tick),), (tensor,), tick))
         link.receive()
-    unit = 1e6 / rounds
+    unit = 1e6 / len(ticks)
     return unit * (time.perf_counter() - begun), unit * (time.process_time() - worked)
 
 
@@ -55,7 +55,7 @@ def process(rank: int, other: Connection, sizes: tuple[int, ...], repeats: int, 
     here = [Station(actor, "127.0.0.1") for actor in (0, 1)]
     shared = range(1, 2 * len(sizes), 2)
     wiring = ZeroMQWiring(here[rank], {1 - rank: here[1 - rank]}, None, 1, shared=shared)
-    own = wiring.listen(ends(rank, sizes))
+    own = wiring.listen(endpoints(rank, sizes))
     other.send(own)
     links = wiring.connect(other.recv())
     rows = [
@@ -70,7 +70,8 @@ def process(rank: int, other: Connection, sizes: tuple[int, ...], repeats: int, 
 
 def row(socket: Link, shared: Link, size: int, repeats: int, seconds: float) -> tuple[object, ...]:
     rounds = max(20, int(seconds / (100e-6 + size / 2e9)))
-    times = [(exchange(socket, size, rounds), exchange(shared, size, rounds)) for _ in range(repeats + 1)]
+    turns = [range(rounds * turn, rounds * (turn + 1)) for turn in range(repeats + 1)]
+    times = [(exchange(socket, size, ticks), exchange(shared, size, ticks)) for ticks in turns]
     medians = [
         [median(pair[kind][clock] for pair in times[1:]) for kind in (SOCKET, SHARED)] for clock in (0, 1)
     ]

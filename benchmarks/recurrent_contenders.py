@@ -13,11 +13,11 @@ import torch
 from step_contenders import MOMENTUM, Batch, Steps, mse, ours
 from torch import Tensor, nn
 
+from hamdist.engine.spec import Execution
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.network import LayerSpec, LossSpec, Network
 from hamdist.physics.statespace import CSSM, CTBE, Memories
-from hamdist.runtime.fused.execution import Execution
 
 RATE = 1e-8  # targets are noise here, which no state costate learns to foresee: no larger rate goes well for long
 FADING = 0.1  # of state costates

@@ -26,8 +26,8 @@ from rounds import in_rounds
 from step_contenders import Steps, batches, chain, ours, pytorch, seconds
 from table import machine, show
 
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.network.locality import Locality
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
 
 PYTORCH, NODE_BY_NODE, STACKS, COMPILES = "PyTorch", "node by node", "stacked", "compiled"
 COLOURS = {PYTORCH: "#222222", NODE_BY_NODE: "#1f77b4", STACKS: "#d62728", COMPILES: "#2ca02c"}
@@ -94,7 +94,8 @@ def on_actors(count: int, execution: Execution, ticks: int, samples: Path) -> fl
     placement: dict[str, Any] = {"runtime": "ray", "actors": count, "address": "local"}
     placement |= {"stack": execution.stacked, "compile": execution.compiled}
     locality = {"mode": "local", "pairing": "current"}
-    return timed_run(ACTORS.config(samples, ticks, locality=locality, placement=placement), ticks)[0]
+    config_of = partial(ACTORS.config, samples, locality=locality, placement=placement)
+    return timed_run(config_of, ticks)[0]
 
 
 def draw(found: Sequence[tuple[Sweep, Curves]], path: Path) -> None:

@@ -45,9 +45,9 @@ from step_contenders import (
 )
 from table import machine, show, verdict
 
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.network.locality import Horizon, Locality
-from hamdist.physics.pairing import PairingName
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
+from hamdist.physics.memory import PairingName
 
 PYTORCH, COMPILED_PEER, COUPLINGS = "PyTorch", "PyTorch, compiled", "PyTorch, couplings"
 NODE_BY_NODE, STACKS, COMPILES = "node by node", "stacked", "compiled"

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 import hamdist
+from hamdist.engine.build import program
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.spec import Execution
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.rates import Rate
-from hamdist.runtime.fused.execution import Execution
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.program import program
 
 RATE, MOMENTUM = 1e-4, 0.9
 BATCHES = 16

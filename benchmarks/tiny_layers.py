@@ -36,8 +36,8 @@ def microseconds(
 ) -> float:
     """Of a tick.  delay: of the edge between layers 1 and 2.  shares: takes the links' share of it."""
     locality = {"mode": "local", "pairing": "current", "delays": {"1->2": delay}}
-    config = CHAIN.config(samples, ticks, locality=locality, placement=placement)
-    seconds, summary = timed_run(config, ticks)
+    config_of = partial(CHAIN.config, samples, locality=locality, placement=placement)
+    seconds, summary = timed_run(config_of, ticks)
     spent = [place["wait_seconds"] + place["send_seconds"] for place in summary.get("places", ())]
     shares.append(1e6 * min(spent, default=0.0) / summary["ticks"])
     return 1e6 * seconds

@@ -2,17 +2,21 @@
 
 The map, from the ground up; imports only point down.
 
-    physics/       one layer: its Hamiltonian, the steps, the rates, the pairing; pure torch
+    physics/       one layer: its Hamiltonian, the steps, the rates, the memory; pure torch
+    compiler/      functions of tensors as bare operations, and as machine code
+    network/       which layer hears which, and how far each sees
+    engine/        what moves signals and costates along the edges, tick by tick, in one process
+    transport/     what carries messages between two actors
+    cluster/       workers, and Ray, which places, starts and watches them
+    runs/          from a config to the end of its stream and a run directory
+
     streams/       where samples come from
     config/        YAML into frozen, typed objects
+    planning/      what will run, and what it will cost
     report/        progress, metrics, tables, pictures, profiles
-    network/       which layer hears which, and how far each sees
-    runtime/       what moves tokens along the edges, tick by tick
-    learner.py     learning one batch at a time, in Python
-    execution.py   a run, from a config to the end of its stream: in this process (inline_run.py), or over Ray actors
-                   (stage.py, ray_run.py); assembly, record, run_directory, summary, weights serve them
-    generation.py  a finished run that goes on by itself
-    command.py     what the commands share; cli.py is `hamdist`, and beside this package launch/ has more
+    learner.py     learning one batch at a time, in Python, here or on actors
+    launch/        runs over Ray actors on this machine, on a cluster, by Slurm
+    command.py     what the commands share; cli.py is `hamdist`
 
 Public names, loaded when first used:
 
@@ -31,29 +35,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hamdist.checking import check
-    from hamdist.execution import plan, run
+    from hamdist.engine.loss_node import Prediction
     from hamdist.learner import Learner
     from hamdist.network.network import LayerSpec, LossSpec, Network
     from hamdist.network.plain import plain_model
-    from hamdist.physics.blocks import Coupling, Residual
-    from hamdist.runtime.loss_cell import Prediction
-    from hamdist.weights import export, load_model
+    from hamdist.physics.modules import Coupling, Residual
+    from hamdist.runs.check import check
+    from hamdist.runs.run import plan, run
+    from hamdist.runs.weights import export, load_model
 
 _HOMES = {
-    "Coupling": "hamdist.physics.blocks",
+    "Coupling": "hamdist.physics.modules",
     "Learner": "hamdist.learner",
     "LayerSpec": "hamdist.network.network",
     "LossSpec": "hamdist.network.network",
     "Network": "hamdist.network.network",
-    "Prediction": "hamdist.runtime.loss_cell",
-    "Residual": "hamdist.physics.blocks",
-    "check": "hamdist.checking",
-    "export": "hamdist.weights",
-    "load_model": "hamdist.weights",
+    "Prediction": "hamdist.engine.loss_node",
+    "Residual": "hamdist.physics.modules",
+    "check": "hamdist.runs.check",
+    "export": "hamdist.runs.weights",
+    "load_model": "hamdist.runs.weights",
     "plain_model": "hamdist.network.plain",
-    "plan": "hamdist.execution",
-    "run": "hamdist.execution",
+    "plan": "hamdist.runs.run",
+    "run": "hamdist.runs.run",
 }
 
 __all__ = [

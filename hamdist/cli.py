@@ -1,4 +1,4 @@
-"""The command line: thin shells around `hamdist.execution` and `hamdist.weights`.
+"""The command line: thin shells around `hamdist.runs.run` and `hamdist.runs.weights`.
 
 Exit status: as in `hamdist.command`. PyTorch is imported inside the commands only, so that `--help` answers at once.
 """
@@ -21,6 +21,7 @@ from hamdist.command import (
     show_run,
     start,
 )
+from hamdist.launch import cluster, local, slurm
 
 app = typer.Typer(
     name="hamdist",
@@ -29,6 +30,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+launch = typer.Typer(
+    help="Start a run over Ray actors: on this machine, on a Ray cluster, or as a Slurm job.",
+    no_args_is_help=True,
+)
+for way in (local, cluster, slurm):
+    launch.add_typer(way.app)
+app.add_typer(launch, name="launch")
 
 
 def main() -> None:
@@ -64,7 +73,7 @@ def run(config: Config, overrides: Overrides = None, out: Out = None, profile: P
 def check(config: Config, overrides: Overrides = None) -> None:
     """Find every mistake in a config, each with its place, without running it."""
     with exit_status():
-        from hamdist.checking import check as check_config
+        from hamdist.runs.check import check as check_config
 
         if problems := check_config(config, overrides or ()):
             complain(problems)
@@ -77,16 +86,22 @@ def plan(
     config: Config,
     overrides: Overrides = None,
     png: Annotated[Path | None, typer.Option(help="Draw the network into this file, too.")] = None,
+    order: Annotated[
+        bool,
+        typer.Option("--order", help="Print the order of a tick, too: who evaluates and who reacts when."),
+    ] = False,
 ) -> None:
     """Show the layers, their delays and costs, and the edges between them, without running."""
     with exit_status():
-        from hamdist.execution import plan as plan_config
         from hamdist.report.tables import edges_table, layers_table
+        from hamdist.runs.run import plan as plan_config
 
         planned = plan_config(config, overrides or ())
         console().print(layers_table(planned.layers), edges_table(planned.edges), sep="\n")
         for note in planned.notes:
             typer.echo(note)
+        for line in planned.order if order else ():
+            typer.echo(line)
         if png is not None:
             planned.draw(png)
             typer.echo(f"drawn: {png}")
@@ -99,7 +114,7 @@ def export(
 ) -> None:
     """Write a run's weights as a state_dict that loads into the plain PyTorch model."""
     with exit_status():
-        from hamdist.weights import export as export_weights
+        from hamdist.runs.weights import export as export_weights
 
         tensors = export_weights(directory, to)
         typer.echo(f"{to}: {tensors} tensors")

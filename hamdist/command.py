@@ -59,8 +59,8 @@ def follow_run(
     config: Any, overrides: Sequence[str], out: Path | None, profile: bool = False
 ) -> dict[str, Any]:
     """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
-    from hamdist.execution import run
     from hamdist.report.progress import progress_on
+    from hamdist.runs.run import run
 
     with progress_on(console(stderr=True)) as show:
         return run(config, overrides, out=out, on_progress=show, profile=profile)
@@ -78,7 +78,7 @@ def show_summary(summary: dict[str, Any]) -> None:
 def show_generated(directory: Path, steps: int, feed: Literal["output", "zero", "same"], prime: int) -> None:
     """What a trained network says on its own, a line of JSON a step on stdout; at the end, on stderr, how far it was
     from the run's stream, where that has targets."""
-    from hamdist.generation import errors_of, generate
+    from hamdist.runs.generate import errors_of, generate
 
     far = errors_of(generate(directory, steps, feed, prime), lambda line: typer.echo(json.dumps(line)))
     if far is not None:

@@ -1,40 +1,46 @@
-"""Learning one batch at a time, in Python, in this process."""
+"""Learning one batch at a time, in Python: in this process, or on the workers of a run over actors."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, islice
-from typing import Any, TypedDict, TypeVar, Unpack
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from hamdist.assembly import learning_of, locality_of
 from hamdist.config.learning_schema import LearningConfig
+from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.problems import problems_of, suggestion
 from hamdist.config.schema import LocalityConfig
+from hamdist.engine.free_run import Feed
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.layer_view import LayerView
+from hamdist.engine.loss_node import Prediction
 from hamdist.errors import ConfigError, Problem, RunError, StreamError
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Mode
 from hamdist.network.network import Builder, EdgeLike, LayerSpec, Network
 from hamdist.physics.losses import LOSSES, LossFunction
-from hamdist.physics.tick import Carry
-from hamdist.runtime.free_run import Feed
-from hamdist.runtime.fused.execution import Execution
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.loss_cell import Prediction
-from hamdist.runtime.program import program
+from hamdist.runs.assembly import learning_of, locality_of
+from hamdist.runs.prepare import setup_of
 from hamdist.streams.checked import check_flags
 from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
 from hamdist.streams.sample import tensor_of
 from hamdist.streams.stream import as_target
 
+if TYPE_CHECKING:
+    from hamdist.runs.released import ReleasedRuntime
+
+    Runtime = InlineRuntime | ReleasedRuntime
+
 Model = TypeVar("Model", bound=BaseModel)
 Layers = (
     nn.Sequential | Mapping[str, nn.Module | Builder] | Sequence[nn.Module | Builder | LayerSpec] | Network
 )
+
+Actors = int | Literal["auto", "per-layer"] | Sequence[Sequence[int | str]]
 
 
 class Settings(TypedDict, total=False):
@@ -69,22 +75,6 @@ class Settings(TypedDict, total=False):
     weight_decay: float
 
 
-@dataclass(frozen=True)
-class LayerView:
-    """One layer as it was when asked for: copies of its weights and costates by name, of its state by component."""
-
-    name: str
-    weights: dict[str, Tensor]
-    weight_costate: dict[str, Tensor]
-    state: tuple[Tensor, ...]
-    state_costate: tuple[Tensor, ...]
-
-    @classmethod
-    def of(cls, name: str, carry: Carry) -> "LayerView":
-        parts = (carry.parameters, carry.weight_costate, carry.state, carry.state_costate)
-        return cls(name, *tree_map(torch.clone, parts))
-
-
 class Learner:
     """A network that learns from whatever it is given, batch after batch.
 
@@ -97,7 +87,12 @@ class Learner:
     edges: "0->1" and the like; the chain if None.  locality: "local", "nonlocal" or "groups".
     hold: ticks each batch is presented for.  stack, compile, chunk: as in the config's section `placement`; chunks of
     ticks run in `steps`.  settings: see `Settings`.
+    runtime, actors: as there, too; with runtime="ray" layers live on Ray's workers, which start with the first batch
+    and do nothing unless they are asked; `close`, or the end of a `with`, stops them.
     Raises ConfigError and NetworkError; what depends on shapes is checked with the first batch.
+
+        with Learner(layers, runtime="ray", actors=2) as learner:
+            learner.steps(stream)
     """
 
     def __init__(
@@ -113,6 +108,8 @@ class Learner:
         stack: bool = False,
         compile: bool = False,
         chunk: int = 1,
+        runtime: Literal["inline", "ray"] = "inline",
+        actors: Actors | None = None,
         **settings: Unpack[Settings],
     ) -> None:
         self.network = layers if isinstance(layers, Network) else Network.of(layers, _loss(loss), edges)
@@ -127,8 +124,9 @@ class Learner:
         self.locality = locality_of(_validated(LocalityConfig, place), self.network.names, hold)
         self.learning = _learning(motion)
         self.seed, self.dtype = seed, dtype
-        self.execution = Execution(stack or compile, compile, chunk)
-        self._runtime: InlineRuntime | None = None
+        self.placement = _placement(runtime, actors, stack=stack, compile=compile, chunk=chunk)
+        self._closed = False
+        self._runtime: Runtime | None = None
         self._form: SampleForm | None = None  # of the first batch's rows
 
     def step(self, x: Any, target: Any, restart: Any = False) -> Prediction | None:
@@ -153,12 +151,10 @@ class Learner:
 
         Where `chunk` is more than 1, so many ticks run in one go.
         """
-        predictions: list[Prediction] = []
         coming = self._checked(batches)
-        while (first := next(coming, None)) is not None:
-            runtime = self._started_with(*first[:2])
-            predictions += runtime.present_all(chain([first], islice(coming, self.execution.chunk - 1)))
-        return predictions
+        if (first := next(coming, None)) is None:
+            return []
+        return self._started_with(*first[:2]).present_all(chain([first], coming))
 
     def _checked(self, batches: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         sample = self.samples
@@ -171,7 +167,7 @@ class Learner:
 
     def drain(self) -> list[Prediction]:
         """Goes on until every batch has driven every layer; returns the predictions that were still under way."""
-        return [] if self._runtime is None else list(self._runtime.drain())
+        return [] if self._runtime is None else list(self._started.drain())
 
     def predict(self, x: Any) -> Tensor:
         """The output for x [R, …] with today's weights, in one plain pass; nothing moves."""
@@ -186,7 +182,8 @@ class Learner:
         primes = [self._tensor(x, "an input") for x in first]
         if not primes:
             raise StreamError("generate needs a first input, from which memories start")
-        return list(self._started.free_run().go(primes, steps, feed))
+        with self._started.free_run() as free:
+            return list(free.go(primes, steps, feed))
 
     def evaluate(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
         """Metrics over hold-out batches (x, target), of any size, sent through without learning from them.
@@ -198,7 +195,7 @@ class Learner:
         parts = (part for x, y in tensors for part in zip(x.split(rows), y.split(rows), strict=True))
         for _ in self._started.evaluate(parts):
             pass
-        return self._started.loss.holdout.window()
+        return self._started.holdout()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers."""
@@ -210,13 +207,12 @@ class Learner:
     @property
     def layers(self) -> tuple[LayerView, ...]:
         """Every layer as it is now, in the order listed."""
-        cells = self._started.cells
-        return tuple(LayerView.of(name, cells[name].carry) for name in self.network.names)
+        return tuple(self._started.views())
 
     @property
     def metrics(self) -> dict[str, float]:
         """Prequential means so far: every sample was predicted before it was learnt from."""
-        return {} if self._runtime is None else self._runtime.loss.prequential.total()
+        return {} if self._runtime is None else self._started.prequential()
 
     @property
     def samples(self) -> int:
@@ -226,20 +222,41 @@ class Learner:
     @property
     def samples_seen_once(self) -> bool:
         """Whether every sample so far has driven every layer exactly once (true after `drain`)."""
-        return self._runtime is not None and self._runtime.seen_once()
+        return self._runtime is not None and self._started.seen_once()
 
-    def _started_with(self, inputs: Tensor, targets: Tensor) -> InlineRuntime:
+    def close(self) -> None:
+        """Stops the workers, if there are any; the learner cannot be used any more. May be called twice."""
+        self._closed = True
+        if self._runtime is not None:
+            self._runtime.close()
+
+    def __enter__(self) -> "Learner":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def _started_with(self, inputs: Tensor, targets: Tensor) -> "Runtime":
         """The runtime; the first batch tells the shapes."""
-        if self._runtime is None:
-            first = (inputs, targets)
-            built = program(
-                self.network, self.locality, self.learning, first, self.seed, self.dtype, self.execution
-            )
-            self._runtime, self._form = InlineRuntime(built), form_of_rows(*first)
-        return self._runtime
+        if self._runtime is None and not self._closed:
+            self._runtime = self._start((inputs, targets))
+            self._form = form_of_rows(inputs, targets)
+        return self._started
+
+    def _start(self, first: tuple[Tensor, Tensor]) -> "Runtime":
+        """On actors the layers are computed where the first batch is: on CPUs, or on GPUs."""
+        placement = self.placement.model_copy(update={"device": first[0].device.type})
+        setup = setup_of(self.network, self.locality, self.learning, placement, self.seed, self.dtype)
+        if placement.runtime == "ray":
+            from hamdist.runs.released import ReleasedRuntime
+
+            return ReleasedRuntime(setup, first)
+        return InlineRuntime(setup.built(first))
 
     @property
-    def _started(self) -> InlineRuntime:
+    def _started(self) -> "Runtime":
+        if self._closed:
+            raise RunError("this learner was closed: make a new one")
         if self._runtime is None:
             raise RunError("the network takes its shapes from the first batch: call step(x, target) first")
         return self._runtime
@@ -280,6 +297,16 @@ def _loss(loss: str | LossFunction) -> LossFunction:
     if loss not in LOSSES:
         raise ConfigError(Problem("loss", f"there is no loss {loss!r}; {suggestion(loss, LOSSES)}"))
     return LOSSES[loss]
+
+
+def _placement(runtime: str, actors: Actors | None, **execution: Any) -> PlacementConfig:
+    """The settings of the section `placement`. Raises ConfigError."""
+    wanted = {"runtime": runtime, **({} if actors is None else {"actors": actors}), **execution}
+    placement = _validated(PlacementConfig, wanted)
+    if actors is not None and placement.runtime != "ray":
+        message = f"only runtime 'ray' has actors, not {runtime!r}: add runtime=\"ray\", or leave actors out"
+        raise ConfigError(Problem("actors", message))
+    return placement
 
 
 def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -39,7 +39,7 @@ def hamdist(*arguments: str) -> Any:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Puts functions in the place of those of a module: stand_in("hamdist.execution", run=…)."""
+    """Puts functions in the place of those of a module: stand_in("hamdist.runs.run", run=…)."""
 
     def replace(module: str, **functions: Callable[..., Any]) -> None:
         made = ModuleType(module)
@@ -110,7 +110,7 @@ def test_run_passes_everything_on(stand_in: Callable[..., None]) -> None:
         on_progress(Snapshot(10, 160, 64000, {"accuracy": 0.125}, 1000.0, 0.1))
         return SUMMARY
 
-    stand_in("hamdist.execution", run=run)
+    stand_in("hamdist.runs.run", run=run)
     result = hamdist("run", "digits", "learning.beta=0.05", "seed=1", "--out", "there", "--profile")
     assert result.exit_code == 0
     assert seen == ["digits", ["learning.beta=0.05", "seed=1"], Path("there"), True]
@@ -128,14 +128,14 @@ def test_run_passes_everything_on(stand_in: Callable[..., None]) -> None:
 
 
 def test_bad_input_is_status_2(stand_in: Callable[..., None]) -> None:
-    stand_in("hamdist.execution", run=raising(ConfigError(Problem("seed", "wrong"), "and more")))
+    stand_in("hamdist.runs.run", run=raising(ConfigError(Problem("seed", "wrong"), "and more")))
     result = hamdist("run", "digits")
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "seed: wrong\nand more\n")
 
 
 def test_a_failed_run_is_status_1(stand_in: Callable[..., None]) -> None:
     stand_in(
-        "hamdist.execution",
+        "hamdist.runs.run",
         run=raising(DivergenceError("layer 'head' diverged at tick 7: lower learning.beta")),
     )
     result = hamdist("run", "digits")
@@ -144,7 +144,7 @@ def test_a_failed_run_is_status_1(stand_in: Callable[..., None]) -> None:
 
 
 def test_an_interrupted_run_is_status_130(stand_in: Callable[..., None]) -> None:
-    stand_in("hamdist.execution", run=raising(KeyboardInterrupt()))
+    stand_in("hamdist.runs.run", run=raising(KeyboardInterrupt()))
     result = hamdist("run", "digits")
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
@@ -159,7 +159,7 @@ def check(config: str, overrides: list[str]) -> list[str]:
 
 
 def test_check_prints_every_problem(stand_in: Callable[..., None]) -> None:
-    stand_in("hamdist.checking", check=check)
+    stand_in("hamdist.runs.check", check=check)
     result = hamdist("check", "digits", "locality.mode=lokal", "learning.tau=0")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
@@ -169,7 +169,7 @@ def test_check_prints_every_problem(stand_in: Callable[..., None]) -> None:
 
 
 def test_check_of_a_good_config(stand_in: Callable[..., None]) -> None:
-    stand_in("hamdist.checking", check=check)
+    stand_in("hamdist.runs.check", check=check)
     result = hamdist("check", "digits")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "digits: no problems found\n", "")
 
@@ -194,9 +194,13 @@ def test_plan_prints_layers_edges_and_notes(stand_in: Callable[..., None]) -> No
     back = SimpleNamespace(source="head", target="embed", delay=1, kind="feedback", signal_bytes=999, lag=2)
     drawn: list[Path] = []
     planned = SimpleNamespace(
-        layers=[layer], edges=[forward, back], notes=["a [bold] note"], draw=drawn.append
+        layers=[layer],
+        edges=[forward, back],
+        notes=["a [bold] note"],
+        draw=drawn.append,
+        order=["   1  evaluate  embed"],
     )
-    stand_in("hamdist.execution", plan=lambda config, overrides: planned)
+    stand_in("hamdist.runs.run", plan=lambda config, overrides: planned)
     result = hamdist("plan", "digits", "--png", "net.png")
     assert result.exit_code == 0
     rows = [" ".join(line.replace("│", " ").split()) for line in result.stdout.splitlines()]
@@ -205,9 +209,12 @@ def test_plan_prints_layers_edges_and_notes(stand_in: Callable[..., None]) -> No
     assert "head embed feedback 1 999 B 2" in rows
     assert "a [bold] note" in rows
     assert drawn == [Path("net.png")]
+    assert "1 evaluate embed" not in rows
+    ordered = hamdist("plan", "digits", "--order")
+    assert ordered.stdout.splitlines()[-1] == "   1  evaluate  embed"
 
 
 def test_export_says_what_it_wrote(stand_in: Callable[..., None]) -> None:
-    stand_in("hamdist.weights", export=lambda directory, to: 12)
+    stand_in("hamdist.runs.weights", export=lambda directory, to: 12)
     result = hamdist("export", "runs/digits", "--to", "model.pt")
     assert (result.exit_code, result.stdout) == (0, "model.pt: 12 tensors\n")

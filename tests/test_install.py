@@ -1,4 +1,4 @@
-"""What is installed, as a wheel and as a checkout, brings the example configs, the type marker and the launchers."""
+"""What is installed, as a wheel and as a checkout, brings all that is no code: examples, digits, the Slurm script."""
 
 import os
 import subprocess
@@ -40,8 +40,8 @@ def test_the_wheel_brings_what_is_needed(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert EXAMPLES
     assert {f"hamdist/cluster_configs/{name}" for name in EXAMPLES} <= names
-    assert {"hamdist/py.typed", "hamdist/cli.py", "launch/__init__.py"} <= names
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"hamdist", "launch"}
+    assert {"hamdist/py.typed", "hamdist/streams/digits.npz", "hamdist/launch/slurm.sbatch"} <= names
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"hamdist"}
 
 
 def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path):
@@ -52,6 +52,19 @@ def test_the_wheel_works_by_itself(wheel: Path, tmp_path: Path):
     assert where.stdout.strip() == str(unpacked / "hamdist" / "__init__.py")
     done = python(tmp_path / "b", "-m", "hamdist", "check", "digits", PYTHONPATH=str(unpacked))
     assert (done.returncode, done.stdout, done.stderr) == (0, "digits: no problems found\n", "")
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("installed", [True, False], ids=["wheel", "checkout"])
+def test_the_slurm_script_is_found(wheel: Path, tmp_path: Path, installed: bool):
+    """Beside the package in a checkout, within it in a wheel; word for word the same."""
+    site = tmp_path / "site" if installed else ROOT
+    if installed:
+        zipfile.ZipFile(wheel).extractall(site)
+    code = "from hamdist.launch.slurm import batch_script; print(batch_script())"
+    found = python(tmp_path / "a", "-c", code, PYTHONPATH=str(site)).stdout.strip()
+    assert found == str(site / ("hamdist" if installed else "") / "launch" / "slurm.sbatch")
+    assert Path(found).read_bytes() == (ROOT / "launch" / "slurm.sbatch").read_bytes()
 
 
 def test_a_checkout_works_from_any_folder(tmp_path: Path):

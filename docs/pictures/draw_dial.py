@@ -10,8 +10,8 @@ from matplotlib.patches import Polygon
 from torch import nn
 
 import hamdist
-from hamdist.network.arrival import arrivals, depths
 from hamdist.network.locality import Locality, apply_locality
+from hamdist.network.timing import arrivals, depths
 
 LAYERS, TICKS = 6, 14
 DIAL = {

@@ -61,7 +61,7 @@ def _address(value: str) -> str:
     if value.startswith("ray://"):
         raise ValueError(
             f"{value!r} is Ray Client, whose driver stands outside the cluster: start hamdist on a node of the cluster,"
-            " or use launch/cluster.py --submit"
+            " or use `hamdist launch cluster --submit`"
         )
     match = re.fullmatch(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d+)", value)
     if value not in ("auto", "local") and not (match and 0 < int(match[1]) < 65536):

@@ -39,7 +39,9 @@ class StreamBase(Section):
 
 
 class DigitsStream(StreamBase):
-    source: Literal["digits"] = Field(description="The 1,797 handwritten 8×8 digits of scikit-learn.")
+    source: Literal["digits"] = Field(
+        description="The 1,797 handwritten 8×8 digits that scikit-learn has, too; they come with hamdist."
+    )
     shuffle: Flag = Field(default=True, description="Draw a new order, from the seed, for every pass.")
     holdout: Fraction = Field(default=0.2, description="Share of the samples kept aside to evaluate on.")
     flat: Flag = Field(default=True, description="Inputs of 64 numbers; `false`: images of 1×8×8.")

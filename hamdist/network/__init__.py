@@ -3,8 +3,8 @@
 network.py    layers by name, what builds them, edges, losses
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
-islands.py    which nodes hear each other within one tick, and go through it together
-arrival.py    when a sample arrives and its costate returns; balancing of joins
+timing.py     when a sample arrives and its costate returns; balancing of joins
+tick_order.py the order of a tick, one list for the whole network
 learning.py   the constants of motion of every layer, scaled by its delay
 modules.py    torch modules from their description
 survey.py     shapes and behaviour of every layer, found with the first batch
@@ -13,5 +13,4 @@ placement.py  which actor hosts which layers
 wording.py    tensors and errors in a sentence
 plain.py      the ordinary PyTorch model behind a network
 reversible.py what the reversible pairing asks of a network
-plan.py       what will run, as a table and as a picture
 """

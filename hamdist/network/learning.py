@@ -8,7 +8,7 @@ from hamdist.errors import NetworkError, Problem
 from hamdist.network.network import Network
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.layers import Layer
-from hamdist.physics.pairing import PairingName
+from hamdist.physics.memory import PairingName
 from hamdist.physics.rates import delay_scale, parameter_factors
 
 RatePolicy = Literal["auto", "constant", "delay-scaled"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hamdist.errors import NetworkError, Problem, did_you_mean
-from hamdist.network.arrival import balanced, is_balanced, shortest_hold
 from hamdist.network.graph import SOURCE, Edge, Graph
-from hamdist.physics.pairing import Gate, PairingName, StashName
+from hamdist.network.timing import balanced, is_balanced, shortest_hold
+from hamdist.physics.memory import Gate, PairingName, StashName
 
 Mode = Literal["local", "nonlocal", "groups"]
 Warmup = Literal["invalid", "zeros"]

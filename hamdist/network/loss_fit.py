@@ -1,20 +1,12 @@
 """Whether a loss fits its layer's output and the stream's targets, and what to write where it does not."""
 
 import warnings
-from collections.abc import Mapping
 
 from torch import Tensor
 
 from hamdist.errors import NetworkError, Problem
-from hamdist.network.network import LossSpec, Network
-from hamdist.network.survey import Facts
+from hamdist.network.network import LossSpec
 from hamdist.network.wording import describe, first_line
-
-
-def check_losses(network: Network, facts: Mapping[str, Facts], targets: Tensor | None) -> None:
-    """Every loss must give one number for its layer's output and the stream's targets."""
-    for node, spec in network.losses.items():
-        check_loss(node, spec, facts[spec.layer].output, targets)
 
 
 def check_loss(node: str, spec: LossSpec, output: Tensor, targets: Tensor | None) -> None:

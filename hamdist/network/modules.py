@@ -10,7 +10,7 @@ from torch import nn
 from hamdist.errors import NetworkError, Problem, UserError, did_you_mean
 from hamdist.objects import find_object
 from hamdist.physics import statespace
-from hamdist.physics.blocks import Coupling, Merging, Residual
+from hamdist.physics.modules import Coupling, Merging, Residual
 
 
 @dataclass(frozen=True)

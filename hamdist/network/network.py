@@ -11,9 +11,9 @@ from torch import nn
 
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
-from hamdist.physics.blocks import Coupling
 from hamdist.physics.layers import Instant, Join, Layer, PureModule, Relaxing
 from hamdist.physics.losses import LossFunction
+from hamdist.physics.modules import Coupling
 from hamdist.physics.randomness import derive_seed, seeded
 from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer, remembers
 from hamdist.physics.statespace.walk import Reads

@@ -1,29 +1,11 @@
 """What the reversible pairing asks of a network: layers that can be inverted, in a chain, and not random."""
 
-from collections.abc import Mapping
-
 import torch
 
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
-from hamdist.network.network import Network
 from hamdist.network.survey import Facts
 from hamdist.physics.layers import Context, Layer
-
-
-def check_reversible(
-    network: Network, graph: Graph, layers: Mapping[str, Layer], facts: Mapping[str, Facts]
-) -> None:
-    """The reversible pairing needs layers that can be inverted, are not random, and stand in a chain."""
-    check_some_reversible(graph, any(layer.invertible for layer in layers.values()))
-    keys = {spec.name: spec.key for spec in network.layers}
-    problems = [
-        problem
-        for name, layer in layers.items()
-        for problem in reversible_problems(graph, name, layer, facts[name], keys[name])
-    ]
-    if problems:
-        raise NetworkError(*problems)
 
 
 def check_some_reversible(graph: Graph, some: bool) -> None:

@@ -3,7 +3,7 @@
 Every layer is evaluated once, upstream first. What cannot work is refused here, by name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
-from hamdist.network.network import Network, check_owned
 from hamdist.network.wording import describe, first_line
 from hamdist.physics.layers import Context, Join, Layer
 from hamdist.physics.randomness import derive_seed, seeded
@@ -28,7 +27,13 @@ class Like(NamedTuple):
     device: torch.device
 
     def zeros(self) -> Tensor:
-        return torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+        return self.zeros_on(self.device)
+
+    def zeros_on(self, device: torch.device) -> Tensor:
+        return torch.zeros(self.shape, dtype=self.dtype, device=device)
+
+
+Heard = Tensor | Like
 
 
 def like(tensor: Tensor) -> Like:
@@ -43,6 +48,7 @@ class Facts:
     batch_statistics: whether its output depends on all rows at once.
     wanted: per in-edge, whether a costate is returned (not to the source, nor along integers).
     shows_weights: whether its output lies in the memory of its weights, which will move.
+    invertible: whether it has an inverse.
     """
 
     hears: tuple[Like, ...]
@@ -51,6 +57,7 @@ class Facts:
     batch_statistics: bool
     wanted: tuple[bool, ...]
     shows_weights: bool
+    invertible: bool = False
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -64,24 +71,33 @@ class Facts:
 
 
 def survey(
-    network: Network, graph: Graph, layers: Mapping[str, Layer], inputs: Tensor, seed: int = 0
+    graph: Graph, examine: Callable[[str, Mapping[str, Heard]], Facts], inputs: Tensor
 ) -> dict[str, Facts]:
     """The facts of every layer, for a first batch of inputs [B, …].
 
-    Raises NetworkError: shapes that do not fit, a module that fails, modifies its input or gives no tensor,
-    weights shared between layers, a feedback signal whose shape cannot be known.
+    examine: those of one layer, from what it hears of forward: the inputs, and what outputs look like.
+    Raises NetworkError: shapes that do not fit, a module that fails, modifies its input or gives no tensor, a feedback
+    signal whose shape cannot be known.
     """
-    check_owned({name: layer.pure.module for name, layer in layers.items()})
     facts: dict[str, Facts] = {}
-    outputs: dict[str, Tensor] = {SOURCE: inputs}
-    keys = {spec.name: spec.key for spec in network.layers}
     for name in survey_order(graph):
-        facts[name] = examine(graph, name, layers[name], outputs, keys[name], seed)
-        outputs[name] = facts[name].output
-    shapes = {name: tuple(found.output.shape) for name, found in facts.items()}
+        heard = {
+            edge.source: inputs if edge.source == SOURCE else facts[edge.source].says
+            for edge in graph.into(name)
+            if not edge.feedback
+        }
+        facts[name] = examine(name, heard)
     for name, found in facts.items():
-        check_feedback(graph, name, [tuple(signal.shape) for signal in found.inputs], shapes)
+        check_feedback(graph, name, found.hears, facts)
     return facts
+
+
+def tensors_like(heard: Mapping[str, Heard], device: torch.device) -> dict[str, Tensor]:
+    """What is heard, on a device; zeros in the place of what is only known by its looks."""
+    return {
+        node: signal.to(device) if isinstance(signal, Tensor) else signal.zeros_on(device)
+        for node, signal in heard.items()
+    }
 
 
 def survey_order(graph: Graph) -> list[str]:
@@ -150,7 +166,8 @@ def _examine(
     mixed = moved or normed or _mixes_rows(layer, signals, random)
     wanted = tuple(e.source != SOURCE and a.is_floating_point() for e, a in zip(edges, signals, strict=True))
     shows = _shows_weights(layer, signals)
-    return Facts(tuple(map(like, signals)), like(output), random, mixed, wanted, shows)
+    hears = tuple(map(like, signals))
+    return Facts(hears, like(output), random, mixed, wanted, shows, layer.invertible)
 
 
 def _first_output(
@@ -228,16 +245,14 @@ def expects(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def check_feedback(graph: Graph, name: str, taken: Sequence[Shape], given: Mapping[str, Shape]) -> None:
-    """Feedback into a layer must have the shape it was examined with.
-
-    taken: the shapes of its in-signals, in edge order.  given: the output shape of every layer.
-    """
-    for edge, shape in zip(graph.into(name), taken, strict=True):
-        if edge.feedback and given[edge.source] != shape:
+def check_feedback(graph: Graph, name: str, hears: Sequence[Like], facts: Mapping[str, Facts]) -> None:
+    """Feedback into a layer must have the shape it was examined with: what it hears, in edge order."""
+    for edge, heard in zip(graph.into(name), hears, strict=True):
+        says = facts[edge.source].says if edge.feedback else heard
+        if says.shape != heard.shape:
             raise NetworkError(
-                f"feedback edge {edge.name}: {edge.source!r} gives {list(given[edge.source])}, "
-                f"but {name!r} takes {list(shape)} there"
+                f"feedback edge {edge.name}: {edge.source!r} gives {list(says.shape)}, "
+                f"but {name!r} takes {list(heard.shape)} there"
             )
 
 

@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hamdist.physics.integrators import INTEGRATORS, Coefficients
-from hamdist.physics.integrators.contract import Gain, Integrator
-from hamdist.physics.integrators.semi_implicit import nesterov_step
+from hamdist.physics.integrators import INTEGRATORS, Coefficients, Gain, Integrator, nesterov_step
 from hamdist.physics.rates import Rate
 
 StepName = Literal["explicit", "semi-implicit", "exponential"]

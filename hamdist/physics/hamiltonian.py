@@ -4,6 +4,7 @@
 regularisation enter through q (at an output layer, γ ∂loss/∂y) and through the drive of the weights.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hamdist.physics.layers import Layer, Point, Tensors, Values
-from hamdist.physics.transforms import transformed
+from hamdist.physics.numerics import transformed
 
 
 class Wanted(NamedTuple):
@@ -33,6 +34,16 @@ _Evaluated = tuple[tuple[Tensor, ...], Tensors]  # (y, *f) and the buffers after
 Pullback = Callable[[Tensor, tuple[Tensor, ...]], Partials]
 
 
+class Linearised(Layer):
+    """A layer that brings its own way to `linearise`, such as operations that were traced once for all."""
+
+    @abstractmethod
+    def linearise(
+        self, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
+    ) -> tuple[Values, Pullback]:
+        """As the function of this name."""
+
+
 def hamiltonian(values: Values, q: Tensor, p: tuple[Tensor, ...]) -> Tensor:
     """H as a number; `linearise` differentiates it without forming it."""
     pairs = [(q, values.output), *zip(p, values.drift, strict=True)]
@@ -43,6 +54,8 @@ def linearise(
     layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
 ) -> tuple[Values, Pullback]:
     """Evaluates a layer at a point; the pullback maps (q, p) to the partial derivatives of H there, once."""
+    if isinstance(layer, Linearised):
+        return layer.linearise(parameters, buffers, point, wanted)
     by = _by_transform if transformed() else _by_autograd
     return by(layer, parameters, buffers, point, wanted)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
-from hamdist.physics.blocks import invertible
+from hamdist.physics.modules import invertible
 from hamdist.physics.randomness import seeded
 
 Tensors = dict[str, Tensor]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hamdist.physics.transforms import transformed
+from hamdist.physics.numerics import transformed
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 

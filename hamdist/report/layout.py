@@ -38,7 +38,7 @@ class Arrow:
 
 
 @dataclass(frozen=True)
-class Layout:
+class GraphDrawing:
     """column, row: of every box, the rows of a column counted from the top.
 
     lane: of every arrow, 0 for a direct one, 1, 2, … upwards for one that skips columns, −1, −2, … for feedback.

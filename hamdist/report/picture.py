@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hamdist.errors import MissingExtraError, UserError
-from hamdist.report.layout import Arrow, Box, Layout
+from hamdist.report.layout import Arrow, Box, GraphDrawing
 
 BOX_HEIGHT, ROW_PITCH, LANE_PITCH, GUTTER, HEADER = 0.44, 0.95, 0.3, 0.62, 0.4  # inches
 LONGEST_NAME = 18
@@ -28,18 +28,18 @@ def draw(boxes: Sequence[Box], arrows: Sequence[Arrow], path: str | Path) -> Non
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("drawing a network", "plots") from None
-    sheet = Sheet(Layout(boxes, arrows))
+    sheet = Sheet(GraphDrawing(boxes, arrows))
     figure = Figure(figsize=(sheet.width, sheet.height))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, sheet.width), ylim=(-sheet.height, 0))
     axes.set_axis_off()
     for tick, first, last in sheet.bands():
         _draw_band(axes, sheet, tick, first, last)
-    for arrow, lane in zip(arrows, sheet.layout.lane, strict=True):
+    for arrow, lane in zip(arrows, sheet.drawing.lane, strict=True):
         _draw_arrow(axes, sheet, arrow, lane)
     for box in boxes:
         _draw_box(axes, sheet, box)
-    axes.text(0.15, 0.12 - sheet.height, caption(sheet.layout), fontsize=7, color=SOFT, va="bottom")
+    axes.text(0.15, 0.12 - sheet.height, caption(sheet.drawing), fontsize=7, color=SOFT, va="bottom")
     try:
         figure.savefig(path, dpi=130, facecolor="white")
     except (OSError, ValueError) as error:
@@ -48,13 +48,13 @@ def draw(boxes: Sequence[Box], arrows: Sequence[Arrow], path: str | Path) -> Non
 
 @dataclass(frozen=True)
 class Sheet:
-    """A layout in inches; the origin is the upper left corner, and y runs upwards, so that all y are negative."""
+    """A drawing in inches; the origin is the upper left corner, and y runs upwards, so that all y are negative."""
 
-    layout: Layout
+    drawing: GraphDrawing
 
     @property
     def box_width(self) -> float:
-        longest = max(len(shown(box.name)) for box in self.layout.boxes)
+        longest = max(len(shown(box.name)) for box in self.drawing.boxes)
         return max(0.62, 0.16 + 0.078 * longest)
 
     @property
@@ -64,37 +64,37 @@ class Sheet:
     @property
     def above(self) -> float:
         """From the top of a line to the middle of its first row."""
-        return HEADER + LANE_PITCH * (max(0, *self.layout.lane) + 0.5) + ROW_PITCH / 2
+        return HEADER + LANE_PITCH * (max(0, *self.drawing.lane) + 0.5) + ROW_PITCH / 2
 
     @property
     def below(self) -> float:
         """From the middle of a line's last row to its bottom."""
-        return ROW_PITCH / 2 + 0.15 - LANE_PITCH * min(0, *self.layout.lane)
+        return ROW_PITCH / 2 + 0.15 - LANE_PITCH * min(0, *self.drawing.lane)
 
     @property
     def line_height(self) -> float:
-        return self.above + ROW_PITCH * (self.layout.height - 1) + self.below
+        return self.above + ROW_PITCH * (self.drawing.height - 1) + self.below
 
     @property
     def width(self) -> float:
-        return max(self.layout.per_line * self.pitch + 0.3, 6.6)
+        return max(self.drawing.per_line * self.pitch + 0.3, 6.6)
 
     @property
     def height(self) -> float:
-        return self.line_height * (self.line(self.layout.width - 1) + 1) + 0.35
+        return self.line_height * (self.line(self.drawing.width - 1) + 1) + 0.35
 
     def line(self, column: int) -> int:
-        return column // self.layout.per_line
+        return column // self.drawing.per_line
 
     def left(self, column: int) -> float:
         """The left end of a column's share of the width, half a gutter before its boxes."""
-        return 0.15 + (column % self.layout.per_line) * self.pitch
+        return 0.15 + (column % self.drawing.per_line) * self.pitch
 
     def middle(self, name: str) -> Point:
         """The centre of a box."""
-        column = self.layout.column[name]
-        missing = self.layout.height - len(self.layout.members(column))
-        row = self.layout.row[name] + missing / 2
+        column = self.drawing.column[name]
+        missing = self.drawing.height - len(self.drawing.members(column))
+        row = self.drawing.row[name] + missing / 2
         return self.left(column) + self.pitch / 2, -self.line(
             column
         ) * self.line_height - self.above - row * ROW_PITCH
@@ -113,15 +113,15 @@ class Sheet:
 
     def leg(self, name: str, side: int) -> float:
         """Where the edges of a box climb to their lanes or sink from them: one trunk a side, a place for every row."""
-        share = self.layout.row[name] / self.layout.height
+        share = self.drawing.row[name] / self.drawing.height
         return self.middle(name)[0] + side * (self.box_width / 2 + GUTTER * (0.2 + 0.2 * share))
 
     def bands(self) -> Iterator[tuple[int, int, int]]:
         """(tick, first column, last column) of what happens at one tick, broken at the ends of lines."""
-        ticks = [self.layout.members(column)[0].tick for column in range(self.layout.width)]
+        ticks = [self.drawing.members(column)[0].tick for column in range(self.drawing.width)]
         start = 0
-        for column in range(1, self.layout.width + 1):
-            ended = column == self.layout.width or ticks[column] != ticks[start]
+        for column in range(1, self.drawing.width + 1):
+            ended = column == self.drawing.width or ticks[column] != ticks[start]
             if ended or self.line(column) != self.line(start):
                 yield ticks[start], start, column - 1
                 start = column
@@ -129,7 +129,10 @@ class Sheet:
     def pieces(self, arrow: Arrow, lane: int) -> list[list[Point]]:
         """The polylines of an arrow, one for every line it runs through, in the order of its way."""
         start, end = self._climb(arrow.source, 1, lane), self._climb(arrow.target, -1, lane)
-        first, last = self.line(self.layout.column[arrow.source]), self.line(self.layout.column[arrow.target])
+        first, last = (
+            self.line(self.drawing.column[arrow.source]),
+            self.line(self.drawing.column[arrow.target]),
+        )
         step = 1 if last >= first else -1
         enters, leaves = (0.0, self.width)[::step]
         pieces: list[list[Point]] = []
@@ -145,16 +148,16 @@ class Sheet:
         port = self.port(name, side, lane)
         if not lane:
             return [port]
-        x, line = self.leg(name, side), self.line(self.layout.column[name])
+        x, line = self.leg(name, side), self.line(self.drawing.column[name])
         return [port, (x, port[1]), (x, self.lane_height(line, lane))]
 
 
-def caption(layout: Layout) -> str:
+def caption(drawing: GraphDrawing) -> str:
     """What the numbers and colours in the picture mean, those that are in it."""
     parts = ["on an edge: its delay in ticks", "D: ticks until a layer's costate returns"]
-    if any(box.group is not None for box in layout.boxes):
+    if any(box.group is not None for box in drawing.boxes):
         parts.append("one colour: one instant (delay 0)")
-    if any(arrow.kind == "feedback" for arrow in layout.arrows):
+    if any(arrow.kind == "feedback" for arrow in drawing.arrows):
         parts.append("red: feedback")
     return " · ".join(parts)
 

@@ -101,6 +101,9 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for name, told in summary.get("execution", {}).items():
         if reason := told.get("node_by_node"):
             yield "execution", f"{name}: node by node ({reason})"
+        for form in ("not_traced", "not_stacked"):
+            for layer, reason in told.get(form, {}).items():
+                yield "execution", f"{layer} is {form.replace('_', ' ')}: {reason}"
     if latency := summary.get("latency"):
         yield "latency", _latency(latency)
     for name, profile in summary.get("profile", {}).items():

@@ -5,7 +5,7 @@ SOURCES       the names of the sources                                          
 Stream        the contract: batches in order, perhaps endless, and a hold-out   stream.py
 Batch         R samples: inputs and targets, a row each                         stream.py
 
-Digits        scikit-learn's handwritten digits                                 digits.py
+Digits        1,797 handwritten digits, which come with hamdist                 digits.py
 Signals       sums of sines, squares, the signal school                         signals.py, waves.py
 Lectures      the signal school's lectures and exams                            lectures.py
 Arrays        .npy (memory-mapped) and .npz files                               arrays.py

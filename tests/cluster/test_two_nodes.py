@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from hamdist import run
+from hamdist.cluster.session import prepare_environment, ray_session
 from hamdist.errors import ConfigError
-from hamdist.runtime.actors.session import prepare_environment, ray_session
 
 pytestmark = pytest.mark.slow
 

@@ -10,13 +10,13 @@ from support.networks import mlp
 from support.samples import samples
 from torch import Tensor, nn
 
+from hamdist.compiler.inductor import to_machine_code
+from hamdist.compiler.trace import Traced
+from hamdist.engine.fused.executor import HOT, ChunkPattern, Ticks
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.locality import Horizon
 from hamdist.physics import statespace
-from hamdist.physics.compiled import to_machine_code
-from hamdist.physics.traced import Traced
-from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.fused.ticks import HOT, Pattern, Ticks
-from hamdist.runtime.inline import InlineRuntime
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
@@ -68,7 +68,7 @@ def test_what_is_not_compiled_is_traced_once():
 
     ticks = Ticks(compiles=False, chunk=4)
     for _ in range(2 * HOT):
-        ticks.of(Pattern((True,), False), make, [torch.zeros(2)])
+        ticks.of(ChunkPattern((True,), False), make, [torch.zeros(2)])
     assert made == [True]
 
 

@@ -8,8 +8,8 @@ import torch
 from support.seeds import over_seeds
 from torch import Tensor, fx
 
-from hamdist.physics.traced import Traced
-from hamdist.physics.traced_graph import in_place
+from hamdist.compiler.passes import in_place
+from hamdist.compiler.trace import Traced
 
 SHAPE = (3, 4)
 
@@ -62,6 +62,7 @@ def random_function(seed: int) -> Callable[..., list[Tensor]]:
     return function
 
 
+@pytest.mark.slow
 @over_seeds(12)
 def test_whatever_is_read_and_written_in_whatever_order(seed):
     check(random_function(seed), tensors(4))

@@ -291,7 +291,7 @@ PLACEMENT_MISTAKES = [
     (
         {"address": "ray://head:10001"},
         "address: 'ray://head:10001' is Ray Client, whose driver stands outside the cluster: start hamdist on a node of"
-        " the cluster, or use launch/cluster.py --submit",
+        " the cluster, or use `hamdist launch cluster --submit`",
     ),
     *(
         ({"address": address}, f"address: {address!r} is not an address (accepted: auto, local, host:port)")

@@ -13,10 +13,10 @@ from support.samples import samples
 from support.timelines import AfterEveryTick
 from torch import nn
 
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.ledger import Ledger
+from hamdist.engine.message import Token
 from hamdist.physics.rates import Adam
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.ledger import Ledger
-from hamdist.runtime.token import Token
 
 PLACES = {
     "local": {},
@@ -68,7 +68,7 @@ def noisy():
 def driven(*numbers):
     ledger = Ledger()
     for first, rows in numbers:
-        ledger.drove(Token(first=first, rows=rows))
+        ledger = ledger.drove(Token(first=first, rows=rows))
     return ledger
 
 
@@ -356,6 +356,7 @@ def test_an_evaluation_in_the_middle_leaves_the_same_bits(place):
     assert same_bits(*runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edges", "pairing", "balance"),
     [
@@ -503,7 +504,7 @@ def test_several_losses_are_scored_each_on_its_own_and_weighed_together():
     }
     batches = samples(1, (8,))
     runtime = runtime_of(replace(network, losses=weighed), batches, rule=learning(0.0))
-    modules = {name: cell.plan.layer.pure.module for name, cell in runtime.cells.items()}
+    modules = {name: cell.spec.layer.pure.module for name, cell in runtime.cells.items()}
     run_through(runtime, batches)
     ((x, y),) = batches
     h = modules["trunk"](x)

@@ -10,8 +10,8 @@ from support.samples import samples
 from support.timelines import Together
 from torch import nn
 
+from hamdist.engine.spec import PLAIN, Execution
 from hamdist.errors import DivergenceError, RunError, StreamError
-from hamdist.runtime.fused.execution import PLAIN, Execution
 
 
 def regression(count=200):
@@ -112,7 +112,7 @@ def test_a_module_that_raises_midway_is_named_with_the_tick(calls, tick):
     batches = samples(10, (8,))
     layers = [nn.Sequential(nn.Linear(8, 8), Fuse()).double(), *mlp(2)]
     runtime = runtime_of(layers, batches)
-    runtime.cells["0"].plan.layer.pure.module[1].fuse = calls
+    runtime.cells["0"].spec.layer.pure.module[1].fuse = calls
     with pytest.raises(RunError, match=rf"layer '0' failed at tick {tick}: the fuse has blown"):
         run_through(runtime, batches)
 

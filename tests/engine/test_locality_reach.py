@@ -14,11 +14,12 @@ from support.samples import samples
 from support.seeds import over_seeds
 from torch import Tensor, nn
 
+from hamdist.engine.channel import Channel
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.loss_node import LossNode
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.runtime.cell import Cell
-from hamdist.runtime.channel import Channel
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.loss_cell import LossCell
+from hamdist.network.tick_order import islands, turns_of
 
 LEAVES = (str, bytes, int, float, bool, type(None), torch.dtype, torch.device, type, ModuleType)
 
@@ -53,15 +54,15 @@ def test_a_cell_reaches_nothing_but_its_own_layer_and_its_own_edges(pairing):
         list(runtime.present(*batch))
     for name, cell in runtime.cells.items():
         things = reachable(cell)
-        assert cell.plan.layer.pure.module in [t for t in things if isinstance(t, nn.Module)], (
+        assert cell.spec.layer.pure.module in [t for t in things if isinstance(t, nn.Module)], (
             "the walk is blind"
         )
         assert any(t is cell.carry.parameters["weight" if name == "4" else "body.0.weight"] for t in things)
-        assert not [t for t in things if isinstance(t, Channel | LossCell | InlineRuntime)]
-        assert [t for t in things if isinstance(t, Cell)] == [cell]
+        assert not [t for t in things if isinstance(t, Channel | LossNode | InlineRuntime)]
+        assert [t for t in things if isinstance(t, LayerNode)] == [cell]
         edges = {t for t in things if isinstance(t, Edge)}
         assert edges == {e for e in runtime.program.graph.edges if name in (e.source, e.target)}
-        others = [other.plan.layer.pure.module for key, other in runtime.cells.items() if key != name]
+        others = [other.spec.layer.pure.module for key, other in runtime.cells.items() if key != name]
         assert not [t for t in things if any(t is other for other in others)]
 
 
@@ -159,10 +160,10 @@ class Shuffled(InlineRuntime):
 
     def _shuffled(self, ticks=1):
         assert ticks == 1
-        apart = self.program.outline.islands
+        apart = islands(self.program.graph)
         chosen = (self._order(),) if self.together else tuple(self.chance.sample(apart, len(apart)))
         self.orders.add(chosen)
-        self._part.islands = tuple(tuple(node for node in island if node != SOURCE) for island in chosen)
+        self._part.order = tuple(turn for turn in turns_of(chosen) if turn.node != SOURCE)
         return self._advance()
 
     def _order(self):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hamdist.runtime.fused.passage import Passage
-from hamdist.runtime.fused.stashes import Stashes
-from hamdist.runtime.ledger import Ledger
-from hamdist.runtime.token import Token
+from hamdist.engine.fused.state import Stashes
+from hamdist.engine.fused.tokens import Passage
+from hamdist.engine.ledger import Ledger
+from hamdist.engine.message import Token
 
 
 def tokens(count: int, hold: int = 1, gap: int | None = None) -> list[Token]:
@@ -50,11 +50,11 @@ def test_many_tokens_at_once_count_like_one_by_one(hold, gap):
     chance, first = random.Random(0), 0
     while first < 30:
         last = min(29, first + chance.randrange(8))
-        passage.drove(ours, first, last)
-        passage.drove(ours, last + 1, last)  # none
+        ours = passage.drove(ours, first, last)
+        assert passage.drove(ours, last + 1, last) == ours  # none
         for token in told[first : last + 1]:
-            theirs.drove(token)
-        assert vars(ours) == vars(theirs)
+            theirs = theirs.drove(token)
+        assert ours == theirs
         assert ours.seen_once(ours.samples) == theirs.seen_once(theirs.samples)
         first = last + 1
     assert ours.seen_once(ours.samples) == (hold == 1 and gap is None)

@@ -17,16 +17,15 @@ from support.samples import samples
 from support.timelines import Together
 from torch import Tensor, nn
 
-from hamdist.network.arrival import arrivals, sink
+from hamdist.engine.fused.plan import FusedPlan
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.message import Token
+from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.locality import Horizon
 from hamdist.network.network import Network
-from hamdist.physics.blocks import Coupling
-from hamdist.physics.rates import Adam, RMSprop
-from hamdist.physics.schedules import cosine
-from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.fused.plan import FusedPlan
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.token import Token
+from hamdist.network.timing import arrivals, sink
+from hamdist.physics.modules import Coupling
+from hamdist.physics.rates import Adam, RMSprop, cosine
 
 TOLERANCE = 1e-10
 
@@ -172,7 +171,7 @@ IN_CHUNKS = (
 CASES += [replace(case, name=f"{case.name}-chunks", chunk=3) for case in CASES if case.name in IN_CHUNKS]
 
 
-QUICK = ("local", "delays-chunks")
+QUICK = ("delays-chunks",)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import nn
 from hamdist.errors import NetworkError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.network import LayerSpec, LossSpec, Network
-from hamdist.physics.blocks import Residual
+from hamdist.physics.modules import Residual
 
 BATCH = samples(1, (8,))
 
@@ -105,8 +105,8 @@ def test_a_loss_must_give_one_real_number():
 
 
 def test_a_stream_without_targets():
+    from hamdist.engine.build import program
     from hamdist.network.locality import Locality
-    from hamdist.runtime.program import program
 
     network = Network.of([linear(8)], nn.functional.cross_entropy)
     with pytest.raises(
@@ -215,7 +215,7 @@ def test_joins_give_what_torch_gives(join):
         else lambda: nn.Bilinear(6, 6, 3).double(),
     }
     runtime = runtime_of(network_of(layers, ["b->c", "a->c"], joins={"c": join}), BATCH, mode="nonlocal")
-    a, b, c = (cell.plan.layer.pure.module for cell in runtime.cells.values())
+    a, b, c = (cell.spec.layer.pure.module for cell in runtime.cells.values())
     x, y = BATCH[0]
     inputs = {
         "sum": lambda: (b(x) + a(x),),
@@ -266,7 +266,7 @@ def test_integers_get_no_costate_and_an_embedding_learns():
         optimiser.zero_grad()
         nn.functional.cross_entropy(plain(x), y).backward()
         optimiser.step()
-    assert runtime.cells["0"].plan.facts.wanted == (False,)
+    assert runtime.cells["0"].spec.facts.wanted == (False,)
     assert largest_difference(weights(runtime), {k: p.detach() for k, p in plain.named_parameters()}) < 1e-13
     assert not torch.equal(weights(runtime)["0.weight"], before)
 
@@ -281,7 +281,7 @@ def test_an_integer_signal_between_layers_returns_nothing():
     runtime = runtime_of(network_of(layers), batches)
     before = weights(runtime)["embed.weight"].clone()
     run_through(runtime, batches)
-    assert [cell.plan.facts.wanted for cell in runtime.cells.values()] == [(False,), (False,), (True,)]
+    assert [cell.spec.facts.wanted for cell in runtime.cells.values()] == [(False,), (False,), (True,)]
     assert not torch.equal(weights(runtime)["embed.weight"], before)
     assert runtime.seen_once()
 
@@ -302,7 +302,7 @@ def test_an_integer_signal_between_layers_returns_nothing():
     ids=str,
 )
 def test_what_is_random_and_what_looks_at_all_rows(module, random, batch):
-    facts = runtime_of([module.double(), linear(8)], BATCH).cells["0"].plan.facts
+    facts = runtime_of([module.double(), linear(8)], BATCH).cells["0"].spec.facts
     assert (facts.random, facts.batch_statistics) == (random, batch)
 
 

@@ -12,13 +12,13 @@ from support.inline import learning, runtime_of
 from torch import Tensor, nn
 
 from hamdist import Learner, check, plan
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.errors import ConfigError, NetworkError
 from hamdist.network.locality import Horizon
 from hamdist.network.network import Network
 from hamdist.physics import statespace as ss
 from hamdist.physics.statespace.walk import memories
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
-from hamdist.runtime.inline import InlineRuntime
 
 TOLERANCE = 1e-10
 mse = nn.functional.mse_loss
@@ -262,7 +262,7 @@ def test_states_integrated_back_are_those_that_were_stored(name: str, mode: str,
         )
         for k, (x, y) in enumerate(batches):
             if k == ticks - 2:
-                kept = runtime.cells["0"].past.bytes
+                kept = runtime.cells["0"].bytes_kept
             list(runtime.present(x, y, restarts=torch.tensor([k == ticks * 2 // 5] * 2)))
         list(runtime.drain())
         found.append((weights(runtime), kept))

@@ -16,17 +16,18 @@ from support.patience import patient
 from support.random_networks import random_network
 from torch import Tensor, nn
 
+from hamdist.cluster.actor import Location
+from hamdist.cluster.handle import results
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.transports import SHARED_BYTES, carriers_of
+from hamdist.engine.message import Form
+from hamdist.engine.source import Source
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.errors import DivergenceError, NetworkError, RunError, StreamError
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.network import Network
 from hamdist.physics import statespace
 from hamdist.physics.rates import Adam
-from hamdist.runtime.actors.layer_actor import Whereabouts
-from hamdist.runtime.actors.wirings import SHARED_BYTES, carriers_of
-from hamdist.runtime.feed import Feed
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
-from hamdist.runtime.links.contract import Form
-from hamdist.runtime.stream_worker import StreamWorker
 
 HORIZON = Horizon(4)
 OVER_TIME = {
@@ -179,7 +180,7 @@ def test_only_large_signals_between_actors_of_one_host_go_through_shared_memory(
     layout = replace(
         layout, outputs={n: Form((rows, f.shape[1]), f.dtype) for n, f in layout.outputs.items()}
     )
-    here, there = Whereabouts("1", "10.0.0.1", 1), Whereabouts("2", "10.0.0.2", 2)
+    here, there = Location("1", "10.0.0.1", 1), Location("2", "10.0.0.2", 2)
 
     def shared(places, link):
         carriers = carriers_of(layout, places, link)
@@ -215,7 +216,7 @@ def test_a_stream_that_breaks_off_is_learnt_until_there():
         raise OSError("the disk is gone")
 
     with ensemble(BUILDERS, broken(), TWO) as actors:
-        *outcomes, stream = actors.company.all(range(3), "run", seconds=patient(60))
+        *outcomes, stream = actors.outcomes(patient(60))
         assert isinstance(stream.error, StreamError)
         assert str(stream.error) == "the stream failed after 25 samples: OSError('the disk is gone')"
         assert "the disk is gone" in stream.details
@@ -238,7 +239,7 @@ class Fails(nn.Module):
 
 def test_a_layer_that_fails_takes_the_others_with_it_and_is_named():
     with ensemble(BUILDERS | {"b": Fails}, batches(30), PER_LAYER) as actors:
-        outcomes = actors.company.all(range(5), "run", seconds=patient(60))
+        outcomes = actors.outcomes(patient(60))
     assert str(outcomes[1].error).startswith("layer 'b' failed at tick ")
     assert str(outcomes[1].error).endswith(": no more")
     assert "ValueError: no more" in outcomes[1].details
@@ -250,7 +251,7 @@ def test_a_loss_that_is_not_finite_names_the_tick():
     data = batches(10)
     data[6] = (data[6][0] * float("inf"), data[6][1])
     with ensemble(BUILDERS, data, TWO, mode="nonlocal") as actors:
-        outcomes = actors.company.all(range(3), "run", seconds=patient(60))
+        outcomes = actors.outcomes(patient(60))
     assert isinstance(outcomes[1].error, DivergenceError)
     assert str(outcomes[1].error).startswith("diverged at tick 6: the loss is nan")
 
@@ -261,11 +262,11 @@ def test_the_end_can_be_asked_for_in_the_midst_of_an_endless_stream():
             yield batches(1, last=5)[0]
 
     with ensemble(BUILDERS, endless(), TWO) as actors:
-        runs = [actors.company.call(number, "run") for number in range(3)]
+        runs = actors.start()
         while actors.stream.progress().samples < 50:
             assert not runs[2].done()
         actors.stream.end()
-        *outcomes, stream = actors.company.answers(runs, patient(60))
+        *outcomes, stream = results(runs, patient(60))
     assert stream.error is None
     assert stream.samples >= 50
     assert all(led.seen_once(stream.samples) for o in outcomes for led in o.ledgers.values())
@@ -278,10 +279,10 @@ def test_a_stop_is_heard_while_an_actor_waits():
 
     waits = threading.Event()
     with ensemble(BUILDERS, silent(), TWO) as actors:
-        runs = [actors.company.call(number, "run") for number in range(3)]
+        runs = actors.start()
         for worker in (*actors.workers, actors.stream):
             worker.stop()
-        outcomes = actors.company.answers(runs, patient(60))
+        outcomes = results(runs, patient(60))
         waits.set()
     assert all(outcome.error is None or isinstance(outcome.error, RunError) for outcome in outcomes)
 
@@ -327,14 +328,14 @@ def test_batches_cross_in_messages_of_any_length(hold):
 
 def test_silence_keeps_holds_and_messages_whole():
     worker = StreamWorker("the stream", lambda: (iter([]), lambda: None))
-    worker._feed, worker._layout = Feed(2, hold=3), SimpleNamespace(chunk=4)
+    worker._source, worker._layout = Source(2, hold=3), SimpleNamespace(chunk=4)
     for presented in range(5):
         for _ in range(presented):
-            list(worker._feed.present([(torch.zeros(2, 1), torch.zeros(2))]))
-        before = worker._feed.tick
+            list(worker._source.present([(torch.zeros(2, 1), torch.zeros(2))]))
+        before = worker._source.tick
         list(worker._silent())
-        assert worker._feed.tick - before >= 3
-        assert worker._feed.tick % 12 == 0
+        assert worker._source.tick - before >= 3
+        assert worker._source.tick % 12 == 0
 
 
 @pytest.mark.slow
@@ -350,10 +351,10 @@ def test_a_stream_that_falls_silent_is_not_taken_for_lost(chunk):
 
     delays = dict.fromkeys(("a->b", "b->c", "c->head"), chunk)
     with ensemble(BUILDERS, halting(), TWO, Execution(chunk=chunk), 0.0, delays=delays) as actors:
-        runs = [actors.company.call(number, "run") for number in range(3)]
+        runs = actors.start()
         while actors.workers[1].part.tick < 40:  # far beyond the four batches and all that follows from them
             assert not runs[1].done()
         quiet.set()
-        *outcomes, stream = actors.company.answers(runs, patient(60))
+        *outcomes, stream = results(runs, patient(60))
     assert stream.samples == 40
     assert all(o.error is None and led.seen_once(40) for o in outcomes for led in o.ledgers.values())

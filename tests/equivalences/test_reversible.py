@@ -19,7 +19,7 @@ from torch import nn
 from hamdist.errors import NetworkError
 from hamdist.network.graph import Edge
 from hamdist.network.network import LayerSpec
-from hamdist.physics.blocks import Coupling
+from hamdist.physics.modules import Coupling
 
 TOLERANCE = 1e-10
 
@@ -96,7 +96,7 @@ def test_a_reversible_layer_keeps_nothing_between_ticks():
     runtime = runtime_of(reversible_net(6), batches, pairing="reversible")
     for x, y in batches:
         list(runtime.present(x, y))
-    assert [cell.memory.kept for cell in runtime.cells.values()] == [11, 0, 0, 0, 0, 1]
+    assert [cell.points_kept for cell in runtime.cells.values()] == [11, 0, 0, 0, 0, 1]
 
 
 def test_a_network_without_an_invertible_layer_is_refused():

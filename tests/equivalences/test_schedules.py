@@ -15,14 +15,23 @@ from support.samples import samples
 from torch import nn
 from torch.optim import lr_scheduler
 
+from hamdist.engine.build import program
+from hamdist.engine.inline import InlineRuntime
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.dynamics import Dynamics
-from hamdist.physics.rates import Adam, Rate
-from hamdist.physics.schedules import SCHEDULES, cosine, exponential, inverse_sqrt, linear, stepped, warmed_up
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.program import program
+from hamdist.physics.rates import (
+    SCHEDULES,
+    Adam,
+    Rate,
+    cosine,
+    exponential,
+    inverse_sqrt,
+    linear,
+    stepped,
+    warmed_up,
+)
 
 CASES = {
     "cosine": (

@@ -273,9 +273,9 @@ def test_what_is_kept_is_bounded_by_the_depth_and_gone_after_the_drain():
     runtime = graph_of(residual_net(4), batches)
     for x, y in batches:
         list(runtime.present(x, y))
-    assert [cell.memory.kept for cell in runtime.cells.values()] == [6, 4, 2, 1]
+    assert [cell.points_kept for cell in runtime.cells.values()] == [6, 4, 2, 1]
     list(runtime.drain())
-    assert [cell.memory.kept for cell in runtime.cells.values()] == [0, 0, 0, 0]
+    assert [cell.points_kept for cell in runtime.cells.values()] == [0, 0, 0, 0]
 
 
 # Who may ask for it

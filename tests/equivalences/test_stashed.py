@@ -63,7 +63,7 @@ def test_delay_scaled_rates(step, late):
     runtime = runtime_of(residual_net(depth), batches, rule=learning(0.3, rate="auto", step=step))
     factors = [delay_scale(2 * (depth - 1 - i) + late) for i in range(depth)]
     assert factors[0] < 0.3
-    assert [cell.plan.dynamics.rate.delay_factor for cell in runtime.cells.values()] == factors
+    assert [cell.spec.dynamics.rate.delay_factor for cell in runtime.cells.values()] == factors
     if step == "semi-implicit":
         run_through(runtime, batches)
         oracle = delayed_gradients(residual_net(depth), batches, [0.3 * f for f in factors], 0.0)
@@ -75,7 +75,7 @@ def test_what_is_stored_is_bounded_by_the_depth():
     runtime = runtime_of(mlp(4), batches)
     for x, y in batches:
         list(runtime.present(x, y))
-    assert [cell.memory.kept for cell in runtime.cells.values()] == [7, 5, 3, 1]
+    assert [cell.points_kept for cell in runtime.cells.values()] == [7, 5, 3, 1]
 
 
 def longest_ways(names, edges):

@@ -13,8 +13,9 @@ import torch
 from support.inline import learning, runtime_of
 from torch import Tensor, nn
 
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.network.network import LayerSpec, Network
-from hamdist.physics.blocks import Residual
+from hamdist.physics.modules import Residual
 from hamdist.physics.statespace import (
     CSSM,
     CTB,
@@ -26,7 +27,6 @@ from hamdist.physics.statespace import (
     DiagonalComplex,
     StateSpace,
 )
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
 
 TOLERANCE = 1e-12
 DATA = Path(__file__).parent / "data"

@@ -1,4 +1,4 @@
-"""The launchers as commands, the Slurm script and the files of Ray clusters; one run, from the shell to its summary."""
+"""`hamdist launch` and its scripts, the files of Ray clusters; one run, from the shell to its summary."""
 
 import json
 import os
@@ -19,22 +19,23 @@ from support.patience import patient
 from support.summary import SUMMARY
 from typer.testing import CliRunner
 
+from hamdist.cli import app
+from hamdist.cluster.session import prepare_environment
 from hamdist.config import examples, load
 from hamdist.errors import RunError
-from hamdist.runtime.actors.session import prepare_environment
-from launch import cluster, local
-from launch.cluster import on_cluster
-from launch.local import on_this_machine
+from hamdist.launch import cluster
+from hamdist.launch.cluster import on_cluster
+from hamdist.launch.local import on_this_machine
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "launch" / "slurm.sbatch"
 CLUSTERS = ROOT / "cluster_configs" / "ray"
 
 
-def launched(module: ModuleType, *arguments: str, **environment: str) -> Any:
-    """What a launcher does in this process: exit_code, stdout, stderr."""
+def launched(way: str, *arguments: str, **environment: str) -> Any:
+    """What `hamdist launch` does in this process: exit_code, stdout, stderr."""
     settings = {"COLUMNS": "120", "TERM": "dumb", "RAY_ADDRESS": None, **environment}
-    return CliRunner().invoke(module.app, arguments, env=settings)
+    return CliRunner().invoke(app, ["launch", way, *arguments], env=settings)
 
 
 @pytest.fixture
@@ -51,37 +52,41 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def replace_run(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
-    module = ModuleType("hamdist.execution")
+    module = ModuleType("hamdist.runs.run")
     vars(module)["run"] = run
-    monkeypatch.setitem(sys.modules, "hamdist.execution", module)
+    monkeypatch.setitem(sys.modules, "hamdist.runs.run", module)
 
 
 # Commands
 
 
 @pytest.mark.parametrize(
-    ("module", "words"),
+    ("way", "words"),
     [
-        (local, ["CONFIG", "KEY.PATH=VALUE", "--out", "--profile", "--actors"]),
-        (cluster, ["CONFIG", "KEY.PATH=VALUE", "--out", "--profile", "--address", "--submit", "RAY_ADDRESS"]),
+        ("local", ["CONFIG", "KEY.PATH=VALUE", "--out", "--profile", "--actors"]),
+        (
+            "cluster",
+            ["CONFIG", "KEY.PATH=VALUE", "--out", "--profile", "--address", "--submit", "RAY_ADDRESS"],
+        ),
+        ("slurm", ["CONFIG", "KEY.PATH=VALUE", "--profile", "--sbatch"]),
     ],
 )
-def test_help(module: ModuleType, words: list[str]):
-    result = launched(module, "--help")
+def test_help(way: str, words: list[str]):
+    result = launched(way, "--help")
     assert result.exit_code == 0
     assert [word for word in words if word not in result.stdout] == []
 
 
-@pytest.mark.parametrize("module", [local, cluster])
-def test_wrong_usage(module: ModuleType):
+@pytest.mark.parametrize("way", ["local", "cluster", "slurm"])
+def test_wrong_usage(way: str):
     for arguments in ((), ("digits", "--quick"), ("digits", "--actors", "0")):
-        result = launched(module, *arguments)
+        result = launched(way, *arguments)
         assert result.exit_code == 2
         assert "Usage" in result.stderr
 
 
 def test_local_runs_over_ray_on_this_machine(runs: list[tuple[Any, ...]]):
-    result = launched(local, "digits", "seed=1", "--actors", "3", "--out", "out", "--profile")
+    result = launched("local", "digits", "seed=1", "--actors", "3", "--out", "out", "--profile")
     assert result.exit_code == 0
     assert [line.split() for line in result.stdout.splitlines()][-1] == ["directory", "out"]
     ours = ["placement.runtime=ray", "placement.actors=3", "seed=1", "placement.address=local"]
@@ -102,8 +107,10 @@ def test_without_a_number_the_config_says_how_many_actors():
 
 
 def test_a_cluster_is_named_by_the_option_or_by_the_environment(runs: list[tuple[Any, ...]]):
-    assert launched(cluster, "digits", RAY_ADDRESS="there:6379").exit_code == 0
-    assert launched(cluster, "digits", "--address", "10.0.0.1:6379", RAY_ADDRESS="there:6379").exit_code == 0
+    assert launched("cluster", "digits", RAY_ADDRESS="there:6379").exit_code == 0
+    assert (
+        launched("cluster", "digits", "--address", "10.0.0.1:6379", RAY_ADDRESS="there:6379").exit_code == 0
+    )
     assert [overrides[-1] for _, overrides, *_ in runs] == [
         "placement.address=there:6379",
         "placement.address=10.0.0.1:6379",
@@ -111,7 +118,7 @@ def test_a_cluster_is_named_by_the_option_or_by_the_environment(runs: list[tuple
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "no cluster to join: give --address HOST:PORT, or set RAY_ADDRESS"),
         (["--submit"], "no cluster to submit to: give --address http://HEAD:8265, or set RAY_ADDRESS"),
@@ -121,7 +128,7 @@ def test_a_cluster_is_named_by_the_option_or_by_the_environment(runs: list[tuple
         ),
         (
             ["--address", "auto"],
-            "'auto' is no cluster's address: give --address HOST:PORT (launch.local needs none)",
+            "'auto' is no cluster's address: give --address HOST:PORT (`hamdist launch local` needs none)",
         ),
         (
             ["--submit", "--address", "head:6379"],
@@ -134,35 +141,33 @@ def test_a_cluster_is_named_by_the_option_or_by_the_environment(runs: list[tuple
         ),
     ],
 )
-def test_addresses_that_will_not_do(arguments: list[str], told: str):
-    result = launched(cluster, "digits", *arguments)
-    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"{told}\n")
+def test_addresses_that_will_not_do(arguments: list[str], message: str):
+    result = launched("cluster", "digits", *arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"{message}\n")
 
 
-@pytest.mark.parametrize(
-    ("module", "more"), [(local, []), (cluster, ["--address", "head:6379"])], ids=["local", "cluster"]
-)
+@pytest.mark.parametrize(("way", "more"), [("local", []), ("cluster", ["--address", "head:6379"])])
 @pytest.mark.parametrize(
     ("error", "status"),
     [(RunError("it failed"), 1), (KeyboardInterrupt(), 130)],
     ids=["failed", "interrupted"],
 )
 def test_exit_statuses(
-    monkeypatch: pytest.MonkeyPatch, module: ModuleType, more: list[str], error: BaseException, status: int
+    monkeypatch: pytest.MonkeyPatch, way: str, more: list[str], error: BaseException, status: int
 ):
     def run(*_: Any, **__: Any) -> Any:
         raise error
 
     replace_run(monkeypatch, run)
-    result = launched(module, "digits", *more)
+    result = launched(way, "digits", *more)
     assert (result.exit_code, result.stderr) == (status, f"{str(error) or 'interrupted'}\n")
 
 
 def test_a_submitted_run_hands_on_the_exit_status(monkeypatch: pytest.MonkeyPatch):
     noted = []
-    monkeypatch.setattr("launch.submission.run_submitted", lambda *told: noted.append(told) or 1)
+    monkeypatch.setattr("hamdist.launch.submission.run_submitted", lambda *given: noted.append(given) or 1)
     arguments = ["digits", "seed=1", "--submit", "--address", "http://head:8265", "--out", "out", "--profile"]
-    assert launched(cluster, *arguments).exit_code == 1
+    assert launched("cluster", *arguments).exit_code == 1
     assert noted == [("digits", ["seed=1"], "http://head:8265", Path("out"), True)]
 
 
@@ -171,7 +176,7 @@ def test_a_submitted_run_hands_on_the_exit_status(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """The script as Slurm runs it on a job's first node, with an `srun` that does what it is told to."""
+    """The script as Slurm runs it on a job's first node, with an `srun` of the given commands."""
 
     def run(srun: str) -> subprocess.CompletedProcess[str]:
         commands = tmp_path / "bin"
@@ -211,25 +216,25 @@ DONE = "mkdir -p runs/1234567; touch runs/1234567/summary.json"
 def test_slurm_starts_a_cluster_and_a_run_on_it(
     slurm: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
 ):
-    """What srun is told to do on every node is taken apart by Ray's own command and by the launcher."""
+    """What srun is to run on every node is taken apart by Ray's own command and by the launcher."""
     done = slurm(
-        'printf "%s\\0" "$@" >told; env -0 >settings; stat -c %a "$RAY_AUTH_TOKEN_PATH" >mode\n'
+        'printf "%s\\0" "$@" >arguments; env -0 >settings; stat -c %a "$RAY_AUTH_TOKEN_PATH" >mode\n'
         f'cp "$RAY_AUTH_TOKEN_PATH" token; {DONE}'
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    told = (tmp_path / "told").read_text().split("\0")[:-1]
-    assert told[:2] == ["--ntasks=3", "--ntasks-per-node=1"]
+    arguments = (tmp_path / "arguments").read_text().split("\0")[:-1]
+    assert arguments[:2] == ["--ntasks=3", "--ntasks-per-node=1"]
     assert (tmp_path / "mode").read_text() == "600\n"
     assert re.fullmatch("[0-9a-f]{64}", (tmp_path / "token").read_text())
     assert not list(tmp_path.glob(".ray-token*"))
     settings = dict(line.split("=", 1) for line in (tmp_path / "settings").read_text().split("\0") if line)
     assert settings["RAY_AUTH_MODE"] == "token"
-    ray, launcher = on_a_node(told[2:], tmp_path)
+    ray, launcher = on_a_node(arguments[2:], tmp_path)
     options = symmetric_run(ray)
     assert (options["address"], options["min_nodes"]) == ("10.0.0.1:24567", 3)
     assert options["ray_args_and_entrypoint"] == ("--labels=node=2",)
-    assert launcher[:3] == ["python", "-m", "launch.cluster"]
-    parsed = cluster_arguments(launcher[3:])
+    assert launcher[:5] == ["python", "-m", "hamdist", "launch", "cluster"]
+    parsed = cluster_arguments(launcher[5:])
     assert (parsed["config"], parsed["address"], parsed["out"]) == (
         "digits-cluster",
         "10.0.0.1:24567",
@@ -264,12 +269,57 @@ def symmetric_run(arguments: list[str]) -> dict[str, Any]:
 def cluster_arguments(arguments: list[str]) -> dict[str, Any]:
     from typer.main import get_command
 
-    return get_command(cluster.app).make_context("launch.cluster", list(arguments)).params
+    return get_command(cluster.app).make_context("cluster", list(arguments)).params
 
 
 @pytest.mark.slow
 def test_slurm_hands_on_the_exit_status(slurm: Callable[[str], subprocess.CompletedProcess[str]]):
     assert slurm(f"{DONE}; exit 3").returncode == 3
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
+    """Puts an `sbatch` in place that ends with a status; returns the file that its arguments go to."""
+
+    def make(status: int) -> Path:
+        command, noted = tmp_path / "sbatch", tmp_path / "arguments"
+        command.write_text(f'#!/bin/bash\nprintf "%s\\0" "$@" >{noted}; exit {status}\n')
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        return noted
+
+    return make
+
+
+def test_slurm_queues_the_script_with_the_runs_arguments(sbatch: Callable[[int], Path]):
+    noted = sbatch(0)
+    options = ["--sbatch", "nodes=4", "--profile", "--sbatch", "requeue"]
+    result = launched("slurm", "digits", "seed=1", *options, "learning.beta=0.2")
+    assert (result.exit_code, result.stderr) == (0, "")
+    queued = ["--nodes=4", "--requeue", str(SCRIPT), "digits", "seed=1", "learning.beta=0.2", "--profile"]
+    assert noted.read_text().split("\0")[:-1] == queued
+
+
+def test_where_slurm_does_not_queue_it_hands_on_the_exit_status(sbatch: Callable[[int], Path]):
+    sbatch(3)
+    assert launched("slurm", "digits").exit_code == 3
+
+
+def test_mistakes_in_the_config_are_found_before_slurm_queues_it(sbatch: Callable[[int], Path]):
+    noted = sbatch(0)
+    result = launched("slurm", "digits", "learning.beta=fast")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("override learning.beta=fast: learning.beta: expected a number")
+    assert not noted.exists()
+
+
+def test_without_slurm(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hamdist.launch.slurm.which", lambda name: None)
+    result = launched("slurm", "digits")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "there is no sbatch here: submit from a machine of the Slurm cluster\n",
+    )
 
 
 @pytest.mark.slow
@@ -336,7 +386,7 @@ def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str
     stream = {"source": "digits", "batch_size": 16, "samples": 96, "holdout": 0.5}
     document = {"name": "small", "stream": stream, "network": {"loss": "cross_entropy", "layers": layers}}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(document))
-    line = [sys.executable, "-m", "launch.local", "small.yaml", "seed=3", "--actors", "2"]
+    line = [sys.executable, "-m", "hamdist", "launch", "local", "small.yaml", "seed=3", "--actors", "2"]
     done = subprocess.run(
         line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=patient(540)
     )
@@ -349,9 +399,12 @@ def test_a_run_over_actors_on_this_machine(tmp_path: Path, environment: dict[str
 
 
 @pytest.mark.slow
-def test_a_launcher_is_a_script_too(tmp_path: Path):
-    """From any folder, with modules of that folder at hand."""
-    line = [sys.executable, str(ROOT / "launch" / "cluster.py"), "no.yaml", "--address", "head:6379"]
+@pytest.mark.parametrize(
+    ("way", "more"), [("local", ["--actors", "2"]), ("cluster", ["--address", "head:6379"])]
+)
+def test_ways_to_launch_are_scripts_too(tmp_path: Path, way: str, more: list[str]):
+    """From any folder."""
+    line = [sys.executable, str(ROOT / "launch" / f"{way}.py"), "no.yaml", *more]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     done = subprocess.run(
         line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=patient(240)

@@ -27,11 +27,14 @@ from typer.testing import CliRunner
 from hamdist.config import load
 from hamdist.config.loader import resolved_yaml
 from hamdist.errors import MissingExtraError, RunError, UserError
-from launch import job as on_the_cluster
-from launch import submission
-from launch.parcel import LINE, Inbox, lines_of
-from launch.submission import Job, connected, packed, reserved, run_submitted
+from hamdist.launch import job as on_the_cluster
+from hamdist.launch import submission, submitted_job
+from hamdist.launch.job_environment import job_environment
+from hamdist.launch.log_archive import LINE, ArchiveReader, lines_of
+from hamdist.launch.submission import connected, reserved, run_submitted
+from hamdist.launch.submitted_job import SubmittedJob
 
+PACKAGE = Path(submission.__file__).parents[1]
 BOUNDARY = "hamdist-0123456789abcdef"
 SMALL = {
     "name": "small",
@@ -51,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder, as a user who agrees with the cluster on tokens."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setattr(submission, "SECONDS_BEFORE_RECONNECTING", 0.0)
+    monkeypatch.setattr(submitted_job, "SECONDS_BEFORE_RECONNECTING", 0.0)
     return tmp_path
 
 
@@ -84,7 +87,7 @@ def pieces(text: str, seed: int) -> Iterator[str]:
         text = text[length:]
 
 
-# The parcel
+# The archive
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -92,13 +95,11 @@ def test_a_directory_comes_back_from_within_a_log_that_is_cut_anywhere(tmp_path:
     files = filled(tmp_path / "there")
     first, *others = lines_of(tmp_path / "there", BOUNDARY)
     assert len(others) > 3
-    log = (
-        f"python -m launch.job {BOUNDARY}\nhalf done{first}{others[0]}a warning\n{''.join(others[1:])}no end"
-    )
-    inbox = Inbox(BOUNDARY)
-    shown = "".join(inbox.feed(piece) for piece in pieces(log, seed)) + inbox.rest()
-    assert shown == f"python -m launch.job {BOUNDARY}\nhalf done\na warning\nno end"
-    assert inbox.unpack(tmp_path / "here")
+    log = f"python -m hamdist.launch.job {BOUNDARY}\nhalf done{first}{others[0]}a warning\n{''.join(others[1:])}no end"
+    reader = ArchiveReader(BOUNDARY)
+    shown = "".join(reader.feed(piece) for piece in pieces(log, seed)) + reader.rest()
+    assert shown == f"python -m hamdist.launch.job {BOUNDARY}\nhalf done\na warning\nno end"
+    assert reader.unpack(tmp_path / "here")
     assert files_in(tmp_path / "here") == files
 
 
@@ -119,16 +120,16 @@ def test_beyond_the_limit_the_weights_stay_behind(tmp_path: Path):
 
 
 def received(lines: Iterator[str] | Sequence[str], directory: Path) -> dict[str, bytes]:
-    inbox = Inbox(BOUNDARY)
-    assert inbox.feed("".join(lines)) == ""
-    assert inbox.unpack(directory)
+    reader = ArchiveReader(BOUNDARY)
+    assert reader.feed("".join(lines)) == ""
+    assert reader.unpack(directory)
     return files_in(directory)
 
 
-def test_a_log_without_a_parcel(tmp_path: Path):
-    inbox = Inbox(BOUNDARY)
-    assert inbox.feed("one\ntwo\n") == "one\ntwo\n"
-    assert not inbox.unpack(tmp_path / "here")
+def test_a_log_without_an_archive(tmp_path: Path):
+    reader = ArchiveReader(BOUNDARY)
+    assert reader.feed("one\ntwo\n") == "one\ntwo\n"
+    assert not reader.unpack(tmp_path / "here")
     assert not (tmp_path / "here").exists()
 
 
@@ -143,16 +144,16 @@ def test_a_log_without_a_parcel(tmp_path: Path):
     ],
     ids=["no end", "nothing but the end", "one lost", "out of order", "no base64"],
 )
-def test_a_damaged_parcel_is_refused(tmp_path: Path, spoil: Callable[[list[str]], list[str]]):
+def test_a_damaged_archive_is_refused(tmp_path: Path, spoil: Callable[[list[str]], list[str]]):
     filled(tmp_path / "there")
-    inbox = Inbox(BOUNDARY)
-    inbox.feed("".join(spoil(list(lines_of(tmp_path / "there", BOUNDARY)))))
+    reader = ArchiveReader(BOUNDARY)
+    reader.feed("".join(spoil(list(lines_of(tmp_path / "there", BOUNDARY)))))
     with pytest.raises(RunError, match="came back damaged"):
-        inbox.unpack(tmp_path / "here")
+        reader.unpack(tmp_path / "here")
     assert not (tmp_path / "here").exists()
 
 
-def parcel_with(*members: tarfile.TarInfo) -> list[str]:
+def archive_with(*members: tarfile.TarInfo) -> list[str]:
     """Lines of an archive of these members, whose content is "evil"."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -191,16 +192,16 @@ def test_hostile_members_are_refused_and_nothing_is_written_elsewhere(
 ):
     here = tmp_path / "outer" / "here"
     here.mkdir(parents=True)
-    inbox = Inbox(BOUNDARY)
-    inbox.feed("".join(parcel_with(*members)))
+    reader = ArchiveReader(BOUNDARY)
+    reader.feed("".join(archive_with(*members)))
     with pytest.raises(RunError, match="what came back"):
-        inbox.unpack(here)
+        reader.unpack(here)
     assert list((tmp_path / "outer").rglob("*")) == [here]
 
 
 def test_an_absolute_name_stays_within_the_directory(tmp_path: Path):
     target = tmp_path / "evil"
-    assert received(parcel_with(member(str(target))), tmp_path / "here") == {str(target)[1:]: b"evil"}
+    assert received(archive_with(member(str(target))), tmp_path / "here") == {str(target)[1:]: b"evil"}
     assert not target.exists()
 
 
@@ -211,14 +212,19 @@ def test_what_travels_is_the_config_and_code_alone(folder: Path, small: str):
     (folder / "mine").mkdir()
     (folder / "mine" / "layers.py").write_text("here = True")
     (folder / "data.npz").write_bytes(b"large")
+    (folder / "hamdist").mkdir()
+    (folder / "hamdist" / "command.py").write_text("of a checkout that is not in use")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "other.py").touch()
-    with packed("name: small\n") as environment:
+    with job_environment("name: small\n") as environment:
         assert set(files_in(Path(environment["working_dir"]))) == {"small.yaml", "mine/layers.py"}
         modules = {Path(module).name: Path(module) for module in environment["py_modules"]}
         assert (modules["hamdist_submission"] / "config.yaml").read_text() == "name: small\n"
-        assert (modules["hamdist"] / "command.py").is_file()
-        assert (modules["launch"] / "job.py").read_text() == Path(on_the_cluster.__file__).read_text()
+        for name in ("command.py", "streams/digits.npz"):
+            assert (modules["hamdist"] / name).read_bytes() == (PACKAGE / name).read_bytes()
+        assert (modules["hamdist"] / "launch" / "job.py").read_text() == Path(
+            on_the_cluster.__file__
+        ).read_text()
         (metadata,) = [module for module in modules.values() if module.suffix == ".dist-info"]
         (found,) = distributions(path=[str(metadata.parent)])
         assert (found.name, found.version) == ("hamdist", version("hamdist"))
@@ -233,7 +239,7 @@ def test_the_cluster_runs_what_was_sent_and_prints_what_came_of_it(
     monkeypatch.setattr(on_the_cluster, "joined", nullcontext)
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
-    with packed(resolved_yaml(load(small, ["stream.samples=64"]).config)) as environment:
+    with job_environment(resolved_yaml(load(small, ["stream.samples=64"]).config)) as environment:
         monkeypatch.syspath_prepend(str(Path(environment["py_modules"][-2]).parent))
         result = CliRunner().invoke(on_the_cluster.app, [BOUNDARY, "--profile"])
     sys.modules.pop("hamdist_submission", None)
@@ -277,7 +283,7 @@ class Status(str):
 class Cluster:
     """Stands in for Ray's client: one job, whose log breaks off after each of `connections` but the last.
 
-    tailing: called when a log has been told to the end of a connection.  quietly: it ends without an error, too early.
+    tailing: called when a log has been sent to the end of a connection.  quietly: it ends without an error, too early.
     """
 
     quietly = False
@@ -319,7 +325,7 @@ def with_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cluster_of(monkeypatch: pytest.MonkeyPatch, with_aiohttp: None) -> Callable[[Cluster], Cluster]:
-    """A cluster for run_submitted, whose parcels bear BOUNDARY."""
+    """A cluster for run_submitted, whose archives have BOUNDARY in every line."""
 
     def use(cluster: Cluster) -> Cluster:
         monkeypatch.setattr(submission, "connected", lambda address: cluster)
@@ -330,7 +336,7 @@ def cluster_of(monkeypatch: pytest.MonkeyPatch, with_aiohttp: None) -> Callable[
 
 
 def finished(folder: Path, status: str = "finished") -> str:
-    """The parcel of a run that has ended."""
+    """The archive of a run that has ended."""
     there = folder / "there"
     filled(there)
     summary = {**SUMMARY, "status": status, "directory": "/tmp/elsewhere"}
@@ -347,27 +353,29 @@ def test_a_job_that_ends_well(
 ):
     cluster = cluster_of(Cluster(f"0 of 96 samples\n{finished(folder)}"))
     assert submit(small, "seed=3") == 0
-    (told,) = cluster.submitted
-    assert told["entrypoint"] == f"python -m launch.job {BOUNDARY}"
+    (job,) = cluster.submitted
+    assert job["entrypoint"] == f"python -m hamdist.launch.job {BOUNDARY}"
     out, err = capsys.readouterr()
     assert err == "job raysubmit_1\n0 of 96 samples\n"
     assert [line.split() for line in out.splitlines()][-1] == ["directory", "out"]
     assert files_in(folder / "out") == files_in(folder / "there")
 
 
-def test_a_job_is_told_to_profile(folder: Path, small: str, cluster_of: Callable[[Cluster], Cluster]):
+def test_a_job_profiles_where_that_is_asked_for(
+    folder: Path, small: str, cluster_of: Callable[[Cluster], Cluster]
+):
     cluster = cluster_of(Cluster(finished(folder)))
     assert submit(small, profile=True) == 0
-    (told,) = cluster.submitted
-    assert told["entrypoint"] == f"python -m launch.job {BOUNDARY} --profile"
+    (job,) = cluster.submitted
+    assert job["entrypoint"] == f"python -m hamdist.launch.job {BOUNDARY} --profile"
 
 
 def test_the_directory_is_a_fresh_one_by_default(
     folder: Path, small: str, cluster_of: Callable[[Cluster], Cluster]
 ):
-    parcel = finished(folder)
+    archive = finished(folder)
     for expected in ("runs/small", "runs/small-2"):
-        cluster_of(Cluster(parcel))
+        cluster_of(Cluster(archive))
         assert submit(small, out=None) == 0
         assert (folder / expected / "summary.json").is_file()
 
@@ -376,9 +384,9 @@ def test_the_config_that_is_sent_is_whole(monkeypatch: pytest.MonkeyPatch, folde
     sent = []
     monkeypatch.setattr(submission, "connected", lambda address: Cluster())
     monkeypatch.setattr(
-        Job, "run", lambda self, config: sent.append(yaml.safe_load(config)) or asyncio.sleep(0)
+        SubmittedJob, "run", lambda self, config: sent.append(yaml.safe_load(config)) or asyncio.sleep(0)
     )
-    monkeypatch.setattr(Job, "finish", lambda self, directory: 0)
+    monkeypatch.setattr(SubmittedJob, "finish", lambda self, directory: 0)
     submit(small, "learning.beta=0.25", "placement.address=10.0.0.1:6379")
     assert (sent[0]["learning"]["beta"], sent[0]["seed"]) == (0.25, 0)
     assert (sent[0]["placement"]["runtime"], sent[0]["placement"]["address"]) == ("ray", "auto")
@@ -509,8 +517,8 @@ def submit_problem(config: str, *overrides: str) -> str:
 
 
 def test_standard_input_cannot_be_submitted(small: str):
-    told = submit_problem(small, "stream={source: stdin}")
-    assert told == (
+    message = submit_problem(small, "stream={source: stdin}")
+    assert message == (
         "override stream={source: stdin}: stream.source: 'stdin' is this process's own and cannot be submitted: join "
         "the cluster instead"
     )
@@ -547,7 +555,7 @@ def test_a_dashboard_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, error
     monkeypatch.setitem(sys.modules, "ray.job_submission", SimpleNamespace(JobSubmissionClient=client))
     with pytest.raises(UserError) as caught:
         connected("http://head:8265")
-    told = " ".join(str(error).split())
+    reason = " ".join(str(error).split())
     assert str(caught.value).startswith(
-        f"nothing can be submitted to http://head:8265: {told}; is the cluster's"
+        f"nothing can be submitted to http://head:8265: {reason}; is the cluster's"
     )

@@ -17,7 +17,7 @@ from drives import run_inline, run_on_ray
 from hosts import Hosts, hosts, missing
 from nodes import Cluster, cluster
 
-from hamdist.run_directory import SUMMARY, load_weights
+from hamdist.runs.record import SUMMARY, load_weights
 
 LATENCY = 0.025  # seconds, each way
 LAYERS = {"a": ["embed", "block0", "block1"], "b": ["block2", "block3", "head"]}

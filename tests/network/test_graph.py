@@ -11,7 +11,11 @@ from support.seeds import over_seeds
 from torch import nn, ones, tensor, zeros
 
 from hamdist.errors import NetworkError
-from hamdist.network.arrival import (
+from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
+from hamdist.network.locality import Locality, apply_locality
+from hamdist.network.network import LayerSpec, Network
+from hamdist.network.tick_order import islands
+from hamdist.network.timing import (
     arrivals,
     balanced,
     depths,
@@ -21,10 +25,6 @@ from hamdist.network.arrival import (
     shortest_hold,
     sink,
 )
-from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
-from hamdist.network.islands import islands
-from hamdist.network.locality import Locality, apply_locality
-from hamdist.network.network import LayerSpec, Network
 
 ABC = ("a", "b", "c")
 
@@ -342,6 +342,7 @@ def test_the_shortest_hold_is_what_bare_tokens_take(seed, place):
     assert shortest_hold(graph) == 1 + max(ticks[0] for ticks in driven.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["local", "nonlocal"])
 @over_seeds(40)
 def test_depth_and_drain_are_what_a_single_token_takes(seed, mode):

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from hamdist.physics import statespace as ss
+from hamdist.physics.bptt import stepped, swept
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Layer, Point
 from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer
-from hamdist.physics.sweep import stepped, swept
-from hamdist.physics.tick import Carry, advance_costate, evaluate, initial_carry
+from hamdist.physics.step import Carry, Evaluation, Motion, Pattern, initial_carry, react
 
 TOLERANCE = 1e-10  # float64; what is left of the start after TICKS is below 1e-15
 TAU, TICKS, DAMPING = 0.2, 300, 1.2
@@ -64,10 +64,9 @@ def amplitude(carry: Carry) -> Tensor:
 def forward(layer: Layer, frequency: float) -> Tensor:
     """p after TICKS, over the error's phase then."""
     carry, point = started(layer)
+    motion, only_costates = Motion(layer, Dynamics(tau=TAU), WANTED), Pattern(weights=False)
     for q in errors(frequency):
-        _, pullback = evaluate(layer, carry, point, WANTED)
-        assert pullback is not None
-        carry = advance_costate(carry, pullback(q, carry.state_costate), Dynamics(tau=TAU))
+        carry, _ = react(motion, carry, Evaluation(point), q, only_costates)
     phase = torch.tensor(1j * frequency * TAU * TICKS, dtype=torch.complex128).exp()
     return amplitude(carry) / phase
 

@@ -14,9 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Instant, Layer, Point, PureModule, Relaxing
-from hamdist.physics.rates import Adam, Rate, RMSprop
-from hamdist.physics.schedules import cosine
-from hamdist.physics.tick import Carry, advance_state, evaluate, initial_carry, react
+from hamdist.physics.rates import Adam, Rate, RMSprop, cosine
+from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react
 
 STACK, TICKS = 4, 5
 MOMENTUM = Dynamics(tau=0.5, weight_dissipation=0.2, weight_decay=0.01)
@@ -86,13 +85,12 @@ def layer_of(module: nn.Module, relaxing: float | None) -> Layer:
 
 def tick_of(layer: Layer, rule: Dynamics) -> Callable[[Carry, Tensor, Tensor], tuple[Carry, Tensor, Tensor]]:
     """A whole tick under `current` as one function: (carry, a, q) → (carry, y, ∂H/∂a)."""
+    motion = Motion(layer, rule, Wanted())
 
     def tick(carry: Carry, a: Tensor, q: Tensor) -> tuple[Carry, Tensor, Tensor]:
-        values, pullback = evaluate(layer, carry, Point((a,), carry.state), Wanted())
-        partials = pullback(q, carry.state_costate)
-        carry = advance_state(carry, values, rule)
-        carry = react(carry, partials, rule, costate=True, weights=True)
-        return carry._replace(buffers=values.buffers), values.output, partials.inputs[0]
+        carry, output, met = evaluate(motion, carry, Point((a,), carry.state), Pattern())
+        carry, partials = react(motion, carry, met, q, Pattern())
+        return carry, output, partials.inputs[0]
 
     return tick
 

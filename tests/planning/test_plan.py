@@ -17,13 +17,13 @@ from torch import nn
 from hamdist.errors import MissingExtraError, UserError
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.network import LayerSpec, LossSpec, Network
-from hamdist.network.plan import Plan, arrows, boxes, instants
-from hamdist.physics.blocks import Coupling, Residual
+from hamdist.physics.modules import Coupling, Residual
 from hamdist.physics.rates import Adam
-from hamdist.report.layout import COLUMNS_PER_LINE, Layout, gutters
+from hamdist.planning.build_plan import plan_of
+from hamdist.planning.plan import Plan, arrows, boxes, instants
+from hamdist.report.layout import COLUMNS_PER_LINE, GraphDrawing, gutters
 from hamdist.report.picture import BOX_HEIGHT, Sheet, rounded
 from hamdist.report.tables import edges_table, layers_table
-from hamdist.runtime.plan import plan_of
 
 BATCH, DOUBLE = 4, 8  # rows; bytes of a float64
 
@@ -309,10 +309,10 @@ def cases():
 
 
 @pytest.fixture(params=list(cases()), ids=lambda case: case[0])
-def layout(request) -> Layout:
+def layout(request) -> GraphDrawing:
     _, layers, kwargs = request.param
     graph = planned(layers, **kwargs).graph
-    return Layout(boxes(graph), arrows(graph))
+    return GraphDrawing(boxes(graph), arrows(graph))
 
 
 @pytest.mark.slow
@@ -326,6 +326,7 @@ def test_time_runs_to_the_right(layout):
     assert layout.per_line <= COLUMNS_PER_LINE
 
 
+@pytest.mark.slow
 def test_every_box_has_a_place_and_every_lane_one_arrow_at_a_time(layout):
     places = [(layout.column[box.name], layout.row[box.name]) for box in layout.boxes]
     assert len(set(places)) == len(places)

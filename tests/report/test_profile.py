@@ -16,13 +16,13 @@ from support.networks import network_of
 from torch import nn
 
 from hamdist import run
+from hamdist.engine import profiler
+from hamdist.engine.profiler import LAST_SPANS, LAST_TICKS, SILENT, Recording, epoch, timeline_of
 from hamdist.errors import RunError
 from hamdist.network.locality import Locality
 from hamdist.report.profile import KINDS, Profile, Span
 from hamdist.report.tables import summary_table
 from hamdist.report.trace import trace_events
-from hamdist.runtime import timeline
-from hamdist.runtime.timeline import LAST_SPANS, LAST_TICKS, SILENT, Recording, epoch, timeline_of
 
 BATCHES = 7
 LINEAR = {"in_features": 64, "out_features": 64}
@@ -87,8 +87,8 @@ def test_ticks_of_many_spans_are_kept_as_far_as_a_recording_goes():
 
 def test_spans_have_the_time_and_the_tick_in_which_they_were_entered(monkeypatch: pytest.MonkeyPatch):
     clock = iter(range(1000, 2000, 10))
-    monkeypatch.setattr(timeline, "perf_counter_ns", lambda: next(clock))
-    monkeypatch.setattr(timeline, "epoch", lambda: 5_000_000)
+    monkeypatch.setattr(profiler, "perf_counter_ns", lambda: next(clock))
+    monkeypatch.setattr(profiler, "epoch", lambda: 5_000_000)
     recording = Recording()
     integrating = recording.span("integrate", "b")
     recording.start()  # at 1010
@@ -110,8 +110,8 @@ def test_the_clocks_are_compared_where_nothing_came_between(monkeypatch: pytest.
     """The process was held up for 900 ns in all readings but the third."""
     own = iter([0, 900, 1000, 1900, 2000, 2010, 3000, 3900, 4000, 4900])
     wall = iter([7_000_800, 7_001_100, 7_002_005, 7_003_890, 7_004_000])
-    monkeypatch.setattr(timeline, "perf_counter_ns", lambda: next(own))
-    monkeypatch.setattr(timeline, "time_ns", lambda: next(wall))
+    monkeypatch.setattr(profiler, "perf_counter_ns", lambda: next(own))
+    monkeypatch.setattr(profiler, "time_ns", lambda: next(wall))
     assert epoch() == 7_000_000
 
 
@@ -204,7 +204,7 @@ def test_every_actor_of_a_run_records_its_layers_and_edges():
     ticks = outcomes[0].ticks
     for _, edge in layout.crossing():
         source, target = layout.hosts[edge.source], layout.hosts[edge.target]
-        ahead = layout.window if source == layout.stream else 0
+        ahead = layout.ahead if source == layout.stream else 0
         expected[source] += Counter(
             {("send", edge.name): ticks, ("wait", edge.name): max(0, ticks - edge.ticks - ahead)}
         )

@@ -4,7 +4,6 @@ Tolerance 1e-12 in float64: the same module computes, once called functionally a
 """
 
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ from support.samples import samples
 from torch import Tensor, nn
 
 from hamdist import LayerSpec, Learner, Network, Residual, export, load_model, plain_model, run
-from hamdist.assembly import network_of
 from hamdist.config import load
 from hamdist.errors import NetworkError, UserError
+from hamdist.runs.assembly import network_of
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from hamdist.errors import StreamError
-from hamdist.streams import Digits
+from hamdist.streams import Digits, digits
 
 F64 = torch.float64
 
@@ -22,6 +22,11 @@ def images(inputs, targets):
     """Images with their classes as bytes, to compare sets of them with multiplicity."""
     pixels = inputs.reshape(-1, 64).numpy()
     return sorted((row.tobytes(), int(label)) for row, label in zip(pixels, targets, strict=True))
+
+
+def test_what_comes_with_hamdist_is_bit_for_bit_what_scikit_learn_has():
+    for ours, theirs in zip(digits.load_digits(), load_digits(return_X_y=True), strict=True):
+        assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes())
 
 
 def test_stream_and_hold_out_are_together_all_digits_scaled():

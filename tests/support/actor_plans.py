@@ -1,4 +1,4 @@
-"""Random networks spread over actors, with a stream: which frames go where, in which order."""
+"""Random networks spread over actors, with a stream: which messages go where, in which order."""
 
 import random
 from collections.abc import Iterator
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
+from hamdist.engine.message import Form
 from hamdist.network.graph import SOURCE, Edge, Graph
-from hamdist.network.islands import islands
-from hamdist.runtime.links.contract import End, Form
-from hamdist.runtime.links.lane import Turn, turns
+from hamdist.network.tick_order import Crossing, crossings, islands, turns_of
+from hamdist.transport.base import Endpoint
 
-WINDOW = 6  # ticks that a stream may be ahead, beyond the delay
+ROWS = 1  # of a batch
+AHEAD = 6  # ticks that a stream may be ahead, beyond the delay
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,16 @@ class Plan:
         return sorted(set(self.hosts.values()))
 
     @property
-    def turns(self) -> tuple[Turn, ...]:
-        return turns(self.islands, self.edges)
+    def crossings(self) -> tuple[Crossing, ...]:
+        return crossings(turns_of(self.islands), self.edges)
 
     @property
     def islands(self) -> tuple[tuple[str, ...], ...]:
         return islands(Graph(tuple(n for n in self.nodes if n != SOURCE), (), self.edges, {}))
 
-    def ends(self, me: int, device: str = "cpu") -> list[End]:
+    def endpoints(self, me: int, device: str = "cpu") -> list[Endpoint]:
         """Forms of one dimension, all of different lengths; nothing returns to the source."""
-        ends = []
+        endpoints = []
         for index, edge in enumerate(self.edges):
             here, there = self.hosts[edge.source], self.hosts[edge.target]
             if here == there or me not in (here, there):
@@ -46,33 +47,34 @@ class Plan:
             forward = me == here
             sends, receives = (signal, costate) if forward else (costate, signal)
             peer = there if forward else here
-            capacity = 2 * edge.ticks + 1 + WINDOW * (edge.source == SOURCE)
-            ends.append(
-                End(
+            capacity = 2 * edge.ticks + 1 + AHEAD * (edge.source == SOURCE)
+            endpoints.append(
+                Endpoint(
                     index,
                     edge.name,
                     forward,
                     peer,
                     f"actor {peer}",
                     capacity,
+                    ROWS,
                     sends,
                     receives,
-                    torch.device(device),
+                    device=torch.device(device),
                 )
             )
-        return ends
+        return endpoints
 
-    def script(self, me: int) -> Iterator[tuple[str, int, bool, int]]:
+    def order(self, me: int) -> Iterator[tuple[str, int, bool, int]]:
         """What an actor does in one tick, in order: "send" or "receive", edge, forward, and the ticks before which
         nothing is to be received."""
-        mine = {end.edge for end in self.ends(me)}
+        mine = {end.edge for end in self.endpoints(me)}
         crossing = [(index, edge) for index, edge in enumerate(self.edges) if index in mine]
         for island in self.islands:
             hosted = [node for node in island if self.hosts.get(node) == me]
             for node in hosted:
                 yield from (("receive", i, True, e.ticks) for i, e in crossing if e.target == node)
                 if node == SOURCE:
-                    ahead = ((i, e.ticks + WINDOW) for i, e in crossing if e.source == node)
+                    ahead = ((i, e.ticks + AHEAD) for i, e in crossing if e.source == node)
                     yield from (("receive", i, False, ticks) for i, ticks in ahead)
                 yield from (("send", i, True, 0) for i, e in crossing if e.source == node)
             for node in reversed(hosted):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -9,22 +10,22 @@ import torch
 from support.patience import patient
 from torch import Tensor
 
+from hamdist.cluster.actor import Location
+from hamdist.cluster.handle import results
+from hamdist.cluster.layout import Layout, hosts_of
+from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.transports import SHARED_BYTES, carriers_of, wirings_of
+from hamdist.cluster.worker import Outcome, StreamOutcome, Worker, WorkerSpec
+from hamdist.cluster.worker_group import ThreadWorkers
+from hamdist.engine.build import examine_all
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.spec import PLAIN, Execution, outline_of
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
-from hamdist.runtime.actors.layer_actor import Whereabouts
-from hamdist.runtime.actors.wirings import SHARED_BYTES, carriers_of, wirings_of
-from hamdist.runtime.cell import Cell
-from hamdist.runtime.company import Threads
-from hamdist.runtime.ends import Layout, hosts_of
-from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.links.contract import Patience, Wiring
-from hamdist.runtime.links.in_process import Exchange, InProcessWiring
-from hamdist.runtime.outline import outline_of
-from hamdist.runtime.rehearsal import layout_of, survey_actors, wire
-from hamdist.runtime.share import Outcome, Share, StreamOutcome
-from hamdist.runtime.stream_worker import StreamWorker
-from hamdist.runtime.worker import Worker
+from hamdist.transport.base import Patience, Wiring
+from hamdist.transport.local import Exchange, InProcessWiring
 
 Batches = list[tuple[Tensor, Tensor]]
 SECONDS = patient(120)
@@ -39,7 +40,7 @@ def in_process(layout: Layout) -> list[Callable[[], Wiring]]:
 
 def over_sockets(link: str, layout: Layout, shared_bytes: int = SHARED_BYTES) -> list[Callable[[], Wiring]]:
     """As a run does it, all actors on this host."""
-    places = [Whereabouts("here", "127.0.0.1", 0)] * len(layout.names)
+    places = [Location("here", "127.0.0.1", 0)] * len(layout.names)
     return wirings_of(layout, places, carriers_of(layout, places, link, shared_bytes), PATIENCE, None)
 
 
@@ -74,7 +75,7 @@ class Ensemble:
         specs = {spec.name: spec for spec in network.layers}
         self.workers = [
             Worker(
-                Share(
+                WorkerSpec(
                     number,
                     f"actor {number}",
                     outline,
@@ -87,32 +88,40 @@ class Ensemble:
         ]
         opens = partial(_opened, batches, holdout)
         self.stream = StreamWorker("the stream", opens, idle_seconds, profile)
-        self.company = Threads([*self.workers, self.stream])
+        self.group = ThreadWorkers(self.workers, self.stream)
         hosts = hosts_of(outline, tuple(tuple(names) for names in actors))
-        (first,) = self.company.all([len(actors)], "first_batch", seconds=SECONDS)
-        outputs = survey_actors(self.company, outline, hosts, first, SECONDS)
-        names = [f"actor {n}" for n in range(len(actors))] + ["the stream"]
-        devices = [torch.device("cpu")] * len(names)
-        self.layout = layout_of(outline, hosts, names, devices, outputs, first)
-        wire(self.company, self.layout, wirings(self.layout), SECONDS)
+        (first,) = results([self.group.stream.call(StreamWorker.first_batch)], SECONDS)
+        facts = examine_all(outline, RemoteBuilder(self.group, outline, hosts, SECONDS), first)
+        devices = [torch.device("cpu")] * len(self.group.names)
+        self.layout = layout_of(outline, hosts, self.group.names, devices, facts, first)
+        wire(self.group, self.layout, wirings(self.layout), SECONDS)
+
+    def start(self) -> list[Future[Any]]:
+        """All run from now on, the stream last."""
+        runs = [worker.call(Worker.run) for worker in self.group.workers]
+        return [*runs, self.group.stream.call(StreamWorker.run)]
+
+    def outcomes(self, seconds: float = SECONDS) -> list[Any]:
+        """How all ended, the stream last."""
+        return results(self.start(), seconds)
 
     def run(self) -> tuple[list[Outcome], StreamOutcome]:
         """To the end; raises what stopped an actor."""
-        *outcomes, streamed = self.company.all(range(len(self.workers) + 1), "run", seconds=SECONDS)
+        *outcomes, streamed = self.outcomes()
         for outcome in (*outcomes, streamed):
             if outcome.error is not None:
                 raise outcome.error
         return outcomes, streamed
 
     @property
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, LayerNode]:
         return {name: cell for worker in self.workers for name, cell in worker.part.cells.items()}
 
     def __enter__(self) -> "Ensemble":
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.company.close()
+        self.group.close()
 
 
 def _opened(batches: Iterable[tuple[Tensor, Tensor]], holdout: Batches | None) -> Any:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from hamdist.runtime.cell import Cell
-from hamdist.runtime.inline import InlineRuntime
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.layer_node import LayerNode
 
 
 def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
@@ -13,7 +13,7 @@ def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> fl
     return max((ours[key] - theirs[key]).abs().max().item() for key in ours)
 
 
-def everything(cell: Cell) -> dict[str, Tensor]:
+def everything(cell: LayerNode) -> dict[str, Tensor]:
     """All that a layer carries, by "<part>.<name>": θ, ω, buffers, moments, ξ, p and the count of updates."""
     carry = cell.carry
     named = {

@@ -8,15 +8,15 @@ import torch
 from support.samples import Batches
 from torch import Tensor, nn
 
+from hamdist.engine.build import program
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.profiler import SILENT, Timeline
+from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.rates import Rate
-from hamdist.runtime.fused.execution import PLAIN, Execution
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.program import program
-from hamdist.runtime.timeline import SILENT, Timeline
 
 
 def learning(beta: float = 0.1, **constants: Any) -> Learning:

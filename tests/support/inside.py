@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from hamdist.runtime.channel import Channel
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.loss_cell import Prediction
+from hamdist.engine.channel import Channel
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.loss_node import Prediction
 
 
 def channels(runtime: InlineRuntime) -> Sequence[Channel]:

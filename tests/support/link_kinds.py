@@ -10,13 +10,13 @@ import torch
 from support.patience import patient
 from torch import Tensor
 
-from hamdist.runtime.links.contract import End, Form, Frame, Link, Patience, Wiring
-from hamdist.runtime.links.in_process import Exchange, InProcessWiring
-from hamdist.runtime.links.lane import Turn
-from hamdist.runtime.links.security import KeyPair, Station, fresh_keys
-from hamdist.runtime.links.torch_distributed import TorchWiring
-from hamdist.runtime.links.zeromq import ZeroMQWiring
-from hamdist.runtime.token import Token
+from hamdist.engine.message import Form, Message, Token
+from hamdist.network.tick_order import Crossing
+from hamdist.transport.base import Endpoint, Link, Patience, Wiring
+from hamdist.transport.local import Exchange, InProcessWiring
+from hamdist.transport.security import KeyPair, Station, fresh_keys
+from hamdist.transport.torch_distributed import TorchWiring
+from hamdist.transport.zeromq import ZeroMQWiring
 
 EDGE = 0
 PATIENCE = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(60))
@@ -55,12 +55,12 @@ def _zeromq(hosts: Sequence[str], shared: Sequence[int] = ()) -> Kind:
 
 def _gloo(hosts: Sequence[str]) -> Kind:
     heads = _zeromq(hosts)
-    turns = (Turn(EDGE, True), Turn(EDGE, False))
+    crossings = (Crossing(EDGE, True), Crossing(EDGE, False))
 
     def make(actor: int, note: list[list[str]], generation: int, patience: Patience) -> Wiring:
         me, peer = (Station(number, note[number][0]) for number in (actor, 1 - actor))
-        lines = heads.make(actor, note, generation, patience)
-        return TorchWiring(lines, me, {1 - actor: peer}, turns, generation, patience)
+        connections = heads.make(actor, note, generation, patience)
+        return TorchWiring(connections, me, {1 - actor: peer}, crossings, generation, patience)
 
     return Kind(heads.name.replace("zeromq", "gloo"), heads.prepare, make)
 
@@ -83,9 +83,15 @@ KINDS = {
 }
 
 
-def ends(forward: Sequence[Form] = (), backward: Sequence[Form] = (), capacity: int = 3) -> tuple[End, End]:
-    """The ends at a and at b; forward, backward: the forms of its frames' tensors each way."""
-    at_a = End(EDGE, "a->b", True, 1, "actor b", capacity, tuple(forward), tuple(backward))
+ROWS = 4  # of a batch
+
+
+def endpoints(
+    forward: Sequence[Form] = (), backward: Sequence[Form] = (), capacity: int = 3, **more: Any
+) -> tuple[Endpoint, Endpoint]:
+    """Those at a and at b; forward, backward: the forms of a tick's tensors each way."""
+    rows = more.pop("rows", ROWS)
+    at_a = Endpoint(EDGE, "a->b", True, 1, "actor b", capacity, rows, tuple(forward), tuple(backward), **more)
     at_b = replace(at_a, forward=False, peer=0, peer_name="actor a", sends=at_a.receives, receives=at_a.sends)
     return at_a, at_b
 
@@ -102,7 +108,7 @@ class Pair:
 @contextmanager
 def joined(
     kind: Kind,
-    at: tuple[End, End],
+    at: tuple[Endpoint, Endpoint],
     patience: Patience = PATIENCE,
     generations: tuple[int, int] = (1, 1),
 ) -> Iterator[Pair]:
@@ -145,8 +151,9 @@ class Background:
             self._error = error
 
 
-def frame(tick: int, *tensors: Tensor | None) -> Frame:
-    return Frame(tick, Token(tick, 10 * tick, 4, 0, True, tick % 2 == 0), tensors)
+def message(tick: int, *tensors: Tensor | None) -> Message:
+    """Of one tick."""
+    return Message((Token(tick, 10 * tick, ROWS, 0, True, tick % 2 == 0),), tensors, tick)
 
 
 def forms(*tensors: Tensor) -> tuple[Form, ...]:

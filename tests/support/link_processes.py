@@ -9,40 +9,40 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
-from pathlib import Path
 
 import torch
-from support.link_kinds import EDGE, PATIENCE, Kind, ends, frame
+from support.link_kinds import EDGE, PATIENCE, Kind, endpoints, message
 
-from hamdist.runtime.links.contract import Form, Link, Patience
+from hamdist.engine.message import Form
+from hamdist.transport.base import Link, Patience
 
 SMALL = Form((4,), torch.float32)
 
 
 @contextmanager
 def process(
-    kind: Kind, actor: int, frames: int, patience: Patience
+    kind: Kind, actor: int, messages: int, patience: Patience
 ) -> Iterator[tuple[subprocess.Popen[str], Link]]:
-    """One actor as a process that has sent `frames` frames and waits; the link of the other, in this one."""
+    """One actor as a process that has sent so many messages and waits; the link of the other, in this one."""
     note = kind.prepare()
     wiring = kind.make(1 - actor, note, 1, patience)
     temporary = tempfile.mkdtemp()  # one that is killed leaves its files
     peer = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("link_peer.py"))],
+        [sys.executable, "-m", "support.link_peer"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": temporary},
+        env={**os.environ, "TMPDIR": temporary, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     try:
         known = {"kind": kind.name, "note": note, "actor": actor}
-        tell(peer, {**known, "frames": frames, "patience": astuple(PATIENCE)})
-        own = wiring.listen([ends([SMALL], [SMALL])[1 - actor]])
+        tell(peer, {**known, "messages": messages, "patience": astuple(PATIENCE)})
+        own = wiring.listen([endpoints([SMALL], [SMALL])[1 - actor]])
         others = {int(edge): address for edge, address in json.loads(hear(peer)).items()}
         tell(peer, own)
         link = wiring.connect(others)[EDGE]
         assert hear(peer) == "sent"
-        link.send(frame(0, torch.ones(4)))
+        link.send(message(0, torch.ones(4)))
         assert hear(peer) == "ready"
         yield peer, link
     finally:

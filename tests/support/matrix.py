@@ -16,13 +16,13 @@ from support.networks import network_of
 from support.timelines import together
 from torch import nn
 
+from hamdist.cluster.worker import Outcome
+from hamdist.engine.build import program
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.spec import PLAIN, STACKED, Execution
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
-from hamdist.physics.blocks import Coupling, Residual
-from hamdist.runtime.fused.execution import PLAIN, STACKED, Execution
-from hamdist.runtime.inline import InlineRuntime
-from hamdist.runtime.program import program
-from hamdist.runtime.share import Outcome
+from hamdist.physics.modules import Coupling, Residual
 
 WIDTH = 14  # not a multiple of any vector's length
 LAYERS = ("embed", "a", "b", "c", "head")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hamdist.network.graph import LOSS
 from hamdist.network.network import LayerSpec, LossSpec, Network, edge_of
-from hamdist.physics.blocks import Coupling, Residual
+from hamdist.physics.modules import Coupling, Residual
 
 
 def mlp(depth: int = 3, width: int = 8, classes: int = 3, seed: int = 0) -> list[nn.Module]:

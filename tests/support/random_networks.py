@@ -5,10 +5,10 @@ import random
 import torch
 from torch import nn
 
-from hamdist.network.arrival import shortest_hold
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.locality import Locality, apply_locality
 from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.timing import shortest_hold
 
 
 def random_network(seed: int, width: int = 6, classes: int = 3, **locality) -> tuple[Network, int]:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import pairwise
 
+from hamdist.engine.profiler import Timeline
 from hamdist.report.profile import Kind, Profile
-from hamdist.runtime.timeline import Timeline
 
 TOGETHER = "all layers"  # where the time of ticks goes that run as one
 

@@ -8,6 +8,7 @@ import stat
 import struct
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +17,11 @@ from pathlib import Path
 import pytest
 import torch
 import zmq
-from support.link_kinds import EDGE, KINDS, ends, frame, joined
+from support.link_kinds import EDGE, KINDS, endpoints, forms, joined, message
 from support.patience import patient
 from zmq.utils.monitor import recv_monitor_message
 
-from hamdist.runtime.links.contract import (
+from hamdist.transport.base import (
     ClosedError,
     Form,
     Link,
@@ -30,16 +31,16 @@ from hamdist.runtime.links.contract import (
     RefusedError,
     StalledError,
 )
-from hamdist.runtime.links.security import KeyPair, Station, fresh_keys
-from hamdist.runtime.links.wire import encode
-from hamdist.runtime.links.zeromq import ZeroMQLink, ZeroMQWiring
+from hamdist.transport.codec import Codec
+from hamdist.transport.security import KeyPair, Station, fresh_keys
+from hamdist.transport.zeromq import ZeroMQLink, ZeroMQWiring
 
 IPC, TCP, SHARED = KINDS["zeromq-ipc"], KINDS["zeromq-tcp"], KINDS["zeromq-shared"]
 PATIENCE = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(60))
 BRIEF = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(0.3))
 TOO_LATE = f"actor a did not connect within {BRIEF.progress_seconds:g} s"
 HOST_A, HOST_B = "127.0.0.1", "127.0.0.2"
-A, B = ends()
+A, B = endpoints()
 B_FOR_C = replace(B, edge=EDGE + 1, name="c->b", peer=2, peer_name="actor c")
 FAILED = (
     zmq.Event.HANDSHAKE_FAILED_AUTH,
@@ -136,13 +137,13 @@ def test_a_stranger_neither_reads_nor_writes_nor_takes_the_neighbours_place(
         events = stranger.get_monitor_socket()
         stranger.connect(address)
         with contextlib.suppress(zmq.Again):  # where it was turned away already
-            stranger.send(encode(frame(13), A, 1)[0], zmq.NOBLOCK)
+            stranger.send(Codec(A, 1).encode(message(0))[0], zmq.NOBLOCK)
         assert turned_away(events)
         link_b, link_a = both.link_b(), both.link_a(address)
-        link_a.send(frame(1))
-        assert link_b.receive().tick == 1
-        link_b.send(frame(2))
-        assert link_a.receive().tick == 2
+        link_a.send(message(0))
+        assert link_b.receive().tick == 0
+        link_b.send(message(0))
+        assert link_a.receive().tick == 0
         assert not stranger.poll(100)
 
 
@@ -152,24 +153,24 @@ def test_a_stranger_that_says_nothing_does_not_take_the_neighbours_place() -> No
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         with socket.create_connection((host, int(port))):
             link_b, link_a = both.link_b(), both.link_a(address)
-            link_a.send(frame(1))
-            assert link_b.receive().tick == 1
+            link_a.send(message(0))
+            assert link_b.receive().tick == 0
 
 
 def test_strangers_that_come_and_go_are_not_taken_for_the_neighbour(stranger: zmq.Socket[bytes]) -> None:
     with neighbours(Patience(heartbeat_seconds=patient(20), progress_seconds=patient(1.0))) as both:
         address = both.listen()
         link_b, link_a = both.link_b(), both.link_a(address)
-        link_a.send(frame(1))
-        assert link_b.receive().tick == 1
+        link_a.send(message(0))
+        assert link_b.receive().tick == 0
         events = stranger.get_monitor_socket()
         stranger.connect(address)
         assert turned_away(events)
         stranger.close(linger=0)
         with pytest.raises(StalledError, match="lives"):
             link_b.receive()
-        link_a.send(frame(2))
-        assert link_b.receive().tick == 2
+        link_a.send(message(1))
+        assert link_b.receive().tick == 1
         both.a.close()
         with pytest.raises(PeerLostError, match=r"a->b.*actor a"):
             link_b.receive()
@@ -181,7 +182,7 @@ def test_an_actor_does_not_talk_to_an_impostor(stranger: zmq.Socket[bytes]) -> N
     port = stranger.bind_to_random_port(f"tcp://{HOST_B}")
     with neighbours() as both:
         link = both.link_a(f"tcp://{HOST_B}:{port}")
-        link.send(frame(1))
+        link.send(message(0))
         with pytest.raises(PeerLostError, match=r"a->b.*actor b"):
             link.receive()
         assert not stranger.poll(100)
@@ -208,7 +209,7 @@ def test_a_neighbour_that_never_comes_is_named() -> None:
         with pytest.raises(PeerLostError, match=f"edge a->b: {TOO_LATE}"):
             both.link_b().receive()
         with pytest.raises(PeerLostError, match=f"edge a->b: {TOO_LATE}"):
-            both.link_b().send(frame(0))
+            both.link_b().send(message(0))
 
 
 def test_an_address_where_nobody_listens_is_named() -> None:
@@ -216,34 +217,47 @@ def test_an_address_where_nobody_listens_is_named() -> None:
         both.link_a(f"tcp://{HOST_B}:{free_ports(1)}").receive()
 
 
-# Frames of the right neighbour that do not belong
+# Messages of the right neighbour that do not belong
+
+
+THREE = torch.zeros(3)
 
 
 @pytest.mark.parametrize(
-    ("message", "what"),
+    ("parts", "what"),
     [
         ([b"nonsense"], "cut off"),
-        ([os.urandom(500)], "no frame at all"),
-        (encode(frame(0), A, 2), "of generation 2"),
-        (encode(frame(0), B, 1), "backward"),
-        (encode(frame(0, torch.zeros(3)), A, 1), r"float32 \[3\], and torch.float32 \[4\] is expected"),
+        ([os.urandom(500)], "no message at all"),
+        (Codec(A, 2).encode(message(0)), "of generation 2"),
+        (Codec(B, 1).encode(message(0)), "backward"),
+        (
+            Codec(endpoints(forms(THREE))[0], 1).encode(message(0, THREE)),
+            r"float32 \[3\], and float32 \[4\] is expected",
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", [IPC, TCP], ids=lambda kind: kind.name)
-def test_what_does_not_belong_is_refused(kind: object, message: list[bytes], what: str) -> None:
-    with joined(kind, ends([Form((4,), torch.float32)])) as pair:
+def test_what_does_not_belong_is_refused(kind: object, parts: list[bytes], what: str) -> None:
+    with joined(kind, endpoints([Form((4,), torch.float32)])) as pair:
         assert isinstance(pair.a, ZeroMQLink)
-        pair.wirings[0].lines({})[EDGE].send(message)
-        with pytest.raises(RefusedError, match=f"edge a->b: a frame from actor a is refused: .*{what}"):
+        pair.wirings[0].connections({})[EDGE].send(parts)
+        with pytest.raises(RefusedError, match=f"edge a->b: a message from actor a is refused: .*{what}"):
             pair.b.receive()
 
 
-def test_bytes_that_no_line_wrote_are_refused() -> None:
+def stamp(taken: int, parts: int) -> bytes:
+    """As a connection puts it before a message."""
+    counts = struct.pack("<QH", taken, parts)
+    return counts + struct.pack("<I", zlib.crc32(counts))
+
+
+def test_bytes_that_no_connection_wrote_are_refused() -> None:
     """Over ipc, where the same user could connect."""
     for data, what in (
         (b"short", "cut off"),
-        (os.urandom(40), "of 0 frames were taken"),
-        (struct.pack("<QH", 0, 3) + b"one of three", "parts of it are missing"),
+        (os.urandom(40), "the checksum is another"),
+        (stamp(7, 0), "7 of 0 messages were taken"),
+        (stamp(0, 3) + b"one of three", "parts of it are missing"),
     ):
         note = IPC.prepare()
         wiring = IPC.make(1, note, 1, PATIENCE)
@@ -355,8 +369,8 @@ def test_nothing_is_left_after_closing(kind: object) -> None:
         return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
     def use() -> None:
-        with joined(kind, ends()) as pair:
-            pair.a.send(frame(0))
+        with joined(kind, endpoints()) as pair:
+            pair.a.send(message(0))
             pair.b.receive()
 
     use()

@@ -7,62 +7,74 @@ import os
 import random
 import resource
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from support.link_kinds import EDGE, KINDS, PATIENCE, Background, Pair, ends, forms, frame, joined, same
+from support.link_kinds import (
+    EDGE,
+    KINDS,
+    PATIENCE,
+    Background,
+    Pair,
+    endpoints,
+    forms,
+    joined,
+    message,
+    same,
+)
 from support.link_processes import process
 from support.patience import patient
 
-from hamdist.runtime.links.contract import Form, Patience, PeerLostError, RefusedError, StalledError
-from hamdist.runtime.links.line import Line
-from hamdist.runtime.links.rack import Trays, racks
-from hamdist.runtime.links.segment import HEAD_BYTES, Segment
-from hamdist.runtime.links.shared_line import SharedLine
+from hamdist.engine.message import Form
+from hamdist.transport.base import Patience, PeerLostError, RefusedError, StalledError
+from hamdist.transport.connection import Connection
+from hamdist.transport.segment import HEAD_BYTES, Segment
+from hamdist.transport.shared_memory import Blocks, SharedConnection, pools
 
 SHARED = KINDS["zeromq-shared"]
 SAMPLE = torch.zeros(1 << 15)  # 128 KiB
 FORMS = forms(SAMPLE)
 
 
-def said(tick: int) -> torch.Tensor:
+def filled(tick: int) -> torch.Tensor:
     return torch.full_like(SAMPLE, tick)
 
 
-def line_of(pair: Pair, actor: int) -> SharedLine:
-    return pair.wirings[actor].lines({})[EDGE]
+def connection_of(pair: Pair, actor: int) -> SharedConnection:
+    return pair.wirings[actor].connections({})[EDGE]
 
 
 @pytest.fixture
 def by_socket(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The bytes of each message that any line gives to its socket."""
+    """The bytes of each message that any connection gives to its socket."""
     sizes: list[int] = []
-    put = Line._put
+    put = Connection._put
 
-    def measured(line: Line, message: list[bytes]) -> bool:
-        if message:
-            sizes.append(sum(map(len, message)))
-        return put(line, message)
+    def measured(connection: Connection, parts: list[bytes]) -> bool:
+        if parts:
+            sizes.append(sum(map(len, parts)))
+        return put(connection, parts)
 
-    monkeypatch.setattr(Line, "_put", measured)
+    monkeypatch.setattr(Connection, "_put", measured)
     return sizes
 
 
-# What lies in a tray
+# What lies in a block
 
 
 def test_tensors_do_not_go_over_the_socket(by_socket: list[int]) -> None:
-    with joined(SHARED, ends(FORMS * 2, FORMS)) as pair:
+    with joined(SHARED, endpoints(FORMS * 2, FORMS)) as pair:
         for tick in range(20):
-            pair.a.send(frame(tick, said(tick), None if tick % 3 else said(-tick)))
-            pair.b.send(frame(tick, said(tick + 100)))
+            pair.a.send(message(tick, filled(tick), None if tick % 3 else filled(-tick)))
+            pair.b.send(message(tick, filled(tick + 100)))
             first, second = pair.b.receive().tensors
-            assert same(first, said(tick))
-            assert second is None if tick % 3 else same(second, said(-tick))
-            assert same(pair.a.receive().tensors[0], said(tick + 100))
+            assert same(first, filled(tick))
+            assert second is None if tick % 3 else same(second, filled(-tick))
+            assert same(pair.a.receive().tensors[0], filled(tick + 100))
     assert len(by_socket) == 40
     assert max(by_socket) < 1000
 
@@ -71,35 +83,35 @@ def test_tensors_do_not_go_over_the_socket(by_socket: list[int]) -> None:
 def test_what_was_handed_out_is_not_overwritten_before_the_next(capacity: int, by_socket: list[int]) -> None:
     """The worst case: before the receiver copies a message, its sender hears that it was taken, and sends all it may.
 
-    And for all of that there are trays.
+    And for all of that there are blocks.
     """
-    with joined(SHARED, ends(FORMS, FORMS, capacity), Patience(patient(20), patient(0.3))) as pair:
-        line, sent = line_of(pair, 1), 0
+    with joined(SHARED, endpoints(FORMS, FORMS, capacity), Patience(patient(20), patient(0.3))) as pair:
+        connection, sent = connection_of(pair, 1), 0
         for tick in range(4):
             while True:
                 try:
-                    pair.a.send(frame(sent, said(sent)))
+                    pair.a.send(message(sent, filled(sent)))
                 except StalledError:
                     break
                 sent += 1
-            _, part = line.receive()
-            pair.b.send(frame(tick, said(tick)))
+            _, part = connection.receive()
+            pair.b.send(message(tick, filled(tick)))
             pair.a.receive()
-            pair.a.send(frame(sent, said(sent)))
+            pair.a.send(message(sent, filled(sent)))
             sent += 1
-            assert same(torch.frombuffer(part, dtype=torch.float32), said(tick))
+            assert same(torch.frombuffer(part, dtype=torch.float32), filled(tick))
     assert max(by_socket) < 1000
 
 
-def test_many_frames_arrive_whole_at_a_receiver_that_is_slower(by_socket: list[int]) -> None:
-    """Its sender has written the next one whenever it has to wait, and for that too there is a tray."""
+def test_many_messages_arrive_whole_at_a_receiver_that_is_slower(by_socket: list[int]) -> None:
+    """Its sender has written the next one whenever it has to wait, and for that too there is a block."""
     rounds = 300
 
     def send(pair: Pair) -> None:
         for tick in range(rounds):
-            pair.a.send(frame(tick, said(tick)))
+            pair.a.send(message(tick, filled(tick)))
 
-    with joined(SHARED, ends(FORMS)) as pair:
+    with joined(SHARED, endpoints(FORMS)) as pair:
         sender = Background(lambda: send(pair))
         for tick in range(rounds):
             got = pair.b.receive().tensors[0]
@@ -109,32 +121,41 @@ def test_many_frames_arrive_whole_at_a_receiver_that_is_slower(by_socket: list[i
     assert max(by_socket) < 1000
 
 
-def test_whatever_the_order_of_sending_and_receiving_frames_arrive_whole() -> None:
+def test_whatever_the_order_of_sending_and_receiving_messages_arrive_whole() -> None:
     draw, capacity = random.Random(0), 2
-    with joined(SHARED, ends(FORMS, FORMS, capacity)) as pair:
+    with joined(SHARED, endpoints(FORMS, FORMS, capacity)) as pair:
         sent, got = [0, 0], [0, 0]
         for _ in range(400):
             actor = draw.randrange(2)
             sender, receiver = (pair.a, pair.b) if actor == 0 else (pair.b, pair.a)
             if sent[actor] - got[actor] <= capacity and draw.random() < 0.6:
-                sender.send(frame(sent[actor], said(sent[actor] + 1000 * actor)))
+                sender.send(message(sent[actor], filled(sent[actor] + 1000 * actor)))
                 sent[actor] += 1
             elif got[actor] < sent[actor]:
-                assert same(receiver.receive().tensors[0], said(got[actor] + 1000 * actor))
+                assert same(receiver.receive().tensors[0], filled(got[actor] + 1000 * actor))
                 got[actor] += 1
         assert min(got) > 50
 
 
-def test_a_message_of_a_tray_that_cannot_be_is_refused() -> None:
-    a, b = ends(FORMS, FORMS)
+def placed(block: int, *sizes: int) -> bytes:
+    """What goes before a message whose tensors lie in a block, with the right checksum."""
+    place, each = struct.pack("<iH", block, len(sizes)), struct.pack(f"<{len(sizes)}Q", *sizes)
+    return place + struct.pack("<I", zlib.crc32(place + each)) + each
+
+
+def test_a_message_of_a_block_that_cannot_be_is_refused() -> None:
+    a, b = endpoints(FORMS, FORMS)
+    right = placed(0, SAMPLE.nbytes)
     for head, what in (
         (b"x", "it is cut off"),
-        (struct.pack("<iH", 0, 2) + bytes(8), "it is cut off"),
-        (struct.pack("<iHQ", racks(a)[0].trays, 1, 4), "4] bytes cannot lie in tray 9"),
-        (struct.pack("<iHQ", 0, 1, SAMPLE.nbytes + 1), "cannot lie in tray 0"),
+        (right[:-1], "it is cut off"),
+        (right[:-1] + b"x", "the checksum is another"),
+        (b"\1" + right[1:], "the checksum is another"),
+        (placed(pools(a)[0].blocks, 4), "4] bytes cannot lie in block 9"),
+        (placed(0, SAMPLE.nbytes + 1), "cannot lie in block 0"),
     ):
         with joined(SHARED, (a, b)) as pair:
-            Line.send(line_of(pair, 0), [head])
+            Connection.send(connection_of(pair, 0), [head])
             with pytest.raises(RefusedError, match=rf"edge a->b: actor a sent a message .*refused: .*{what}"):
                 pair.b.receive()
 
@@ -152,7 +173,7 @@ def mapped(process: int | str = "self") -> int:
 def test_nothing_is_left_of_it_after_a_kill(actor: int) -> None:
     gc.collect()
     assert mapped() == 0
-    with process(SHARED, actor, frames=1, patience=Patience(patient(20), patient(60))) as (peer, link):
+    with process(SHARED, actor, messages=1, patience=Patience(patient(20), patient(60))) as (peer, link):
         assert mapped(peer.pid) == mapped() == 1
         peer.kill()
         peer.wait()
@@ -195,7 +216,7 @@ def test_what_both_ends_have_is_the_same_memory_and_only_what_is_used_is_taken()
 
 
 @pytest.mark.parametrize("wrong", ["gone", "another file", "another size"])
-def test_what_is_not_found_where_it_should_be_is_said(wrong: str) -> None:
+def test_what_is_not_found_where_it_should_be_is_filled(wrong: str) -> None:
     segment = Segment.made(HEAD_BYTES)
     process, descriptor, device, inode = segment.note.split(":")
     if wrong == "gone":
@@ -214,12 +235,12 @@ def test_what_is_not_found_where_it_should_be_is_said(wrong: str) -> None:
 # Without it
 
 
-def exchange(pair: Pair, rounds: int = 12) -> None:
-    for tick in range(rounds):
-        pair.a.send(frame(tick, said(tick)))
-        pair.b.send(frame(tick, said(-tick)))
-        assert same(pair.b.receive().tensors[0], said(tick))
-        assert same(pair.a.receive().tensors[0], said(-tick))
+def exchange(pair: Pair, ticks: range = range(12)) -> None:
+    for tick in ticks:
+        pair.a.send(message(tick, filled(tick)))
+        pair.b.send(message(tick, filled(-tick)))
+        assert same(pair.b.receive().tensors[0], filled(tick))
+        assert same(pair.a.receive().tensors[0], filled(-tick))
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -239,7 +260,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 def test_where_there_is_none_tensors_go_over_the_socket(
     by_socket: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with no_file_larger_than(2**20), joined(SHARED, ends(FORMS, FORMS)) as pair:
+    with no_file_larger_than(2**20), joined(SHARED, endpoints(FORMS, FORMS)) as pair:
         exchange(pair)
     assert min(by_socket) > SAMPLE.nbytes
     (said_once,) = warned(caplog)
@@ -252,7 +273,7 @@ def test_where_the_other_end_cannot_find_it_both_use_the_socket(
 ) -> None:
     note = SHARED.prepare()
     a, b = (SHARED.make(actor, note, 1, PATIENCE) for actor in (0, 1))
-    at_a, at_b = ends(FORMS, FORMS)
+    at_a, at_b = endpoints(FORMS, FORMS)
     a.listen([at_a])
     address, _, _ = b.listen([at_b])[EDGE].partition(" ")
     links = b.connect({})[EDGE], a.connect({EDGE: f"{address} {os.getpid()}:999999:0:0"})[EDGE]
@@ -268,8 +289,8 @@ def test_where_the_other_end_cannot_find_it_both_use_the_socket(
 def test_where_it_runs_short_what_there_is_stays_in_use(
     by_socket: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three trays each way, and no more: enough to go on frame by frame, not for three at a time."""
-    reserve, left = os.posix_fallocate, [7]  # the head, and the trays
+    """Three blocks each way, and no more: enough to go on one by one, not for three at a time."""
+    reserve, left = os.posix_fallocate, [7]  # the head, and the blocks
 
     def short(descriptor: int, at: int, size: int) -> None:
         left[0] -= 1
@@ -278,65 +299,61 @@ def test_where_it_runs_short_what_there_is_stays_in_use(
         reserve(descriptor, at, size)
 
     monkeypatch.setattr(os, "posix_fallocate", short)
-    with joined(SHARED, ends(FORMS, FORMS)) as pair:
+    with joined(SHARED, endpoints(FORMS, FORMS)) as pair:
         exchange(pair)
         assert max(by_socket) < 1000
-        for tick in range(3):
-            pair.a.send(frame(tick, said(tick)))
+        for tick in range(12, 15):
+            pair.a.send(message(tick, filled(tick)))
         assert [size > 1000 for size in by_socket[-3:]] == [False, True, True]
-        assert all(same(pair.b.receive().tensors[0], said(tick)) for tick in range(3))
-        exchange(pair, rounds=1)  # a hears that these were taken
+        assert all(same(pair.b.receive().tensors[0], filled(tick)) for tick in range(12, 15))
+        for tick in range(12, 15):
+            pair.b.send(message(tick, None))
+            pair.a.receive()
+        exchange(pair, range(15, 16))  # a hears that these were taken
         by_socket.clear()
-        exchange(pair)
+        exchange(pair, range(16, 28))
         assert max(by_socket) < 1000
     assert [text.partition(" (")[0] for text in warned(caplog)] == [
         "edge a->b: no shared memory with actor b"
     ]
 
 
-def test_tensors_of_another_form_than_was_said_do_not_fit_and_are_refused_as_ever() -> None:
-    with joined(SHARED, ends(FORMS, FORMS)) as pair:
-        pair.a.send(frame(0, torch.zeros(2 * SAMPLE.numel())))
-        with pytest.raises(RefusedError, match=r"float32 \[65536\], and torch.float32 \[32768\] is expected"):
-            pair.b.receive()
-
-
 # How it is divided
 
 
-def test_both_ends_see_the_same_racks_and_these_do_not_overlap() -> None:
+def test_both_ends_see_the_same_pools_and_these_do_not_overlap() -> None:
     one, two = Form((3, 5), torch.float32), Form((4097,), torch.uint8)
-    a, b = ends([one, two], [two], capacity=2)
-    (forward, backward), (also_backward, also_forward) = racks(a), racks(b)
+    a, b = endpoints([one, two], [two], capacity=2)
+    (forward, backward), (also_backward, also_forward) = pools(a), pools(b)
     assert (forward, backward) == (also_forward, also_backward)
     assert forward.start == HEAD_BYTES
     assert backward.start == forward.end
-    assert (forward.size, forward.trays) == (8192, 7)  # 64 + 4160 bytes, in pages
+    assert (forward.size, forward.blocks) == (8192, 7)  # 64 + 4160 bytes, in pages
     assert forward.fit([60, 4097]) == [0, 64]
     assert forward.fit([4097, 4096]) is None
     assert backward.end - backward.start == 7 * 8192
 
 
-def test_a_tray_is_taken_again_once_its_message_and_the_next_were_taken() -> None:
+def test_a_block_is_taken_again_once_its_message_and_the_next_were_taken() -> None:
     reserved: list[int] = []
-    trays = Trays(3, lambda tray: not reserved.append(tray))
-    for message in range(2):
-        trays.sent(trays.find(0))
-        assert reserved == list(range(message + 1))
-    assert trays.find(1) == 2  # the first may still be copied
-    assert trays.find(2) == 0  # used last, and so taken first
-    trays.sent(None)
-    trays.sent(trays.find(3))
-    assert trays.find(3) == 0
-    assert trays.find(5) == 1
+    blocks = Blocks(3, lambda block: not reserved.append(block))
+    for number in range(2):
+        blocks.sent(blocks.find(0))
+        assert reserved == list(range(number + 1))
+    assert blocks.find(1) == 2  # the first may still be copied
+    assert blocks.find(2) == 0  # used last, and so taken first
+    blocks.sent(None)
+    blocks.sent(blocks.find(3))
+    assert blocks.find(3) == 0
+    assert blocks.find(5) == 1
     assert reserved == [0, 1, 2]
 
 
-def test_a_tray_that_cannot_be_reserved_is_asked_for_once() -> None:
+def test_a_block_that_cannot_be_reserved_is_asked_for_once() -> None:
     asked: list[int] = []
-    trays = Trays(3, lambda tray: asked.append(tray) or tray == 0)
-    trays.sent(trays.find(0))
-    assert trays.find(0) is trays.find(0) is None
+    blocks = Blocks(3, lambda block: asked.append(block) or block == 0)
+    blocks.sent(blocks.find(0))
+    assert blocks.find(0) is blocks.find(0) is None
     assert asked == [0, 1]
-    trays.sent(None)
-    assert trays.find(2) == 0
+    blocks.sent(None)
+    assert blocks.find(2) == 0

@@ -7,49 +7,50 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from support.actor_plans import Plan, random_plan
+from support.actor_plans import ROWS, Plan, random_plan
 from support.link_kinds import together
 from support.patience import patient
 
+from hamdist.engine.message import Message, Token
 from hamdist.network.graph import Edge
-from hamdist.runtime.links.contract import (
-    End,
+from hamdist.network.tick_order import Crossing
+from hamdist.transport.base import (
+    Endpoint,
     Form,
-    Frame,
     Link,
     LinkError,
     Patience,
     PeerLostError,
     RefusedError,
 )
-from hamdist.runtime.links.lane import Turn
-from hamdist.runtime.links.process_pair import GlooPair, Seat, nccl_obstacle, seat_of
-from hamdist.runtime.links.security import Station, fresh_keys
-from hamdist.runtime.links.torch_distributed import TorchLink, TorchWiring
-from hamdist.runtime.links.wire import encode_head
-from hamdist.runtime.links.zeromq import ZeroMQWiring
-from hamdist.runtime.token import Token
+from hamdist.transport.codec import Codec
+from hamdist.transport.process_group import GlooGroup, NcclSupport, nccl_obstacle, nccl_support
+from hamdist.transport.security import Station, fresh_keys
+from hamdist.transport.torch_distributed import TorchLink, TorchWiring
+from hamdist.transport.zeromq import ZeroMQWiring
 
 HERE = "127.0.0.1"
 PATIENCE = Patience(heartbeat_seconds=patient(10), progress_seconds=patient(60))
 LIMIT_SECONDS = patient(120)  # for whatever must end
-ONE_EDGE = (Turn(4, True), Turn(4, False))
+ONE_EDGE = (Crossing(4, True), Crossing(4, False))
 
 
-def two_ends(forms: tuple[Form, ...], others: tuple[Form, ...] | None = None) -> dict[int, list[End]]:
+def two_endpoints(
+    forms: tuple[Form, ...], others: tuple[Form, ...] | None = None
+) -> dict[int, list[Endpoint]]:
     """An edge a->b of index 4 that carries these tensors both ways; others: what its target believes."""
     others = forms if others is None else others
     return {
-        0: [End(4, "a->b", True, 1, "the target", 3, forms, forms)],
-        1: [End(4, "a->b", False, 0, "the source", 3, others, others)],
+        0: [Endpoint(4, "a->b", True, 1, "the target", 3, ROWS, forms, forms)],
+        1: [Endpoint(4, "a->b", False, 0, "the source", 3, ROWS, others, others)],
     }
 
 
-PAIR = two_ends((Form((2,), torch.float32),))
+PAIR = two_endpoints((Form((2,), torch.float32),))
 
 
 def wired(
-    turns: Sequence[Turn],
+    crossings: Sequence[Crossing],
     actors: Sequence[int],
     patience: Patience = PATIENCE,
     hosts: Sequence[str] = (HERE,) * 4,
@@ -61,13 +62,15 @@ def wired(
     wirings = {}
     for actor in actors:
         heads = ZeroMQWiring(stations[actor], stations, keys[actor], generations[actor], patience)
-        wirings[actor] = TorchWiring(heads, stations[actor], stations, turns, generations[actor], patience)
+        wirings[actor] = TorchWiring(
+            heads, stations[actor], stations, crossings, generations[actor], patience
+        )
     return wirings
 
 
 @contextmanager
 def joined(
-    wirings: dict[int, TorchWiring], ends: dict[int, list[End]]
+    wirings: dict[int, TorchWiring], ends: dict[int, list[Endpoint]]
 ) -> Iterator[dict[int, dict[int, Link]]]:
     """The links, by actor and edge."""
     try:
@@ -80,50 +83,50 @@ def joined(
         together(*(wiring.close for wiring in wirings.values()))
 
 
-def said(edge: int, forward: bool, tick: int, form: Form) -> torch.Tensor:
+def drawn(edge: int, forward: bool, tick: int, form: Form) -> torch.Tensor:
     """Random numbers that both ends can draw."""
     generator = torch.Generator().manual_seed(1000 * tick + 2 * edge + forward)
     return torch.randn(form.shape, dtype=form.dtype, generator=generator)
 
 
 def play(plan: Plan, me: int, links: dict[int, Link], ticks: int, device: str = "cpu") -> int:
-    """Goes through the ticks, and counts the frames whose bits are those that were sent."""
-    ends, right = {end.edge: end for end in plan.ends(me)}, 0
+    """Goes through the ticks, and counts the messages whose bits are those that were sent."""
+    ends, right = {end.edge: end for end in plan.endpoints(me)}, 0
     for tick in range(ticks):
-        for what, edge, forward, after in plan.script(me):
+        for what, edge, forward, after in plan.order(me):
             if what == "send":
-                tensors = tuple(said(edge, forward, tick, form).to(device) for form in ends[edge].sends)
-                links[edge].send(Frame(tick, Token(tick, tick, 1), tensors))
+                tensors = tuple(drawn(edge, forward, tick, form).to(device) for form in ends[edge].sends)
+                links[edge].send(Message((Token(tick, tick, 1),), tensors, tick))
             elif tick >= after:
-                frame = links[edge].receive()
-                wanted = [said(edge, forward, tick - after, form) for form in ends[edge].receives]
-                assert frame.tick == tick - after
-                assert frame.token == Token(frame.tick, frame.tick, 1)
-                got = [tensor.cpu() for tensor in frame.tensors]
+                message = links[edge].receive()
+                wanted = [drawn(edge, forward, tick - after, form) for form in ends[edge].receives]
+                assert message.tick == tick - after
+                assert message.tokens == (Token(message.tick, message.tick, 1),)
+                got = [tensor.cpu() for tensor in message.tensors]
                 assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
                 right += 1
     return right
 
 
-def frames_to_receive(plan: Plan, ticks: int) -> int:
-    scripts = [step for me in plan.actors for step in plan.script(me)]
+def messages_to_receive(plan: Plan, ticks: int) -> int:
+    scripts = [step for me in plan.actors for step in plan.order(me)]
     return sum(max(0, ticks - after) for what, _, _, after in scripts if what == "receive")
 
 
 def check_bits(plan: Plan, ticks: int, hosts: Sequence[str] = (HERE,) * 4, device: str = "cpu") -> None:
     """Plays a plan with every actor in a thread; "cuda:{me}" gives each a GPU."""
     devices = {me: device.format(me=me) for me in plan.actors}
-    ends = {me: plan.ends(me, devices[me]) for me in plan.actors}
-    with joined(wired(plan.turns, plan.actors, hosts=hosts), ends) as links:
+    ends = {me: plan.endpoints(me, devices[me]) for me in plan.actors}
+    with joined(wired(plan.crossings, plan.actors, hosts=hosts), ends) as links:
         plays = [lambda me=me: play(plan, me, links[me], ticks, devices[me]) for me in plan.actors]
-        assert sum(together(*plays)) == frames_to_receive(plan, ticks) > 100
+        assert sum(together(*plays)) == messages_to_receive(plan, ticks) > 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("posts_ahead", [True, False], ids=["posted ahead", "posted as for NCCL"])
 @pytest.mark.parametrize("seed", [1, 3, 9])
 def test_several_actors_get_the_bits_that_were_sent(seed, posts_ahead, monkeypatch):
-    monkeypatch.setattr(GlooPair, "posts_ahead", posts_ahead)
+    monkeypatch.setattr(GlooGroup, "posts_ahead", posts_ahead)
     check_bits(random_plan(seed), ticks=30)
 
 
@@ -147,9 +150,9 @@ def test_it_listens_on_its_own_address_and_for_neighbours_on_its_host_on_loopbac
         together(*(wiring.close for wiring in wirings.values()))
 
 
-def test_edges_that_are_not_among_the_turns_go_whole_over_zeromq():
+def test_edges_that_are_not_among_the_crossings_go_whole_over_zeromq():
     with joined(wired((), (0, 1)), PAIR) as links:
-        links[0][4].send(Frame(0, Token(0), (torch.ones(2),)))
+        links[0][4].send(Message((Token(0),), (torch.ones(2),), 0))
         assert links[1][4].receive().tensors[0].tolist() == [1.0, 1.0]
         assert not isinstance(links[1][4], TorchLink)
 
@@ -158,13 +161,13 @@ def test_tensors_of_another_form_than_agreed_are_not_sent():
     with joined(wired(ONE_EDGE, (0, 1)), PAIR) as links:
         for tensors in [(torch.ones(3),), (torch.ones(2).double(),), (), (None, None)]:
             with pytest.raises(LinkError, match=r"edge a->b: tensors .* were to be sent, but it carries"):
-                links[0][4].send(Frame(0, Token(0), tensors))
-        links[0][4].send(Frame(0, Token(0), (torch.ones(2),)))
+                links[0][4].send(Message((Token(0),), tensors, 0))
+        links[0][4].send(Message((Token(0),), (torch.ones(2),), 0))
         assert links[1][4].receive().tensors[0].tolist() == [1.0, 1.0]
 
 
 def test_ends_that_expect_different_tensors_do_not_join():
-    ends = two_ends((Form((2,), torch.float32),), (Form((3,), torch.float32),))
+    ends = two_endpoints((Form((2,), torch.float32),), (Form((3,), torch.float32),))
     expected = r"the target expects the signal of edge 4 a->b on cpu: torch.float32 \[3\] where this end has .* \[2\]"
     with pytest.raises(RefusedError, match=expected), joined(wired(ONE_EDGE, (0, 1)), ends):
         pass
@@ -192,18 +195,19 @@ def test_a_head_whose_tensors_never_come_is_the_loss_of_its_sender():
     wirings = wired(ONE_EDGE, (0, 1), Patience(heartbeat_seconds=patient(1.0), progress_seconds=patient(60)))
     with joined(wirings, PAIR) as links:
         sender = links[0][4]
-        sender._line.send([encode_head(Frame(7, Token(7), (torch.ones(2),)), sender.end, 1)])
+        head = Codec(sender.endpoint, 1).encode_head(Message((Token(0),), (torch.ones(2),), 0))
+        sender._connection.send([head])
         expected = "edge a->b: the source went away, or was cut off, with tensors on their way"
         with pytest.raises(PeerLostError, match=expected):
             links[1][4].receive()
 
 
 def test_nccl_needs_two_gpus_and_says_so():
-    a, b, old = Seat("GPU-a", True), Seat("GPU-b", True), Seat("GPU-c", False)
+    a, b, old = NcclSupport("GPU-a", True), NcclSupport("GPU-b", True), NcclSupport("GPU-c", False)
     assert nccl_obstacle(a, b) == ""
     assert nccl_obstacle(a, a) == "both share one GPU, and NCCL needs two"
     assert nccl_obstacle(b, old) == nccl_obstacle(old, b) == "a torch without NCCL is installed"
-    assert nccl_obstacle(a, seat_of(torch.device("cpu"))) == "one of them computes on the CPU"
+    assert nccl_obstacle(a, nccl_support(torch.device("cpu"))) == "one of them computes on the CPU"
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL needs two GPUs, and fewer are here")

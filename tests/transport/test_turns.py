@@ -11,8 +11,16 @@ from support.actor_plans import Plan, random_plan
 from support.seeds import over_seeds
 
 from hamdist.network.graph import LOSS, SOURCE, Edge
-from hamdist.runtime.links.contract import End, LinkError
-from hamdist.runtime.links.lane import Arrival, Lane, Slot, Timetable, most_under_way, slots_of, turns
+from hamdist.network.tick_order import crossings, turns_of
+from hamdist.transport.base import Endpoint, LinkError
+from hamdist.transport.p2p_order import (
+    PeerTransfers,
+    PostedReceive,
+    Slot,
+    TransferOrder,
+    most_under_way,
+    slots_of,
+)
 
 BOTH_WAYS = Plan(("a", "b"), {"a": 0, "b": 1}, (Edge("a", "b", 1), Edge("b", "a", 1, feedback=True)))
 
@@ -63,7 +71,7 @@ class WireTransfer:
     finish = wait
 
 
-class WirePair:
+class WireGroup:
     def __init__(self, wire: Wire, rank: int, posts_ahead: bool = False) -> None:
         self._wire, self.mine, self.posts_ahead = wire, wire.posted[rank], posts_ahead
 
@@ -91,31 +99,31 @@ class WirePair:
 class OnDemand:
     """What one would do without turns: post a receive when something is awaited."""
 
-    def __init__(self, slots: Sequence[Slot], lanes: dict[int, Lane]) -> None:
-        self._lanes = lanes
+    def __init__(self, slots: Sequence[Slot], transfers: dict[int, PeerTransfers]) -> None:
+        self._transfers = transfers
 
-    def check(self, end: End) -> None:
+    def check(self, end: Endpoint) -> None:
         pass
 
     def sent(self) -> None:
         pass
 
-    def awaited(self, end: End) -> Arrival:
+    def awaited(self, end: Endpoint) -> PostedReceive:
         tensors = tuple(torch.empty(form.shape, dtype=form.dtype) for form in end.receives)
-        return Arrival(tensors, self._lanes[end.peer]._pair.receive(tensors))
+        return PostedReceive(tensors, self._transfers[end.peer]._group.receive(tensors))
 
 
 class Simulation:
     """All actors of a plan over such wires, one step of a randomly chosen one at a time."""
 
-    def __init__(self, plan: Plan, seed: int, timetable: type = Timetable) -> None:
+    def __init__(self, plan: Plan, seed: int, order: type = TransferOrder) -> None:
         self.plan, self.chance = plan, random.Random(seed)
         self.wires: dict[tuple[int, int], Wire] = defaultdict(Wire)
-        self.sent: dict[tuple[int, bool], int] = defaultdict(int)  # frames, by edge and direction
+        self.sent: dict[tuple[int, bool], int] = defaultdict(int)  # messages, by edge and direction
         self.taken: dict[tuple[int, bool], int] = defaultdict(int)
-        self._make_timetable = timetable
-        # The last frames to an actor that sends nothing itself may find nobody who posts a receive.
-        slots = [slots_of(plan.turns, plan.ends(me)) for me in plan.actors]
+        self._make_order = order
+        # The last messages to an actor that sends nothing itself may find nobody who posts a receive.
+        slots = [slots_of(plan.crossings, plan.endpoints(me)) for me in plan.actors]
         self._last = 0 if all(any(slot.sends for slot in each) for each in slots) else 4
 
     def run(self, ticks: int) -> None:
@@ -130,44 +138,47 @@ class Simulation:
 
     def _play(self, me: int, ticks: int):
         """Yields what must come true before the actor goes on."""
-        ends = self.plan.ends(me)
-        slots = slots_of(self.plan.turns, ends)
+        ends = self.plan.endpoints(me)
+        slots = slots_of(self.plan.crossings, ends)
         pairs = {
-            peer: WirePair(self.wires[min(me, peer), max(me, peer)], int(me > peer))
+            peer: WireGroup(self.wires[min(me, peer), max(me, peer)], int(me > peer))
             for peer in self.peers(ends)
         }
-        lanes = {peer: Lane(pair, [s for s in slots if s.end.peer == peer]) for peer, pair in pairs.items()}
-        timetable = self._make_timetable(slots, lanes)
+        transfers = {
+            peer: PeerTransfers(pair, [s for s in slots if s.endpoint.peer == peer])
+            for peer, pair in pairs.items()
+        }
+        order = self._make_order(slots, transfers)
         by_edge = {end.edge: end for end in ends}
         for tick in range(ticks):
-            for what, edge, forward, after in list(self.plan.script(me)):
+            for what, edge, forward, after in list(self.plan.order(me)):
                 end, line = by_edge[edge], (edge, forward)
                 if what == "send":
                     yield lambda end=end, line=line: self.sent[line] - self.taken[line] < most_under_way(end)
                     if end.sends:
-                        timetable.check(end)
+                        order.check(end)
                     self.sent[line] += 1
                     if end.sends:
                         tensor = torch.full(end.sends[0].shape, tick, dtype=torch.float64)
-                        lanes[end.peer].send(end, (tensor,), 0.0)
-                        timetable.sent()
+                        transfers[end.peer].send(end, (tensor,), 0.0)
+                        order.sent()
                 elif tick >= after:
-                    yield from self._receive(end, line, tick - after, timetable)
+                    yield from self._receive(end, line, tick - after, order)
                 if self.chance.random() < 0.2 and tick < ticks - self._last:
                     yield lambda: all(
                         pair.idle for pair in pairs.values()
                     )  # its GPU waits for all that was posted
 
-    def _receive(self, end: End, line: tuple[int, bool], tick: int, timetable: Timetable):
-        arrival = timetable.awaited(end) if end.receives else None
+    def _receive(self, end: Endpoint, line: tuple[int, bool], tick: int, order: TransferOrder):
+        posted = order.awaited(end) if end.receives else None
         yield lambda: self.sent[line] > self.taken[line]
         self.taken[line] += 1
-        if arrival is not None:
-            yield lambda: arrival.transfer.done
-            assert torch.equal(arrival.tensors[0], torch.full_like(arrival.tensors[0], tick))
+        if posted is not None:
+            yield lambda: posted.transfer.done
+            assert torch.equal(posted.tensors[0], torch.full_like(posted.tensors[0], tick))
 
     @staticmethod
-    def peers(ends: list[End]) -> list[int]:
+    def peers(ends: list[Endpoint]) -> list[int]:
         return sorted({end.peer for end in ends})
 
 
@@ -179,7 +190,7 @@ def test_no_order_of_progress_gets_stuck(seed):
     for wire in simulation.wires.values():
         assert all(one.sends != other.sends for one, other in zip(*wire.posted, strict=False))
     assert simulation.sent == simulation.sent | {
-        (end.edge, end.forward): 8 for me in plan.actors for end in plan.ends(me)
+        (end.edge, end.forward): 8 for me in plan.actors for end in plan.endpoints(me)
     }
 
 
@@ -197,12 +208,12 @@ EDGES = (Edge("a", "b"), Edge(SOURCE, "a"), Edge("a", LOSS), Edge("b", "a"), Edg
 def test_turns_follow_the_evaluation_and_then_its_reverse():
     signals = [(1, True), (4, True), (0, True), (2, True), (3, True)]
     costates = [(2, False), (4, False), (0, False), (1, False), (3, False)]
-    assert turns([(SOURCE, "a", "b", LOSS)], EDGES) == (*signals, *costates)
+    assert crossings(turns_of([(SOURCE, "a", "b", LOSS)]), EDGES) == (*signals, *costates)
 
 
 def test_turns_go_island_by_island():
     source, losses, rest = [(1, True), (4, True)], [(0, True), (2, True), (2, False), (4, False)], [(3, True)]
-    assert turns([(SOURCE,), ("a", LOSS), ("b",)], EDGES) == (
+    assert crossings(turns_of([(SOURCE,), ("a", LOSS), ("b",)]), EDGES) == (
         *source,
         *losses,
         (1, False),
@@ -212,27 +223,31 @@ def test_turns_go_island_by_island():
     )
 
 
-def test_frames_without_tensors_and_edges_within_an_actor_have_no_turn():
+def test_messages_without_tensors_and_edges_within_an_actor_have_no_turn():
     plan = Plan((SOURCE, "a", "b"), {SOURCE: 2, "a": 0, "b": 0}, (Edge(SOURCE, "a", 0), Edge("a", "b", 0)))
-    assert [(slot.end.edge, slot.sends) for slot in slots_of(plan.turns, plan.ends(0))] == [(0, False)]
-    assert [(slot.end.edge, slot.sends) for slot in slots_of(plan.turns, plan.ends(2))] == [(0, True)]
+    assert [(slot.endpoint.edge, slot.sends) for slot in slots_of(plan.crossings, plan.endpoints(0))] == [
+        (0, False)
+    ]
+    assert [(slot.endpoint.edge, slot.sends) for slot in slots_of(plan.crossings, plan.endpoints(2))] == [
+        (0, True)
+    ]
 
 
 def test_receives_are_posted_at_their_turn_before_they_are_needed():
     """The turns of a tick are: signal 1 of a->b, costate 4 of b->a, signal 3 of b->a, costate 2 of a->b."""
     wire = Wire()
-    a, b = WirePair(wire, 0), WirePair(wire, 1)
-    timetables, lanes = [], []
+    a, b = WireGroup(wire, 0), WireGroup(wire, 1)
+    orders, transfers = [], []
     for me, pair in enumerate((a, b)):
-        slots = slots_of(BOTH_WAYS.turns, BOTH_WAYS.ends(me))
-        lanes.append(Lane(pair, slots))
-        timetables.append(Timetable(slots, {1 - me: lanes[me]}))
+        slots = slots_of(BOTH_WAYS.crossings, BOTH_WAYS.endpoints(me))
+        transfers.append(PeerTransfers(pair, slots))
+        orders.append(TransferOrder(slots, {1 - me: transfers[me]}))
 
     def send(me: int, which: int) -> None:
-        end = BOTH_WAYS.ends(me)[which]
-        timetables[me].check(end)
-        lanes[me].send(end, (torch.zeros(end.sends[0].shape, dtype=torch.float64),), 0.0)
-        timetables[me].sent()
+        end = BOTH_WAYS.endpoints(me)[which]
+        orders[me].check(end)
+        transfers[me].send(end, (torch.zeros(end.sends[0].shape, dtype=torch.float64),), 0.0)
+        orders[me].sent()
 
     send(0, 0)
     assert a.story() == ["send 1"]
@@ -247,27 +262,27 @@ def test_receives_are_posted_at_their_turn_before_they_are_needed():
 
 
 def test_what_is_sent_or_awaited_out_of_its_turn_is_an_error():
-    slots = slots_of(BOTH_WAYS.turns, BOTH_WAYS.ends(0))
-    timetable = Timetable(slots, {1: Lane(WirePair(Wire(), 0), slots)})
-    to_b, from_b = BOTH_WAYS.ends(0)
+    slots = slots_of(BOTH_WAYS.crossings, BOTH_WAYS.endpoints(0))
+    order = TransferOrder(slots, {1: PeerTransfers(WireGroup(Wire(), 0), slots)})
+    to_b, from_b = BOTH_WAYS.endpoints(0)
     with pytest.raises(
-        LinkError, match="edge b->a: a frame was to be sent out of its turn, before that of a->b"
+        LinkError, match="edge b->a: a message was to be sent out of its turn, before that of a->b"
     ):
-        timetable.check(from_b)
+        order.check(from_b)
     with pytest.raises(
-        LinkError, match="edge b->a: a frame was awaited out of its turn, before that of a->b was"
+        LinkError, match="edge b->a: a message was awaited out of its turn, before that of a->b was"
     ):
-        timetable.awaited(from_b)
-    timetable.check(to_b)
+        order.awaited(from_b)
+    order.check(to_b)
 
 
 def test_where_it_holds_up_nothing_receives_are_posted_as_far_as_the_other_end_may_be_ahead():
     plan = replace(BOTH_WAYS, edges=BOTH_WAYS.edges[:1])
-    slots, end = slots_of(plan.turns, plan.ends(1)), plan.ends(1)[0]
-    pair = WirePair(Wire(), 1, posts_ahead=True)
-    lane = Lane(pair, slots)
+    slots, end = slots_of(plan.crossings, plan.endpoints(1)), plan.endpoints(1)[0]
+    pair = WireGroup(Wire(), 1, posts_ahead=True)
+    transfers = PeerTransfers(pair, slots)
     assert pair.story() == ["receive 1"] * 7  # capacity 3
-    assert lane.take(end) is not None
+    assert transfers.take(end) is not None
     assert pair.story() == ["receive 1"] * 8
-    lane.due()
+    transfers.due()
     assert pair.story() == ["receive 1"] * 8

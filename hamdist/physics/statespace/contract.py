@@ -10,8 +10,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from hamdist.physics.numerics import plus
 from hamdist.physics.statespace.start import Initial, Start
-from hamdist.physics.sums import plus
 
 State = tuple[Tensor, ...]
 

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hamdist.physics.blocks import Residual
 from hamdist.physics.layers import along
+from hamdist.physics.modules import Residual
 from hamdist.physics.statespace.cells import CellView
 from hamdist.physics.statespace.contract import State, StateSpace, advanced
 

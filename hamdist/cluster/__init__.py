@@ -1,0 +1,14 @@
+"""Workers and Ray: it places, starts, watches and stops the actors; nothing of a tick goes through it.
+
+worker.py         the loop of one actor, a plain class without Ray
+source_worker.py  what enters goes to those who read it; stream_worker.py: the loop of the stream's actor
+layout.py         who hosts what, and which edges lead from one actor to another
+setup.py          from actors that have made their layers to actors that can run
+handle.py         how a worker is called: by methods with their types, wherever it lives
+worker_group.py   the workers of one run, as threads of this process; ray_workers.py: as actors of Ray
+actor.py          the shell that Ray runs around a worker, or around the stream
+supervisor.py     a run under way: progress, and its end; failure.py: what went wrong first
+transports.py     which link carries which edge
+resources.py      what every actor asks of its node, checked against what the nodes have
+session.py        a local Ray, or a cluster that is joined; what travels to it
+"""

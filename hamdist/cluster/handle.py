@@ -1,0 +1,81 @@
+"""How a worker is called: by methods with their types, wherever it lives.
+
+    calls = [worker.call(Worker.examine, name, heard) for worker in group.workers]
+    found = results(calls, seconds)
+
+A method is named as it stands in its class, so that a type checker sees what it takes and what it returns.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from hamdist.errors import RunError
+
+Hosted = TypeVar("Hosted")
+Reached = TypeVar("Reached", covariant=True)
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+class Handle(ABC, Generic[Reached]):
+    """One worker of a group.  name: what errors call it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def call(
+        self,
+        method: Callable[Concatenate[Reached, Arguments], Result],
+        /,
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Future[Result]:
+        """Begins a call, which the worker's own thread answers after those before it."""
+
+    @abstractmethod
+    def ask(self, method: Callable[[Reached], Result], /) -> Future[Result]:
+        """Begins a call that is answered while the worker is at work: to its `progress`, `stop` or `end`."""
+
+
+class ThreadHandle(Handle[Hosted]):
+    """A worker in a thread of this process."""
+
+    def __init__(self, name: str, hosted: Hosted) -> None:
+        super().__init__(name)
+        self.hosted = hosted
+        self._thread = ThreadPoolExecutor(1, f"hamdist {name}")
+
+    def call(
+        self,
+        method: Callable[Concatenate[Hosted, Arguments], Result],
+        /,
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Future[Result]:
+        return self._thread.submit(bound(self.hosted, method), *arguments, **named)
+
+    def ask(self, method: Callable[[Hosted], Result], /) -> Future[Result]:
+        answer: Future[Result] = Future()
+        answer.set_result(bound(self.hosted, method)())
+        return answer
+
+    def close(self) -> None:
+        """Ends the thread, once what it does has ended."""
+        self._thread.shutdown()
+
+
+def bound(hosted: Any, method: Callable[..., Result]) -> Callable[..., Result]:
+    """The method as the hosted object has it: the only place where a call goes by name."""
+    found: Callable[..., Result] = getattr(hosted, method.__name__)
+    return found
+
+
+def results(calls: Sequence[Future[Result]], seconds: float) -> list[Result]:
+    """What the calls returned, in order. Raises what one of them raised; RunError after `seconds`."""
+    late = wait(calls, seconds).not_done
+    if late:
+        raise RunError(f"{len(late)} of {len(calls)} actors gave no answer for {seconds:g} s")
+    return [call.result() for call in calls]

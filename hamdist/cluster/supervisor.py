@@ -1,0 +1,92 @@
+"""A run under way: how far it is, its end, and why it failed where it did."""
+
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hamdist.cluster.failure import Failure, failure_of, loss_of, report_of
+from hamdist.cluster.handle import Handle
+from hamdist.cluster.ray_workers import STOPPED_SECONDS
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.worker import Outcome, Progress, StreamOutcome, Worker
+from hamdist.cluster.worker_group import Peer, WorkerGroup
+from hamdist.report.metrics import Window
+
+KEPT = "the weights of their layers are in the run directory"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is left of a run: the outcomes of the actors, None of one that could say nothing, and why it failed.
+
+    windows: of metrics that nobody has taken yet.
+    """
+
+    outcomes: tuple[Outcome | None, ...]
+    stream: StreamOutcome | None
+    windows: tuple[Window, ...] = ()
+    failure: Failure | None = None
+
+
+class News:
+    """How far one worker is, asked again and again; windows of metrics come once."""
+
+    def __init__(self, worker: Handle[Peer]) -> None:
+        self._worker, self.known = worker, Progress(0)
+        self.asked = worker.ask(Peer.progress)
+
+    def latest(self) -> Progress:
+        self.known = replace(self.known, windows=())
+        if (progress := report_of(self.asked)) is not None:
+            self.known = progress
+            self.asked = self._worker.ask(Peer.progress)
+        return self.known
+
+
+class Supervisor:
+    """All actors run from now on; `first_loss` is the number of the one with the first loss.
+
+    grace_seconds: how long the others may take to end by themselves once one has failed.
+    """
+
+    def __init__(self, group: WorkerGroup[StreamWorker], first_loss: int, grace_seconds: float) -> None:
+        self._group, self._first_loss, self._grace = group, first_loss, grace_seconds
+        self._runs = [worker.call(Worker.run) for worker in group.workers]
+        self._stream = group.stream.call(StreamWorker.run)
+        self._all: list[Future[Any]] = [*self._runs, self._stream]
+        self._learning, self._entering = News(group.workers[first_loss]), News(group.stream)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the run has ended, well or not, within `seconds`."""
+        done, rest = wait(self._all, seconds, FIRST_EXCEPTION)
+        return not rest or any(call.exception() or call.result().error for call in done)
+
+    def progress(self) -> tuple[Progress, Progress]:
+        """The latest news of the actor with the first loss, and of the stream; windows of metrics come once."""
+        return self._learning.latest(), self._entering.latest()
+
+    def end(self) -> None:
+        """Nothing more enters; the run goes on until all has been learnt."""
+        self._group.stream.ask(StreamWorker.end)
+
+    def ending(self, grace_seconds: float | None = None) -> Ending:
+        """How it ended; where one failed, after the others have ended, too, or have been stopped."""
+        if wait(self._all, self._grace if grace_seconds is None else grace_seconds).not_done:
+            for handle, run in zip(self._group.everyone, self._all, strict=True):
+                if not run.done():
+                    handle.ask(Peer.stop)
+            wait(self._all, STOPPED_SECONDS)
+        outcomes, stream = [report_of(run) for run in self._runs], report_of(self._stream)
+        ticks = max(news.known.ticks for news in (self._learning, self._entering))
+        return Ending(
+            tuple(outcomes),
+            stream,
+            self._windows(outcomes[self._first_loss]),
+            failure_of(self._group, [*outcomes, stream], [loss_of(run) for run in self._all], ticks, KEPT),
+        )
+
+    def _windows(self, outcome: Outcome | None) -> tuple[Window, ...]:
+        """Those in the last news, which may still be under way, and those in the outcome."""
+        wait([self._learning.asked], STOPPED_SECONDS)
+        news = self._learning.latest().windows
+        return news if outcome is None else news + outcome.windows

@@ -1,0 +1,21 @@
+"""The engine: what moves signals and costates along the edges, tick by tick, within one process.
+
+message.py     what travels: signals forward, costates backward, of one tick or several, with the samples they speak of
+aligned.py     signals that are the same bits wherever they come from
+channel.py     an edge as two queues with d initial tokens
+state.py       all that moves of a node, as one tree
+node_spec.py   all that a node must know of the network
+layer_node.py  one layer at work, a step of its state at a time; junction.py: where several edges meet
+loss_node.py   a loss at work
+ledger.py      the proof that every sample drove a layer once
+source.py      a stream as messages, tick by tick
+spec.py        what every part of a run knows of the whole
+build.py       makes, examines and plans layers: all of a network here, or those of one actor
+partition.py   the nodes that one process hosts, and what they do in a tick
+inline.py      all nodes in this process; free_run.py: layers on their own, with weights that stand still
+layer_view.py  a layer as it was when somebody looked
+fused/         regular ticks in one go: layers as stacks, traced, compiled
+divergence.py  which layer ran away, and what to lower
+profiler.py    where an actor's time goes, span by span
+device.py      what a device's name means here; memory of this process
+"""

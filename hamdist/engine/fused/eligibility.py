@@ -1,0 +1,223 @@
+"""Which layers can run as traced operations, and which of them as a stack: found by trying, before the first tick.
+
+A layer stacks if one member gives the same bits alone as among others, its update included: then a run does not depend
+on who shares an actor with whom.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from hamdist.compiler.trace import Traced
+from hamdist.engine.fused.layer import TracedLayer
+from hamdist.engine.fused.state import along, apart, together
+from hamdist.engine.fused.users_code import class_place, error_place
+from hamdist.network.survey import Facts
+from hamdist.physics.dynamics import Dynamics
+from hamdist.physics.hamiltonian import Wanted
+from hamdist.physics.layers import Context, Layer, Point, Tensors
+from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react, valued
+
+TRIED = 5  # members of the stack that is compared with lone ones
+REGULAR = Pattern(buffers=False)  # a tick that is traced: a layer whose buffers move in it is not
+Structure = tuple[str, str, tuple[str, ...], tuple, str]
+Given = tuple[Carry, tuple[Tensor, ...], Tensor]  # what a layer carries, hears and is told
+
+
+class Fit(NamedTuple):
+    """The form in which a layer runs: as traced operations, None where only plain Python gives what it means.
+
+    untraced, unstacked: why it is not traced, or does not stack, with the place in its code; empty where it does.
+    """
+
+    traced: TracedLayer | None
+    untraced: str = ""
+    unstacked: str = ""
+
+    def of(self, layer: Layer) -> "Fit":
+        """That of another layer of the same structure."""
+        return self._replace(traced=self.traced and self.traced.of(layer))
+
+
+PLAIN_FORM = Fit(None)
+
+
+class Fitter:
+    """Tries layers; what it found of one it knows of all that have the same structure."""
+
+    def __init__(self) -> None:
+        self._found: dict[Structure, Fit] = {}
+
+    def fit(self, layer: Layer, facts: Facts, dynamics: Dynamics) -> Fit:
+        """The layer as traced operations, stacking if it can.
+
+        It cannot be traced where it draws random numbers, lets rows depend on each other, behaves otherwise when
+        evaluated, or asks for the value of a tensor.
+        """
+        if why := _unfit(facts):
+            return Fit(None, untraced=why + class_place(layer.pure.module))
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            single = TracedLayer(layer, stacks=False)
+            if why := _why_not(lambda: single.code(facts.inputs) and ""):
+                return Fit(None, untraced=why)
+            structure = structure_of(single, facts, dynamics)
+            if structure not in self._found:
+                self._found[structure] = _tried(single, facts, dynamics)
+        return self._found[structure].of(layer)
+
+
+def structure_of(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Structure:
+    """What layers have in common that may compute as one: their operations, shapes and laws of motion."""
+    carry = initial_carry(single.layer, facts.inputs, dynamics)
+    shapes = tuple((tuple(t.shape), str(t.dtype), str(t.device)) for t in tree_leaves((carry, facts.inputs)))
+    bare = replace(dynamics, rate=replace(dynamics.rate, delay_factor=1.0, factors={}, spread=None))
+    inverse = single.code(facts.inputs, facts.output) if single.invertible else ""
+    return single.code(facts.inputs), inverse, tuple(carry.parameters), shapes, repr(bare)
+
+
+def spread_rates(dynamics: Dynamics, parameters: Tensors) -> Dynamics:
+    """The same rates as tensors, so that layers may differ in them and yet compute as one."""
+    return with_rates(
+        dynamics,
+        {
+            name: torch.tensor(dynamics.rate.factor(name), dtype=torch.float64, device=theta.device)
+            for name, theta in parameters.items()
+        },
+    )
+
+
+def with_rates(dynamics: Dynamics, spread: Mapping[str, Tensor] | None) -> Dynamics:
+    return replace(dynamics, rate=replace(dynamics.rate, spread=spread))
+
+
+def _unfit(facts: Facts) -> str:
+    """What the survey knows against a trace."""
+    if facts.shows_weights:
+        return "it says its own weights"
+    if facts.random:
+        return "it draws random numbers"
+    return "its rows depend on each other, as in batch statistics" if facts.batch_statistics else ""
+
+
+def _tried(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Fit:
+    if why := _why_not(lambda: _strays(single, facts)):
+        return Fit(None, untraced=why)
+    if dynamics.rate.varies:
+        return Fit(single, unstacked="its rate varies with the number of its updates")
+    several = TracedLayer(single.layer, stacks=True)
+    if why := _why_not(lambda: _depends_on_others(several, facts, dynamics)):
+        return Fit(single, unstacked=why)
+    return Fit(several)
+
+
+def _why_not(attempt: Callable[[], str]) -> str:
+    """What an attempt to trace a module of anybody's finds against it, or what it raised, and where."""
+    try:
+        return attempt()
+    except Exception as error:
+        return in_words(error)
+
+
+def in_words(error: Exception) -> str:
+    """Why what raised this in a trace cannot be traced, and where in the user's code."""
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, DataDependentOutputException | GuardOnDataDependentSymNode):
+        words = "it asks for the value of a tensor, as by .item() or an if"
+    elif isinstance(error, Warning):
+        words = f"it warns: {words}"
+    return f"{words}{error_place(error)}"
+
+
+def _strays(traced: TracedLayer, facts: Facts) -> str:
+    """In what the trace does not say what the layer says, in training and evaluation; nothing if it does."""
+    generator = torch.Generator(facts.says.device).manual_seed(0)
+    carry, inputs, q = _example(traced, facts, Dynamics(), generator)
+    point, motion = Point(inputs, carry.state), Motion(traced, Dynamics(), _all_wanted(facts))
+    ours, _ = valued(motion, carry, point, linearises=False)
+    for training in (True, False):
+        theirs = traced.layer(carry.parameters, carry.buffers, point._replace(context=Context(training)))
+        if not torch.allclose(ours.output, theirs.output, rtol=1e-3, atol=1e-4, equal_nan=True):
+            when = "in training" if training else "when evaluated"
+            return f"its operations, written down once, give other numbers {when}{class_place(traced.pure.module)}"
+    if traced.remembers:
+        point = point._replace(restarts=_some_rows(facts))
+    carry, _, met = evaluate(motion, carry, point, REGULAR)
+    react(motion, carry, met, q, REGULAR)
+    return ""
+
+
+def _some_rows(facts: Facts) -> Tensor:
+    """Restarts in every second row."""
+    return torch.arange(facts.says.shape[0], device=facts.says.device) % 2 == 0
+
+
+def _depends_on_others(traced: TracedLayer, facts: Facts, dynamics: Dynamics) -> str:
+    """Whether members of a stack end a tick with other bits than they have alone; nothing if they do not."""
+    if not traced.pure.parameters():
+        return "it has no weights"
+    generator = torch.Generator(facts.says.device).manual_seed(0)
+    examples = [_example(traced, facts, dynamics, generator) for _ in range(TRIED)]
+    given = together(examples)
+    tick = partial(_tick, dynamics, _all_wanted(facts))
+    spread = dynamics.rate.spread
+    rates = (
+        None
+        if spread is None
+        else {n: along(f.expand(TRIED), given[0].parameters[n]) for n, f in spread.items()}
+    )
+    among = Traced(partial(tick, traced.form), rates, *given)(rates, *given)
+    lone = [tick(traced, spread, *example) for example in examples]
+    alike = all(
+        torch.equal(a, b)
+        for alone, one in zip(lone, apart(among, TRIED), strict=True)
+        for a, b in zip(tree_leaves(alone), tree_leaves(one), strict=True)
+    )
+    return "" if alike else f"one of {TRIED} ends a tick with other last bits than alone"
+
+
+def _tick(
+    dynamics: Dynamics,
+    wanted: Wanted,
+    layer: Layer,
+    rates: Mapping[str, Tensor] | None,
+    carry: Carry,
+    inputs: tuple[Tensor, ...],
+    q: Tensor,
+) -> tuple[Carry, Tensor, list[Tensor]]:
+    """A tick of one layer, or of a stack: what it carries afterwards, says, and returns."""
+    motion = Motion(layer, with_rates(dynamics, rates), wanted)
+    carry, output, met = evaluate(motion, carry, Point(inputs, carry.state), REGULAR)
+    carry, partials = react(motion, carry, met, q, REGULAR)
+    return carry, output, [a for a in partials.inputs if a is not None]
+
+
+def _example(traced: TracedLayer, facts: Facts, dynamics: Dynamics, generator: torch.Generator) -> Given:
+    """A member at work: what it carries, hears and is told, at random."""
+    carry = initial_carry(traced.layer, facts.inputs, dynamics)
+    drawn = partial(_drawn, generator)
+    carry = carry._replace(
+        weight_costate=tree_map(drawn, carry.weight_costate),
+        state=tree_map(drawn, carry.state),
+        state_costate=tree_map(drawn, carry.state_costate),
+    )
+    return carry, tree_map(drawn, facts.inputs), drawn(facts.output)
+
+
+def _drawn(generator: torch.Generator, like: Tensor) -> Tensor:
+    """Random numbers of the same form; integers stay."""
+    if not like.is_floating_point():
+        return like.clone()
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def _all_wanted(facts: Facts) -> Wanted:
+    return Wanted(True, tuple(heard.dtype.is_floating_point for heard in facts.hears))

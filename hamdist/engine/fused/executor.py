@@ -1,0 +1,291 @@
+"""A part whose regular ticks run as one: it sees when they are, takes over from cells and channels, and gives back.
+
+A tick is regular if every token that any of the part's nodes meets in it is valid, learns, and speaks of a full batch.
+Where all samples that entered for the longest way through the network and back were so, that holds for all within. The
+operations of such ticks are made when they first come: traced, and compiled if asked for.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from hamdist.compiler.inductor import Compiling
+from hamdist.compiler.trace import Traced
+from hamdist.engine.channel import InWay, OutWay
+from hamdist.engine.divergence import diagnosis, extents
+from hamdist.engine.fused.boundary import Boundary
+from hamdist.engine.fused.chunk import fused_chunk
+from hamdist.engine.fused.handover import Handover
+from hamdist.engine.fused.plan import FusedPlan
+from hamdist.engine.fused.state import At, Chunk, Entering
+from hamdist.engine.fused.tokens import Episodes
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.loss_node import LossNode, Prediction
+from hamdist.engine.message import Signal, Token
+from hamdist.engine.profiler import Timeline
+from hamdist.engine.spec import Outline
+from hamdist.errors import DivergenceError, RunError, StreamError
+from hamdist.network.timing import Times
+
+HOT = 32  # single ticks after which they are compiled beside whole chunks
+Make = Callable[[bool], Traced]
+
+
+class ChunkPattern(NamedTuple):
+    """What ticks that run in one go have in common.
+
+    scored: for each of them, whether the losses count.  restarts: whether episodes begin in them.
+    """
+
+    scored: tuple[bool, ...]
+    restarts: bool
+
+
+class Ticks:
+    """By the pattern of ticks that run in one go.
+
+    compiles: whether to compile them.  chunk: the length of a whole chunk.
+    """
+
+    def __init__(self, compiles: bool, chunk: int) -> None:
+        self._compiling, self._chunk = Compiling(compiles, "ticks run"), chunk
+        self._seen: dict[ChunkPattern, int] = {}
+        self._ready: dict[ChunkPattern, Traced] = {}
+
+    def of(self, pattern: ChunkPattern, make: Make, tensors: list[Tensor]) -> Traced:
+        """make: traces them, to run one by one or not.  tensors: what they will run on."""
+        seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
+        ticks = len(pattern.scored)
+        hot = self._compiling.wanted and seen == HOT and ticks < self._chunk
+        if hot or pattern not in self._ready:
+            whole = ticks == self._chunk or seen == HOT
+            self._ready[pattern] = self._compiling(make, tensors) if whole else make(True)
+        return self._ready[pattern]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the summary says of them."""
+        told: dict[str, Any] = {"chunk": self._chunk}
+        if seconds := self._compiling.seconds:
+            told |= {"compile_seconds": round(seconds, 3)}
+        return told | ({"not_compiled": self._compiling.why} if self._compiling.why else {})
+
+
+TICKS_BETWEEN_CHECKS = 16  # of whether losses are finite
+TICKS_BETWEEN_COUNTS = 256  # of who has learnt from what
+
+
+class Region:
+    """into, out_of: the ways of the part.  chunk: ticks in one go."""
+
+    def __init__(
+        self,
+        outline: Outline,
+        cells: Mapping[str, LayerNode],
+        losses: Mapping[str, LossNode],
+        into: Sequence[InWay],
+        out_of: Sequence[OutWay],
+        chunk: int,
+        timeline: Timeline,
+    ) -> None:
+        self._timeline, self._computing = timeline, timeline.span("compute", "all layers")
+        self.chunk = chunk
+        self._ticks = Ticks(outline.execution.compiled, chunk)
+        self._cells, self._losses = cells, losses
+        self._device = next(iter(cells.values())).spec.facts.says.device
+        self._plan = FusedPlan(outline, {name: cell.spec for name, cell in cells.items()}, losses)
+        self._times = Times(outline.graph)
+        feedback = [edge.ticks for edge in outline.graph.edges if edge.feedback]
+        self._needed = (
+            2 * self._times.sink + max([0, *feedback]) + max([1, *outline.graph.latencies.values()]) + 1
+        )
+        kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
+        batch = next(iter(cells.values())).spec.facts.says.shape[0]
+        self._boundary = Boundary(outline, self._times, into, out_of, batch, kept)
+        self._episodes = Episodes(self._plan, self._times, self._boundary.passage)
+        self._handover = Handover(self._plan, self._times, cells, losses, self._boundary.inner, chunk)
+        self._steady = 0  # regular ticks in a row until now
+        self._flow: list[Tensor] | None = None  # the leaves of it, while it is here
+        self._next = 0  # the tick after those done here
+        self._counted = 0  # the tick until which the ledgers are up to date
+        self._unchecked: list[tuple[int, Tensor]] = []  # losses by tick
+        self._latest: tuple[dict[int, At], list[Tensor]] = {}, []  # of the last tick: places, and leaves
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """How its ticks ran, for the summary."""
+        return self._ticks.told
+
+    # Watching
+
+    def possible(self, tick: int, most: int) -> int:
+        """How many ticks, from `tick` on and at most so many, can run here in one go: a chunk, one, or none.
+
+        Chunks begin at multiples of their length, so that no actor waits for the rest of another's.
+        """
+        if self._steady < self._needed:
+            return 0
+        if most >= self.chunk > 1 and tick % self.chunk == 0 and self._boundary.regular(self.chunk):
+            return self.chunk
+        return int(self._boundary.regular(1))
+
+    def watch(self) -> None:
+        """The next tick will be done elsewhere."""
+        if self._boundary.fresh():
+            self._steady += 1
+            self._boundary.enter(1)
+        else:
+            self._steady = 0
+            self._boundary.passage.restart()
+
+    # Running
+
+    def run(self, tick: int, ticks: int) -> list[Prediction]:
+        """The ticks from `tick` on; what left the network at the first loss, if it is in this part."""
+        self._timeline.begin(tick)
+        if self._flow is None:
+            self._flow, self._shape = tree_flatten(self._handover.take(tick))
+            self._counted = tick
+        self._boundary.enter(ticks)
+        begins = self._episodes.begin(tick, ticks)
+        entering = self._boundary.look(ticks, self._episodes.heard(tick, ticks) if begins else {})
+        judged = self._boundary.passage.told(self._times.judged(tick), ticks)
+        scored = tuple(token.repeat == 0 for token in judged)
+        returned = self._episodes.returned(tick, ticks) if begins else {}
+        stashed = {
+            unit: self._at(unit, stash.get(tick, ticks), returned)
+            for unit, stash in self._handover.stashes.items()
+        }
+        self._share_scores()
+        tensors = [*self._flow, *entering.leaves()]
+        tensors += [leaf for at in stashed.values() for leaf in (*at.inputs, *at.state, *at.restarts)]
+        ticked = self._ticks.of(
+            ChunkPattern(scored, begins), self._traced(scored, entering, stashed), tensors
+        )
+        try:
+            with self._computing:
+                leaves = ticked.flat(tensors)
+        except Exception as error:
+            raise self._explained(tick, entering, judged, error) from error
+        self._boundary.take(ticks)
+        self._flow = leaves[: len(self._flow)]
+        return self._finish(tick, ticked.places, leaves, judged)
+
+    def _at(self, unit: int, met: tuple[Tensor, ...], restarts: Mapping[int, Tensor]) -> At:
+        """What a unit's costates meet.  restarts: of the units that remember, if episodes begin."""
+        slots = self._plan.units[unit].slots
+        return At(met[:slots], met[slots:], (restarts[unit],) if unit in restarts else ())
+
+    def _traced(
+        self, scored: tuple[bool, ...], entering: Entering, stashed: Mapping[int, At]
+    ) -> Callable[[bool], Traced]:
+        """Makes the operations of such ticks, to run one by one or not."""
+
+        def make(eager: bool) -> Traced:
+            assert self._flow is not None
+            flow = tree_unflatten(self._flow, self._shape)
+            return Traced(partial(fused_chunk, self._plan, scored), flow, entering, stashed, eager=eager)
+
+        return make
+
+    def _explained(
+        self, tick: int, entering: Entering, judged: Sequence[Token], error: Exception
+    ) -> RunError | StreamError:
+        """What made the operations of several ticks fail."""
+        for ahead, token in enumerate(judged):
+            each = entering if len(judged) == 1 else entering.at(ahead)
+            for judge in self._plan.judges:
+                output = self._cells[judge.cell.spec.layer].spec.facts.output
+                refused = judge.cell.refused(Signal(token, output), Signal(token, each.signals[judge.target]))
+                if refused is not None:
+                    return refused
+        return RunError(f"the layers failed at tick {tick}: {error}")
+
+    def _share_scores(self) -> None:
+        """The sums, which are the last leaves of a flow, may have been cut since the last tick."""
+        assert self._flow is not None
+        sums = [
+            total
+            for judge in self._plan.judges
+            for total in self._losses[judge.node].prequential.sums(self._device)
+        ]
+        self._flow[len(self._flow) - len(sums) :] = sums
+
+    def _finish(
+        self, tick: int, places: Chunk, leaves: list[Tensor], judged: Sequence[Token]
+    ) -> list[Prediction]:
+        """Sends what goes out, stashes, judges, counts; the predictions of the first loss."""
+        ticks = len(judged)
+        self._boundary.give(tick, ticks, places.left, leaves)
+        for unit, at in places.met.items():
+            met = tuple(leaves[place] for place in (*at.inputs, *at.state))
+            self._handover.stashes[unit].put(tick, ticks, met)
+        predictions = self._judged(tick, places, leaves, judged)
+        self._latest = places.latest, leaves
+        self._next = tick + ticks
+        if self._next - self._counted >= TICKS_BETWEEN_COUNTS:
+            self._count(self._next)
+        if len(self._unchecked) * ticks >= TICKS_BETWEEN_CHECKS:
+            self._check()
+        return predictions
+
+    def _judged(
+        self, tick: int, places: Chunk, leaves: list[Tensor], judged: Sequence[Token]
+    ) -> list[Prediction]:
+        """judged: the samples of each tick; their first tick counts."""
+        predictions: list[Prediction] = []
+        for judge, verdict in zip(self._plan.judges, places.verdicts, strict=True):
+            outputs, losses = leaves[verdict.output].unbind(), leaves[verdict.loss].unbind()
+            self._unchecked.append((tick, leaves[verdict.loss]))
+            judge.cell.prequential.count(sum(token.rows for token in judged if token.repeat == 0))
+            judge.cell.prediction, judge.cell.loss = None, losses[-1]
+            if judge.first:
+                predictions = [
+                    Prediction(output, token.first, token.rows, loss)
+                    for output, token, loss in zip(outputs, judged, losses, strict=True)
+                    if token.repeat == 0
+                ]
+        return predictions
+
+    def _count(self, until: int) -> None:
+        """Brings the ledgers up to date: what drove every layer before the tick `until`."""
+        for name, cell in self._cells.items():
+            first, last = (self._times.returned(name, tick) for tick in (self._counted, until - 1))
+            ledger = self._boundary.passage.drove(cell.ledger, first, last)
+            cell.state = cell.state._replace(ledger=ledger)
+        self._counted = until
+
+    def _check(self) -> None:
+        """Raises DivergenceError for the first tick whose loss is not finite."""
+        unchecked, self._unchecked = self._unchecked, []
+        if not unchecked or torch.isfinite(torch.cat([losses for _, losses in unchecked])).all():
+            return
+        self.release(self._next)
+        values = [(tick + k, value) for tick, losses in unchecked for k, value in enumerate(losses.tolist())]
+        tick, value = next((tick, value) for tick, value in values if not math.isfinite(value))
+        raise DivergenceError(diagnosis(tick, value, extents(self._cells)), value)
+
+    # Giving back
+
+    def restart(self, tick: int) -> None:
+        """All that it holds is given back, and what it has seen forgotten: other ticks will follow."""
+        self.release(tick)
+        self._steady = 0
+        self._boundary.passage.restart()
+
+    def release(self, tick: int) -> None:
+        """Cells and channels hold everything again, as it is before a tick."""
+        if self._flow is None:
+            return
+        flow = tree_unflatten(self._flow, self._shape)
+        self._count(tick)
+        self._flow = None
+        places, leaves = self._latest
+        latest = tree_map(lambda place: leaves[place], places)
+        self._handover.give_back(flow, tick, self._boundary.passage, latest)
+        self._check()

@@ -1,0 +1,188 @@
+"""All nodes in this process: one loop that runs every locality, since a delay is only tokens in a channel."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from hamdist.engine.build import Program
+from hamdist.engine.channel import Channel
+from hamdist.engine.device import keep_freed_memory
+from hamdist.engine.divergence import check_finite, extents
+from hamdist.engine.free_run import FreeLayer, FreeRun
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.layer_view import LayerView
+from hamdist.engine.loss_node import LossNode, Prediction
+from hamdist.engine.message import Message
+from hamdist.engine.partition import Part, initial_value
+from hamdist.engine.profiler import SILENT, Timeline
+from hamdist.engine.source import INPUTS, TARGETS, Given, Source
+from hamdist.engine.state import RuntimeState
+from hamdist.network.graph import SOURCE, Edge
+
+Item = TypeVar("Item")
+
+
+def chunked(items: Iterable[Item], count: int) -> Iterator[Iterator[Item]]:
+    """The items, so many at a time, each of which is to be used up before the next."""
+    coming = iter(items)
+    while (first := next(coming, None)) is not None:
+        yield chain([first], islice(coming, count - 1))
+
+
+class InlineRuntime:
+    """Runs a program in this process, tick by tick."""
+
+    def __init__(self, program: Program, timeline: Timeline = SILENT) -> None:
+        self.program = program
+        self._channels = [Channel(edge, self._initial(edge)) for edge in program.graph.edges]
+        between = [channel for channel in self._channels if channel.edge.source != SOURCE]
+        execution = program.outline.execution
+        if execution.stacked:
+            keep_freed_memory()
+        self._part = Part(
+            program.outline,
+            program.cells,
+            self._channels,
+            between,
+            program.targets,
+            execution.chunk,
+            timeline,
+        )
+        self._source = Source(len(program.targets), program.locality.hold, execution.chunk)
+        self._read = [channel for channel in self._channels if channel.edge.source == SOURCE]
+
+    @property
+    def tick(self) -> int:
+        """The number of ticks done."""
+        return self._part.tick
+
+    @property
+    def samples(self) -> int:
+        """The number of samples that entered, hold-out not counted."""
+        return self._source.samples
+
+    @property
+    def cells(self) -> dict[str, LayerNode]:
+        """The layers at work, by name."""
+        return self._part.cells
+
+    @property
+    def losses(self) -> dict[str, LossNode]:
+        """The losses at work, by node."""
+        return self._part.losses
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As the part's."""
+        return self._part.told
+
+    @property
+    def batch(self) -> int:
+        """The rows of a full batch, those of the first one."""
+        return self._source.batch
+
+    @property
+    def loss(self) -> LossNode:
+        """The first loss, whose scores are the run's."""
+        return next(iter(self.losses.values()))
+
+    def cut(self) -> RuntimeState:
+        """A copy of all that moves, as it is now; nothing here moves."""
+        return RuntimeState(self._part.cut(), self._source.state)
+
+    def restore(self, state: RuntimeState) -> None:
+        """Goes on from a cut of a runtime of the same program, bit for bit as that one did. Raises RunError."""
+        self._part.restore(state.partition)
+        self._source.state = state.source
+
+    def present(
+        self, inputs: Tensor, targets: Tensor, learn: bool = True, restarts: Tensor | None = None
+    ) -> Iterator[Prediction]:
+        """Presents one batch for `hold` ticks; yields what left the network, at its first loss, in them.
+
+        inputs [R, …], targets [R, …], R at most `batch`: a shorter batch is padded with its last row. restarts: flags
+        [R] of the rows in which an episode begins.
+        """
+        for message in self._source.present([(inputs, targets, restarts)], learn):
+            self._give(message)
+            for _ in range(message.ticks):
+                yield from self._part.advance()
+
+    def present_all(self, batches: Iterable[Given]) -> list[Prediction]:
+        """Presents several batches, as many as a chunk has ticks at a time; also those before one that cannot be had.
+
+        What they hold must stay until this returns.
+        """
+        predictions: list[Prediction] = []
+        for together in chunked(batches, self.program.outline.execution.chunk):
+            for message in self._source.present(together):
+                self._give(message)
+                predictions += self._part.advance(message.ticks)
+        return predictions
+
+    def drain(self) -> Iterator[Prediction]:
+        """Goes on without new samples until the costate of every sample has reached every layer."""
+        yield from self._wait(self.program.drain)
+        check_finite(self.tick, extents(self.cells))
+
+    def evaluate(self, batches: Iterable[Given]) -> Iterator[Prediction]:
+        """Sends hold-out batches through, in evaluation mode, as an episode; nothing learns from them."""
+        self._source.begin_episode()
+        for inputs, targets, *flags in batches:
+            yield from self.present(inputs, targets, False, *flags)
+        yield from self._wait(self.program.outline.flush)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """What the layer of the first loss says of inputs [R, …] with today's weights; nothing moves.
+
+        One plain pass in evaluation mode: relaxing layers stand at their equilibrium, memories at their start,
+        feedback brings zeros.
+        """
+        with self.free_run() as free:
+            return free.step(inputs)
+
+    @contextmanager
+    def free_run(self) -> Iterator[FreeRun]:
+        """Within it the network with today's weights, on its own; nothing here moves."""
+        yield FreeRun.of(self.program, {name: FreeLayer.of(cell) for name, cell in self.cells.items()})
+
+    def views(self) -> list[LayerView]:
+        """Every layer as it is now."""
+        return [LayerView.of(name, cell.carry) for name, cell in self.cells.items()]
+
+    def prequential(self) -> dict[str, float]:
+        """The means of the first loss since the start."""
+        return self.loss.prequential.total()
+
+    def holdout(self) -> dict[str, float]:
+        """Its means over the hold-out samples that came since the last time."""
+        return self.loss.holdout.window()
+
+    def close(self) -> None:
+        """Nothing is left to be stopped."""
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Every layer's state_dict."""
+        return {name: cell.tensors() for name, cell in self.cells.items()}
+
+    def seen_once(self) -> bool:
+        """Whether every sample that entered drove every layer exactly once."""
+        return all(cell.ledger.seen_once(self.samples) for cell in self.cells.values())
+
+    def _wait(self, ticks: int) -> Iterator[Prediction]:
+        """So many ticks of silence."""
+        for message in self._source.silence(ticks):
+            self._give(message)
+            yield from self._part.advance()
+
+    def _give(self, message: Message) -> None:
+        """A message of the source goes to all that read it."""
+        for channel in self._read:
+            channel.signals.add(message.only(TARGETS if channel.edge.target in self.losses else INPUTS))
+
+    def _initial(self, edge: Edge) -> Tensor | None:
+        plan = self.program.cells.get(edge.target)
+        return None if plan is None else initial_value(self.program.outline, edge, plan)

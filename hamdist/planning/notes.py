@@ -1,0 +1,128 @@
+"""What is worth knowing of a network before it runs, a line each."""
+
+from collections.abc import Iterator, Mapping
+
+from hamdist.engine.build import Program
+from hamdist.engine.fused.obstacles import slow_layers
+from hamdist.network.graph import Edge, Graph
+from hamdist.network.timing import arrivals, feedback_lag, is_balanced, shortest_hold
+from hamdist.planning.stash_sizes import StashSizes
+from hamdist.report.wording import listed, short
+
+
+def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
+    """The notes, those about time first.  stashes: by layer."""
+    yield from _settling(program)
+    yield from _drain(program)
+    yield from _rates(program)
+    yield from _momentum(program)
+    yield from _feedback(program)
+    yield from _joins(program.graph)
+    yield from _circumstances(program)
+    yield from _stashes(program, stashes)
+    yield from _slow_layers(program)
+    rows = len(program.targets)
+    yield (
+        f"units: stash, signals and flops are those of a batch of {rows} row{'s' * (rows != 1)}; flops are those of "
+        "matrix products, convolutions and attention, forward and reverse"
+    )
+
+
+def _settling(program: Program) -> Iterator[str]:
+    if program.locality.gate != "settled":
+        return
+    needed, hold = shortest_hold(program.graph), program.locality.hold
+    settling = next(iter(program.cells.values())).settling
+    if settling is None:
+        yield f"settled: every sample is held for {hold} ticks; this network needs {needed} to settle exactly"
+        return
+    why = "feedback" if program.graph.has_feedback else "a relaxing layer with T ≠ τ"
+    tolerance, window = settling
+    yield (
+        f"settled: with {why} no hold settles exactly; a layer learns at the end of a hold of {hold} ticks if "
+        f"nothing it hears changed by more than {tolerance:g} (relative) for {window} tick{'s' * (window != 1)}"
+    )
+
+
+def _slow_layers(program: Program) -> Iterator[str]:
+    for form, layers in slow_layers(program.cells.values()).items():
+        for name, reason in layers.items():
+            yield f"{form.replace('_', ' ')}: {name}, since {reason}"
+
+
+def _drain(program: Program) -> Iterator[str]:
+    if program.drain:
+        yield f"drain: after the last sample {program.drain} ticks go on until every layer has learnt from it"
+
+
+def _rates(program: Program) -> Iterator[str]:
+    factors = {name: cell.dynamics.rate.delay_factor for name, cell in program.cells.items()}
+    scaled = [name for name, factor in factors.items() if factor < 1]
+    if scaled:
+        least = min(scaled, key=factors.__getitem__)
+        yield (
+            f"rates: beta is scaled by the delay in {len(scaled)} of {len(factors)} layers ({listed(scaled)}); the "
+            f"smallest factor is {factors[least]:.3g}, of {least}, whose costate returns after "
+            f"{program.cells[least].depth} ticks"
+        )
+
+
+def _momentum(program: Program) -> Iterator[str]:
+    deepest = max(program.cells.values(), key=lambda cell: cell.depth)
+    dynamics = deepest.dynamics
+    momentum = dynamics.weight_coefficients.decay
+    if (
+        program.locality.gate == "settled"
+        or dynamics.rate.adaptive is not None
+        or not (deepest.depth and momentum > 0)
+    ):
+        return
+    late = deepest.depth + dynamics.integrator.lag
+    yield (
+        f"momentum: {deepest.name} moves by drives {late} updates old with a momentum of {momentum:.3g}: at unit "
+        f"curvature it is stable while beta (scaled)·tau/dissipation.weight is at most 1/{late} = {1 / late:.3g}"
+    )
+
+
+def _feedback(program: Program) -> Iterator[str]:
+    cut = "" if program.locality.pairing == "current" else ", and returns no costate"
+    for name, lag in feedback_lag(program.graph).items():
+        yield f"feedback: {name} brings what its layer said of an input {lag} tick{'s' * (lag != 1)} older{cut}"
+
+
+def _joins(graph: Graph) -> Iterator[str]:
+    if is_balanced(graph):
+        return
+    arrival = arrivals(graph)
+
+    def age(edge: Edge) -> int:
+        return arrival[edge.source] + graph.latency(edge.source) + edge.ticks
+
+    for name in graph.layers:
+        ages = {edge.source: age(edge) for edge in graph.into(name) if not edge.feedback}
+        if len(set(ages.values())) > 1:
+            ways = listed([f"{source} after {ticks}" for source, ticks in ages.items()])
+            yield f"unbalanced: {name} hears a sample from {ways} ticks, so that samples mix there"
+
+
+def _circumstances(program: Program) -> Iterator[str]:
+    random = [name for name, cell in program.cells.items() if cell.facts.random]
+    if random:
+        yield (
+            f"random: {listed(random)} draw{'s' * (len(random) == 1)} from the seed, the layer and the sample, so that "
+            "a held sample or a recomputation repeats the draw"
+        )
+    batch = [name for name, cell in program.cells.items() if cell.facts.batch_statistics]
+    if batch:
+        yield f"batch statistics: {listed(batch)} see{'s' * (len(batch) == 1)} the rows of a short last batch only"
+
+
+def _stashes(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
+    """Both forms of the stash, where there is a choice."""
+    inputs = sum(sizes.inputs for sizes in stashes.values())
+    graph = sum(sizes.graph for sizes in stashes.values())
+    if program.locality.pairing == "stashed" and inputs:
+        yield (
+            f"stash: 'inputs' keeps {short(inputs)}B, for two forward passes a tick; "
+            f"'graph' keeps {short(graph)}B, weights included, for one"
+        )

@@ -1,0 +1,257 @@
+"""From a typed config to the objects it speaks of: the stream, the network, its locality, how it learns."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from hamdist.cluster.stream_worker import Pairs, StreamWorker
+from hamdist.config.learning_schema import LearningConfig
+from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
+from hamdist.config.placement_schema import PlacementConfig
+from hamdist.config.schema import LocalityConfig, RunConfig
+from hamdist.config.stream_schema import StreamConfig
+from hamdist.engine.spec import Execution
+from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
+from hamdist.network.graph import LOSS, Edge
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Horizon, Locality
+from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
+from hamdist.network.network import LayerSpec, LossSpec, Network, edge_name, layer_name, named_layers, spec_of
+from hamdist.network.placement import Actors, Placement, Request, place
+from hamdist.objects import find_object
+from hamdist.physics.dynamics import Dynamics
+from hamdist.physics.losses import LOSSES, LossFunction
+from hamdist.physics.randomness import derive_seed, seeded
+from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
+from hamdist.streams import Batch, Stream, open_stream
+
+TICKS_TO_COMPILE = 8  # in one go, where nothing else is asked for
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def dtype_of(config: NetworkConfig) -> torch.dtype:
+    return DTYPES[config.dtype]
+
+
+def execution_of(config: PlacementConfig, live: bool = False) -> Execution:
+    """In which form the layers run.  live: no sample waits for the next, whatever the config says."""
+    alone = config.compile and config.runtime == "inline"
+    chunk = 1 if live else config.chunk or (TICKS_TO_COMPILE if alone else 1)
+    return Execution(config.stack or config.compile, config.compile, chunk)
+
+
+def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype, horizon: int | None = None) -> Stream:
+    """The stream, not yet read.
+
+    horizon: ticks that it must last for, if it knows how long it lasts. Raises StreamError, MissingExtraError and
+    ConfigError with the keys of the config.
+    """
+    settings = config.model_dump(exclude={"hold"})
+    with stream_keys():
+        stream = open_stream(**settings, seed=seed, dtype=dtype)
+    check_horizon(horizon, stream.samples, config.batch_size)
+    return stream
+
+
+def check_horizon(horizon: int | None, samples: int | None, rows: int) -> None:
+    """Raises ConfigError for a window of more ticks than the stream has.  rows: samples a tick."""
+    if horizon is not None and samples is not None and horizon > (ticks := -(-samples // rows)):
+        message = f"a horizon of {horizon} ticks is longer than the stream, which has {ticks}: lower it"
+        raise ConfigError(Problem("locality.horizon", message))
+
+
+def stream_worker_of(config: RunConfig, name: str, idle_seconds: float, profile: bool) -> StreamWorker:
+    """What says the stream's batches to a run's actors; it opens the stream where it lives."""
+
+    def opened() -> tuple[Pairs, Callable[[], Pairs | None]]:
+        dtype, horizon = dtype_of(config.network), config.locality.horizon
+        stream = stream_of(config.stream, config.seed, dtype, horizon)
+
+        def holdout() -> Pairs | None:
+            held_out = stream.holdout()
+            return None if held_out is None else pairs(held_out)
+
+        with stream_keys():
+            batches = pairs(iter(stream))
+            return chain([next(batches)], batches), holdout
+
+    def pairs(batches: Iterator[Batch]) -> Pairs:
+        return ((batch.inputs, batch.targets, batch.restarts) for batch in batches)
+
+    return StreamWorker(name, opened, idle_seconds, profile)
+
+
+@contextmanager
+def stream_keys() -> Iterator[None]:
+    """Errors from within, which speak of a stream's own settings, speak of the config's keys."""
+    try:
+        yield
+    except (StreamError, MissingExtraError) as error:
+        error.restate(*(Problem(f"stream.{p.key}" if p.key else "stream", p.message) for p in error.problems))
+        raise
+
+
+@contextmanager
+def network_keys(key: str = "network") -> Iterator[None]:
+    """Errors from within that know no key of the config get this one."""
+    try:
+        yield
+    except NetworkError as error:
+        error.restate(*(p if p.key else Problem(key, p.message) for p in error.problems))
+        raise
+
+
+def network_of(config: NetworkConfig, seed: int) -> Network:
+    """The network; modules are built later, each on its own. Raises NetworkError."""
+    if config.factory is not None:
+        specs = _from_factory(config.factory, config.args, seed)
+    else:
+        specs = tuple(
+            LayerSpec(
+                name,
+                _builder(layer, f"network.layers.{index}"),
+                layer.join,
+                layer.relaxing,
+                layer.reads,
+                f"network.layers.{index}",
+            )
+            for index, layer in enumerate(config.layers or ())
+            for name in layer.names
+        )
+    names = [spec.name for spec in specs]
+    edges = config.edges
+    return Network(
+        specs,
+        _losses(config.loss, names),
+        None
+        if edges is None
+        else tuple(
+            Edge(layer_name(edge.source, names), layer_name(edge.target, names), edge.delay, shape=edge.shape)
+            for edge in edges
+        ),
+    )
+
+
+def locality_of(config: LocalityConfig, names: Sequence[str], hold: int) -> Locality:
+    return Locality(
+        mode=config.mode,
+        pairing=config.pairing,
+        stash=config.stash,
+        gate=config.gate,
+        hold=hold,
+        groups=[[layer_name(layer, names) for layer in group] for group in config.groups or ()],
+        delays={edge_name(name, names): delay for name, delay in config.delays.items()},
+        balance=config.balance,
+        warmup=config.warmup,
+        tolerance=config.tolerance,
+        horizon=None
+        if config.horizon is None
+        else Horizon(config.horizon, config.window == "slid", config.states == "reintegrated"),
+    )
+
+
+def actors_of(config: PlacementConfig, names: Sequence[str]) -> Actors:
+    """How the layers are to be spread, in terms of their names."""
+    if isinstance(config.actors, str | int):
+        return config.actors
+    return [[layer_name(layer, names) for layer in layers] for layers in config.actors]
+
+
+def placement_of(
+    config: PlacementConfig, names: Sequence[str], devices: int, costs: Mapping[str, float] | None = None
+) -> Placement:
+    """Every layer on an actor. Raises NetworkError."""
+    requests = {layers: Request(**request.model_dump()) for layers, request in config.requests.items()}
+    return place(names, actors_of(config, names), devices, costs, requests)
+
+
+def learning_of(config: LearningConfig) -> Learning:
+    weight = config.dissipation.weight
+    dynamics = Dynamics(
+        step=config.step,
+        tau=config.tau,
+        sign=config.sign,
+        state_dissipation=config.dissipation.state,
+        weight_dissipation=1.0 if weight is None else weight,
+        weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
+        clip=config.clip,
+        rate=Rate(_beta(config.beta), adaptive=_adaptive(config.adaptive)),
+    )
+    return Learning(dynamics, config.gamma, config.rate, config.beta_scale)
+
+
+def _builder(layer: LayerConfig, key: str) -> Any:
+    if layer.coupling is not None:
+        f = _module_specs(layer.coupling.f, f"{key}.coupling.f")
+        g = _module_specs(layer.coupling.g, f"{key}.coupling.g")
+        return partial(build_coupling, f, g)
+    assert layer.modules is not None
+    modules = _module_specs(layer.modules, f"{key}.modules")
+    return partial(build_stack, modules, layer.residual, merges=layer.join == "arguments")
+
+
+def _module_specs(modules: Sequence[ModuleConfig], key: str) -> list[ModuleSpec]:
+    return [ModuleSpec(m.type, m.arguments, f"{key}.{index}") for index, m in enumerate(modules)]
+
+
+def _from_factory(factory: str, args: dict[str, Any], seed: int) -> tuple[LayerSpec, ...]:
+    """The layers that a user's function returns, as modules or as builders."""
+    try:
+        with seeded(derive_seed(seed, "factory")):
+            layers = find_object(factory)(**args)
+        return tuple(spec_of(name, layer) for name, layer in named_layers(layers).items())
+    except UserError as error:
+        raise NetworkError(Problem("network.factory", str(error))) from error
+    except Exception as error:
+        raise NetworkError(Problem("network.factory", f"{factory} failed: {error!r}")) from error
+
+
+def _losses(losses: Sequence[LossConfig], names: Sequence[str]) -> dict[str, LossSpec]:
+    """Losses by node: "loss", or "loss-<layer>" for those after the first."""
+    specs: dict[str, LossSpec] = {}
+    for index, loss in enumerate(losses):
+        layer = names[-1] if loss.layer is None else layer_name(loss.layer, names)
+        node = LOSS if index == 0 else f"{LOSS}-{layer}"
+        if node in specs:
+            raise NetworkError(
+                Problem(
+                    f"network.loss.{index}",
+                    f"layer {layer!r} bears two losses: weigh one, or write one function",
+                )
+            )
+        specs[node] = LossSpec(
+            _loss_function(loss.type, f"network.loss.{index}"), layer, loss.type, loss.weight
+        )
+    return specs
+
+
+def _loss_function(name: str, key: str) -> LossFunction:
+    if name in LOSSES:
+        return LOSSES[name]
+    try:
+        found = find_object(name)
+    except UserError as error:
+        raise NetworkError(Problem(key, str(error))) from error
+    return found() if isinstance(found, type) and issubclass(found, nn.Module) else found
+
+
+def _beta(beta: Any) -> float | Schedule:
+    if isinstance(beta, int | float):
+        return float(beta)
+    arguments = beta.model_dump(exclude={"schedule", "warmup"})
+    schedule = SCHEDULES[beta.schedule](**arguments)
+    return warmed_up(schedule, beta.warmup) if beta.warmup else schedule
+
+
+def _adaptive(config: Any) -> Adaptive | None:
+    if config is None:
+        return None
+    if config.type == "rmsprop":
+        return RMSprop(config.alpha, config.eps, config.momentum)
+    return Adam(config.b1, config.b2, config.eps, decoupled=config.type == "adamw")

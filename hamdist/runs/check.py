@@ -1,0 +1,126 @@
+"""`check`: every mistake in a config at once, each with its place, without running it.
+
+A section with a mistake in it must not hide those of the others: each is looked at by itself as far as it is sound, and
+then with the others, as far as they are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from hamdist.config.loader import Sections, load_sections
+from hamdist.engine.device import local_device
+from hamdist.errors import ConfigError, UserError
+from hamdist.network.graph import Graph
+from hamdist.network.locality import apply_locality
+from hamdist.network.loss_fit import check_loss
+from hamdist.network.network import Network, check_owned, make_layers
+from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
+from hamdist.physics.layers import Layer
+from hamdist.runs.assembly import dtype_of, locality_of, network_keys, network_of, stream_keys, stream_of
+from hamdist.runs.prepare import prepare
+from hamdist.streams import Batch
+
+Found = TypeVar("Found")
+
+
+def check(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> list[str]:
+    """Every mistake in a config, with its place; the stream is opened, but standard input is not read."""
+    try:
+        return Check(load_sections(config, overrides)).lines()
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+
+
+class Check:
+    """One look at a config; `mistakes` are what was found beyond the schema."""
+
+    def __init__(self, sections: Sections) -> None:
+        self.sections = sections
+        self.mistakes: list[UserError] = []
+
+    def lines(self) -> list[str]:
+        """One a mistake."""
+        self._look()
+        found = [str(problem) for problem in self.sections.problems]
+        return found + [line for error in self.mistakes for line in self.sections.explain(error)]
+
+    def _look(self) -> None:
+        if (placement := self.sections.placement) is not None:
+            self._try(lambda: local_device(placement.device))
+        batch = self._try(self._first_batch)
+        network = self._try(self._network)
+        if network is None:
+            return
+        layers = self._try(
+            lambda: make_layers(network.layers, self.sections.seed or 0, self._dtype, torch.device("cpu"))
+        )
+        graph = self._try(lambda: network.graph, "network.edges")
+        if graph is None:
+            return
+        self._try(lambda: self._locality(network, graph), "network.edges")
+        if batch is not None and layers is not None:
+            self._try(lambda: self._together(network, graph, layers, batch))
+
+    def _try(self, look: Callable[[], Found], key: str = "network") -> Found | None:
+        """What it gives, or None and one more mistake, of the network at `key` where it knows no key itself."""
+        try:
+            with network_keys(key):
+                return look()
+        except UserError as error:
+            self.mistakes.append(error)
+            return None
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        network = self.sections.network
+        return torch.float32 if network is None else dtype_of(network)
+
+    def _first_batch(self) -> Batch | None:
+        stream = self.sections.stream
+        if stream is None:
+            return None
+        locality = self.sections.locality
+        horizon = None if locality is None else locality.horizon
+        opened = stream_of(stream, self.sections.seed or 0, self._dtype, horizon)
+        if stream.source == "stdin":
+            return None
+        with stream_keys():
+            return next(iter(opened))
+
+    def _network(self) -> Network | None:
+        network = self.sections.network
+        return None if network is None else network_of(network, self.sections.seed or 0)
+
+    def _locality(self, network: Network, graph: Graph) -> None:
+        """Whether a locality fits the network; what depends on the hold is seen only where the stream is sound."""
+        locality, stream = self.sections.locality, self.sections.stream
+        if locality is None or (stream is None and locality.gate == "settled"):
+            return
+        hold = 1 if stream is None else stream.hold
+        apply_locality(graph, locality_of(locality, network.names, hold))
+
+    def _together(self, network: Network, graph: Graph, layers: Mapping[str, Layer], batch: Batch) -> None:
+        """The network on the first batch: as it would run, or where something is wrong already, its shapes."""
+        whole = self.sections.whole
+        if whole is None or self.mistakes:
+            check_shapes(network, graph, layers, batch)
+        else:
+            prepare(whole).built(batch[:2])
+
+
+@torch.no_grad()
+def check_shapes(network: Network, graph: Graph, layers: Mapping[str, Layer], batch: Batch) -> None:
+    """Whether layers and losses fit each other and the batch, whatever the locality. Raises NetworkError."""
+    check_owned({name: layer.pure.module for name, layer in layers.items()})
+    keys = {spec.name: spec.key for spec in network.layers}
+
+    def look(name: str, heard: Mapping[str, Heard]) -> Facts:
+        outputs = tensors_like(heard, batch.inputs.device)
+        return examine(graph, name, layers[name], outputs, keys[name], 0)
+
+    facts = survey(graph, look, batch.inputs)
+    for node, spec in network.losses.items():
+        check_loss(node, spec, facts[spec.layer].output, batch.targets)

@@ -1,0 +1,191 @@
+"""A run in one process: it presents batch after batch, drains, tests on the hold-out, and writes what came of it."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from hamdist.cluster.worker import outcome_of
+from hamdist.config.schema import RunConfig
+from hamdist.engine.build import Program
+from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.loss_node import Prediction
+from hamdist.engine.profiler import Timeline, timeline_of
+from hamdist.engine.source import Given
+from hamdist.errors import StreamError, UserError
+from hamdist.report.latency import Latency
+from hamdist.report.metrics import Windows
+from hamdist.report.wording import listed
+from hamdist.runs.interruption import interruptible
+from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare
+from hamdist.runs.record import RunDirectory
+from hamdist.runs.recorder import OnProgress, Recorder
+from hamdist.runs.results import Learnt, Results, executions, results_of
+from hamdist.streams import Batch
+
+NAME = "inline"
+
+
+def run_inline(
+    config: RunConfig,
+    open_directory: Callable[[], RunDirectory],
+    on_progress: OnProgress | None,
+    profile: bool = False,
+) -> dict[str, Any]:
+    """Runs a config in this process and returns the summary; the directory is opened when all is checked."""
+    with _threads(config.placement.threads):
+        setup, stream = prepare(config), open_stream_of(config)
+        program = built_here(setup, stream)
+        recorder = Recorder(
+            open_directory(),
+            on_progress,
+            stream.stream.samples,
+            len(stream.first.inputs),
+            config.stream.hold,
+            config.metrics_every,
+        )
+        return InlineRun(program, stream, recorder, config.metrics_every, timeline_of(profile)).run()
+
+
+class InlineRun:
+    """One run under way."""
+
+    def __init__(
+        self, program: Program, stream: OpenStream, recorder: Recorder, every: int, timeline: Timeline
+    ) -> None:
+        self.program, self.stream, self.recorder = program, stream, recorder
+        self.runtime = InlineRuntime(program, timeline)
+        self._timeline, self._reading = timeline, timeline.span("read")
+        self._latency, self._compiling = Latency(), 0.0
+        self._learnt: Learnt | None = None
+        self._windows = Windows(
+            self.runtime.loss.prequential, self.runtime.batch, program.locality.hold, every
+        )
+
+    def run(self) -> dict[str, Any]:
+        """To the end of the stream; whatever happens, what was learnt until then is in the run directory."""
+        self._timeline.start()
+        try:
+            status = self._learn()
+            self._test()
+        except Exception as error:
+            self._finish("failed", error)
+            raise
+        except KeyboardInterrupt:
+            self._finish("interrupted")
+            raise
+        return self._finish(status)
+
+    def _learn(self) -> str:
+        """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
+        with interruptible() as interruption:
+            try:
+                for batches in interruption.until_asked(self._batches()):
+                    self._predicted(self.runtime.present_all(map(self._placed, batches)))
+                    self._report()
+            except StreamError:
+                self._drain()
+                raise
+            self._drain()
+        return "interrupted" if interruption.asked else "finished"
+
+    def _batches(self) -> Iterator[list[Batch]]:
+        """The stream's batches, as many at a time as run in one go; all that came before an error are among them.
+
+        What the user's own code raises in making them becomes a StreamError.
+        """
+        outline = self.program.outline
+        together = math.ceil(outline.execution.chunk / outline.locality.hold)
+        failure: BaseException | None = None
+        while failure is None:
+            read: list[Batch] = []
+            asked = perf_counter()
+            try:
+                with self._reading:
+                    for batch in islice(self.stream.batches, together):
+                        read.append(batch)  # one by one, so that none is lost
+            except (Exception, KeyboardInterrupt) as error:
+                failure = error
+            if self.stream.stream.live:
+                for batch in read:
+                    self._latency.present(batch.arrivals, asked)
+            if read:
+                yield read
+            elif failure is None:
+                return
+        if isinstance(failure, UserError | KeyboardInterrupt):
+            raise failure
+        raise StreamError(f"the stream failed after {self.runtime.samples} samples: {failure!r}") from failure
+
+    def _drain(self) -> None:
+        for prediction in self.runtime.drain():
+            self._predicted([prediction])
+        self._learnt = Learnt(self.runtime.samples, self.runtime.tick, self.recorder.elapsed)
+        self._close_lines()
+
+    def _predicted(self, predictions: Sequence[Prediction]) -> None:
+        """Notes how long live samples waited for them."""
+        if not self.stream.stream.live:
+            return
+        if (compiling := self.runtime.told.get("compile_seconds", 0.0)) != self._compiling:
+            self._compiling = compiling
+            self._latency.stalled()
+        if predictions:
+            if predictions[-1].output.is_cuda:
+                torch.cuda.synchronize(predictions[-1].output.device)
+            self._latency.predicted(predictions[-1].first + predictions[-1].rows, perf_counter())
+
+    def _test(self) -> None:
+        holdout = self.stream.stream.holdout()
+        if holdout is not None:
+            for _ in self.runtime.evaluate(self._placed(batch) for batch in holdout):
+                pass
+
+    def _placed(self, batch: Batch) -> Given:
+        placed = on(self.program.targets.device, batch)
+        assert placed.targets is not None, "checked with the first batch, and by the stream since"
+        return placed.inputs, placed.targets, placed.restarts
+
+    def _report(self) -> None:
+        runtime = self.runtime
+        self._windows.after(runtime.tick)
+        self.recorder.add(self._windows.take(), runtime.tick, runtime.samples)
+        self.recorder.snapshot(runtime.tick, runtime.samples, runtime.loss.prequential.total)
+
+    def _close_lines(self) -> None:
+        """The last line of metrics, of what was predicted since the one before."""
+        self._windows.close(self.runtime.tick)
+        self.recorder.add(self._windows.take(), 0, self.runtime.samples)
+        self.recorder.close(self.runtime.samples, self.runtime.tick)
+
+    def _finish(self, status: str, error: Exception | None = None) -> dict[str, Any]:
+        self._close_lines()
+        return self.recorder.finish(self._results(), status, self.runtime.tensors().items(), error)
+
+    def _results(self) -> Results:
+        runtime = self.runtime
+        learnt = self._learnt or Learnt(runtime.samples, runtime.tick, self.recorder.elapsed)
+        outcome = outcome_of(runtime, timeline=self._timeline)
+        layers, told = list(runtime.cells), {NAME: outcome}
+        profile, latency = outcome.profile, self._latency.told()
+        return replace(
+            results_of(told, layers, runtime.loss.name, learnt),
+            profiles={f"{NAME} ({listed(layers)})": profile} if profile else {},
+            more=executions(told) | ({"latency": latency} if latency else {}),
+        )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch uses so many threads within an operation; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

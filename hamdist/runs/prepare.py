@@ -1,0 +1,118 @@
+"""What is to be run, before anything is started: `prepare`; then its stream, opened; then its layers, built.
+
+Whoever runs a network begins here, in one process or over actors, to the end of a stream or batch by batch; so do
+`check`, `plan` and `generate`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import torch
+
+from hamdist.config.placement_schema import PlacementConfig
+from hamdist.config.schema import RunConfig
+from hamdist.engine.build import Program, build
+from hamdist.engine.device import local_device, moved
+from hamdist.engine.spec import Outline, outline_of
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Locality, apply_locality
+from hamdist.network.network import Network
+from hamdist.runs.assembly import (
+    dtype_of,
+    execution_of,
+    learning_of,
+    locality_of,
+    network_keys,
+    network_of,
+    stream_keys,
+    stream_of,
+)
+from hamdist.streams import Batch, Stream
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """A network with all that every process of a run must know of it; nothing of it is built yet.
+
+    placement: where its layers are to live.  metrics_every: samples between two lines of metrics.  profile: whether to
+    record where the time goes.
+    """
+
+    network: Network
+    outline: Outline
+    placement: PlacementConfig
+    metrics_every: int = 1000
+    profile: bool = False
+
+    def live(self) -> "RunSetup":
+        """The same, tick by tick, so that no sample waits for the next."""
+        execution = replace(self.outline.execution, chunk=1)
+        return replace(self, outline=replace(self.outline, execution=execution))
+
+    def built(self, first: tuple[torch.Tensor, torch.Tensor | None]) -> Program:
+        """All layers, built in this process. first: the first batch, where they are to be.
+
+        Raises NetworkError for whatever cannot run.
+        """
+        return build(self.outline, self.network.layers, first)
+
+
+def setup_of(
+    network: Network,
+    locality: Locality,
+    learning: Learning,
+    placement: PlacementConfig,
+    seed: int,
+    dtype: torch.dtype,
+) -> RunSetup:
+    """Raises NetworkError for what is wrong with the network as a whole."""
+    outline = outline_of(network, locality, learning, seed, dtype, execution_of(placement))
+    return RunSetup(network, outline, placement)
+
+
+def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
+    """Raises NetworkError, with the keys of the config, for what is wrong with the network as a whole."""
+    with network_keys():
+        network = network_of(config.network, config.seed)
+    locality = locality_of(config.locality, network.names, config.stream.hold)
+    with network_keys("network.edges"):
+        apply_locality(network.graph, locality)
+    learning, dtype = learning_of(config.learning), dtype_of(config.network)
+    with network_keys():
+        setup = setup_of(network, locality, learning, config.placement, config.seed, dtype)
+    return replace(setup, metrics_every=config.metrics_every, profile=profile)
+
+
+@dataclass(frozen=True)
+class OpenStream:
+    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it."""
+
+    stream: Stream
+    first: Batch
+    batches: Iterator[Batch]
+
+
+def open_stream_of(config: RunConfig) -> OpenStream:
+    """Raises StreamError, MissingExtraError and ConfigError with the keys of the config."""
+    stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+    batches = iter(stream)
+    with stream_keys():
+        first = next(batches)
+    return OpenStream(stream, first, chain([first], batches))
+
+
+def built_here(setup: RunSetup, stream: OpenStream) -> Program:
+    """The layers, built in this process for the first batch of their stream, on the device of the placement.
+
+    Raises NetworkError for whatever cannot run, ConfigError for a device that is not there.
+    """
+    device = local_device(setup.placement.device)
+    with network_keys():
+        return (setup.live() if stream.stream.live else setup).built(on(device, stream.first)[:2])
+
+
+def on(device: torch.device, batch: Batch) -> Batch:
+    """The batch on a device."""
+    targets = None if batch.targets is None else moved(batch.targets, device)
+    return Batch(moved(batch.inputs, device), targets, batch.restarts)

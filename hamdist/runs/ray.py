@@ -1,0 +1,190 @@
+"""A run whose layers are Ray actors: it watches them, and writes down what comes of them.
+
+Nothing of a tick passes through here. The driver asks for news about once a second.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from hamdist.cluster.failure import Failure
+from hamdist.cluster.handle import results
+from hamdist.cluster.ray_workers import STARTED_SECONDS
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.supervisor import Ending, Supervisor
+from hamdist.cluster.worker import Spent, Worker
+from hamdist.cluster.worker_group import STREAM
+from hamdist.config.schema import RunConfig
+from hamdist.engine.divergence import check_finite
+from hamdist.errors import RunError
+from hamdist.report.profile import Profile
+from hamdist.runs.assembly import network_keys, stream_worker_of
+from hamdist.runs.interruption import Interruption, interruptible
+from hamdist.runs.launch import LaunchedRun, StreamSource, launched
+from hamdist.runs.prepare import prepare
+from hamdist.runs.record import RunDirectory
+from hamdist.runs.recorder import OnProgress, Recorder
+from hamdist.runs.results import Learnt, Results, executions, results_of
+
+SECONDS_BETWEEN_NEWS = 0.5
+GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
+LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
+
+
+def run_on_ray(
+    config: RunConfig,
+    open_directory: Callable[[], RunDirectory],
+    on_progress: OnProgress | None,
+    profile: bool = False,
+) -> dict[str, Any]:
+    """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready."""
+    setup = prepare(config, profile)
+    with network_keys(), launched(setup, stream_source(config, profile)) as run:
+        return RayRun(config, run, open_directory(), on_progress).run()
+
+
+def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker]:
+    """What opens the config's stream where it lives, and says it to the actors."""
+    idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
+    make = partial(stream_worker_of, config, STREAM, idle_seconds, profile)
+    return StreamSource(make, config.stream.source in LIVES_HERE)
+
+
+class RayRun:
+    """One run under way."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: LaunchedRun[StreamWorker],
+        directory: RunDirectory,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.launched = run
+        rows, stream = run.layout.inputs.shape[0], config.stream
+        self.recorder = Recorder(
+            directory, on_progress, stream.samples, rows, stream.hold, config.metrics_every
+        )
+        self._grace = config.placement.heartbeat_seconds + GRACE_SECONDS
+
+    def run(self) -> dict[str, Any]:
+        """To the end; whatever happens, what was learnt until then is in the run directory."""
+        supervisor = Supervisor(self.launched.group, self.launched.first_loss, self._grace)
+        with interruptible() as interruption:
+            try:
+                self._follow(supervisor, interruption)
+            except KeyboardInterrupt:
+                self._finish("interrupted", supervisor.ending(0.0))
+                raise
+        ending = self._judged(supervisor.ending())
+        summary = self._finish(_status(ending, interruption), ending)
+        if ending.failure is not None:
+            raise ending.failure.raised()
+        return summary
+
+    def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
+        """News now and then, until the run has ended or somebody failed."""
+        asked = False
+        while not supervisor.wait(SECONDS_BETWEEN_NEWS):
+            if interruption.asked and not asked:
+                asked = True
+                supervisor.end()
+            learning, stream = supervisor.progress()
+            entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
+            self.recorder.add(learning.windows, entered, stream.samples)
+            self.recorder.snapshot(learning.ticks, stream.samples, dict)
+
+    def _judged(self, ending: Ending) -> Ending:
+        """A regular end after which weights are not finite is none, though no loss told of it."""
+        if ending.failure is not None:
+            return ending
+        assert ending.stream is not None
+        asked = [worker.call(Worker.extents) for worker in self.launched.group.workers]
+        extents = [extent for part in results(asked, STARTED_SECONDS) for extent in part]
+        try:
+            check_finite(ending.stream.ticks, extents)
+        except RunError as error:
+            return replace(ending, failure=Failure(error))
+        return ending
+
+    def _finish(self, status: str, ending: Ending) -> dict[str, Any]:
+        came = self._results(ending)
+        self.recorder.add(ending.windows, ending.stream.entered_ticks if ending.stream else 0, came.samples)
+        error = None if ending.failure is None else ending.failure.error
+        return self.recorder.finish(came, status, self._weights(ending), error)
+
+    def _weights(self, ending: Ending) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """Layer by layer, so that the driver never holds more than one; those of lost actors are missing."""
+        hosts, workers = self.launched.layout.hosts, self.launched.group.workers
+        for name in self.launched.setup.network.names:
+            if ending.outcomes[hosts[name]] is not None:
+                (tensors,) = results([workers[hosts[name]].call(Worker.tensors, name)], STARTED_SECONDS)
+                yield name, tensors
+
+    def _results(self, ending: Ending) -> Results:
+        names, stream = self.launched.group.names, ending.stream
+        told = {
+            name: outcome
+            for name, outcome in zip(names, ending.outcomes, strict=False)
+            if outcome is not None
+        }
+        setup = self.launched.setup
+        came = results_of(told, setup.network.names, next(iter(setup.outline.losses)), self._learnt(ending))
+        peaks = {names[-1]: stream.peak_memory_bytes} if stream else {}
+        return replace(
+            came,
+            peak_memory_bytes={**came.peak_memory_bytes, **peaks},
+            actors=len(ending.outcomes),
+            profiles=self._profiles(ending),
+            more={
+                "startup_seconds": self.launched.startup.seconds,
+                "places": self._places(ending),
+                **executions(told),
+                "links": {edge: carrier.name for edge, carrier in self.launched.carriers.items()},
+            },
+        )
+
+    def _learnt(self, ending: Ending) -> Learnt:
+        stream, outcomes = ending.stream, [outcome for outcome in ending.outcomes if outcome is not None]
+        ticks = stream.ticks if stream else max((outcome.ticks for outcome in outcomes), default=0)
+        seconds = max(ticks, 1) * self._seconds_a_tick(ending)
+        return Learnt(stream.samples if stream else 0, ticks, seconds)
+
+    def _profiles(self, ending: Ending) -> dict[str, Profile]:
+        """Of the actors that could tell theirs, by name, the stream's last; none where none was wanted."""
+        told = zip(self.launched.group.names, (*ending.outcomes, ending.stream), strict=True)
+        return {name: outcome.profile for name, outcome in told if outcome and outcome.profile}
+
+    def _seconds_a_tick(self, ending: Ending) -> float:
+        """By the clock of the actor with the first loss; the stream is ahead of it."""
+        outcome = ending.outcomes[self.launched.first_loss]
+        if outcome is None or not outcome.ticks:
+            return self.recorder.elapsed
+        return outcome.spent.seconds / outcome.ticks
+
+    def _places(self, ending: Ending) -> list[dict[str, Any]]:
+        """Where every actor was, and where its time went."""
+        actors = zip(
+            self.launched.placement.actors, self.launched.group.locations, ending.outcomes, strict=False
+        )
+        return [
+            {
+                "actor": number,
+                "layers": list(layers),
+                "host": location.host,
+                "node": location.node,
+                "pid": location.pid,
+                "device": location.device,
+                **(Spent() if outcome is None else outcome.spent).told(),
+            }
+            for number, (layers, location, outcome) in enumerate(actors)
+        ]
+
+
+def _status(ending: Ending, interruption: Interruption) -> str:
+    if ending.failure is not None:
+        return "failed"
+    return "interrupted" if interruption.asked else "finished"

@@ -1,0 +1,70 @@
+"""A run: from a config to a stream, a network, a runtime and a run directory; also `plan`.
+
+A run goes on until its stream ends, or until Ctrl-C; then it drains, so that every sample has driven every layer, tests
+on the hold-out, and writes its weights and its summary.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hamdist.config.loader import Loaded, load, resolved_yaml
+from hamdist.errors import UserError
+from hamdist.planning.build_plan import plan_of
+from hamdist.planning.plan import Plan
+from hamdist.runs.assembly import network_keys
+from hamdist.runs.inline import run_inline
+from hamdist.runs.launch import planned_hosts
+from hamdist.runs.prepare import built_here, open_stream_of, prepare
+from hamdist.runs.ray import run_on_ray
+from hamdist.runs.record import RunDirectory, fresh_directory
+from hamdist.runs.recorder import OnProgress
+
+Source = str | Path | Mapping[str, Any]
+
+
+def run(
+    config: Source,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    on_progress: OnProgress | None = None,
+    profile: bool = False,
+) -> dict[str, Any]:
+    """Runs a config to the end of its stream and returns the summary, which is also in the run directory.
+
+    config: a file, the name of an example, or a mapping.  out: the run directory, runs/<name> if None.
+    profile: record where the time goes: the shares are in the summary then, and trace.json is in the run directory.
+    Raises UserError for what is wrong with config or stream, RunError for a run that fails on its way.
+    """
+    loaded = load(config, overrides)
+    run_there = run_on_ray if loaded.config.placement.runtime == "ray" else run_inline
+
+    def open_directory() -> RunDirectory:
+        path = fresh_directory(loaded.config.name) if out is None else Path(out)
+        return RunDirectory(path, resolved_yaml(loaded.config))
+
+    with _located(loaded):
+        return run_there(loaded.config, open_directory, on_progress, profile)
+
+
+def plan(config: Source, overrides: Sequence[str] = ()) -> Plan:
+    """What a config would run: layers, edges, delays, costs, and who hosts what."""
+    loaded = load(config, overrides)
+    with _located(loaded):
+        setup, stream = prepare(loaded.config), open_stream_of(loaded.config)
+        program = built_here(setup, stream)
+        if setup.placement.runtime != "ray":
+            return plan_of(program)
+        with network_keys():
+            return plan_of(program, planned_hosts(setup, stream.first.inputs))
+
+
+@contextmanager
+def _located(loaded: Loaded) -> Iterator[None]:
+    """Errors from within get the place of the key they speak of."""
+    try:
+        yield
+    except UserError as error:
+        error.restate(*loaded.explain(error))
+        raise

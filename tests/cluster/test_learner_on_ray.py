@@ -1,0 +1,264 @@
+"""A Learner whose layers live on actors: after every release the bits of the one in this process, and nothing left.
+
+The bits are those of predictions, weights, costates, states and metrics; both compute with one thread.
+"""
+
+import gc
+import os
+import re
+import select
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.patience import patient
+from support.samples import samples
+from torch import Tensor, nn
+
+from hamdist import Learner
+from hamdist.errors import ConfigError, NetworkError, RunError, StreamError
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
+DOUBLE: dict[str, Any] = {"dtype": torch.float64}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Sequential(nn.Linear(6, 8), nn.Tanh()),
+        nn.Sequential(nn.Linear(8, 8), nn.Tanh()),
+        nn.Sequential(nn.Linear(8, 8), nn.Tanh()),
+        nn.Linear(8, 3),
+    ).double()
+
+
+def differences(ours: Learner, theirs: Learner) -> list[str]:
+    """What is not the same to the last bit, by name."""
+    found = [
+        f"{one.name}.{part}"
+        for one, other in zip(ours.layers, theirs.layers, strict=True)
+        for part in ("weights", "weight_costate", "state", "state_costate")
+        if not same(getattr(one, part), getattr(other, part))
+    ]
+    mine, other = ours.state_dict(), theirs.state_dict()
+    found += [] if same(mine, other) and list(mine) == list(other) else ["state_dict"]
+    found += [] if ours.metrics == theirs.metrics else ["metrics"]
+    return found + ([] if ours.samples_seen_once == theirs.samples_seen_once else ["counts"])
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+def told(predictions: Any) -> list[Any]:
+    return [p and (p.first, p.rows, p.learn, p.output.tolist(), p.loss.item()) for p in predictions]
+
+
+def test_step_by_step_it_is_the_one_in_this_process_to_the_bit():
+    """Fully local, where layers could run ahead of the source by as many ticks as they are away from it."""
+    batches, held_out = samples(14, (6,)), samples(3, (6,), seed=5)
+    settings = {"beta": 0.1, "dissipation": {"weight": 0.3}, **DOUBLE}
+    theirs = Learner(layers(), **settings)
+    with Learner(layers(), runtime="ray", actors=2, **settings) as ours:
+        for k, (x, y) in enumerate(batches):
+            assert told([ours.step(x, y)]) == told([theirs.step(x, y)])
+            if k in (0, 1, 5):
+                assert differences(ours, theirs) == []
+            if k == 6:
+                assert torch.equal(ours.predict(x), theirs.predict(x))
+                assert ours.evaluate(held_out) == theirs.evaluate(held_out)
+        assert told(ours.drain()) == told(theirs.drain())
+        assert differences(ours, theirs) == []
+        assert (ours.samples, ours.samples_seen_once) == (56, True)
+
+
+def test_chunks_on_listed_actors():
+    """Steps end anywhere in a chunk, and batches of them in the middle of the stream are short."""
+    delays = dict.fromkeys(("0->1", "1->2", "2->3"), 4)
+    settings = {"delays": delays, "stack": True, "chunk": 4, "beta": 0.02, **DOUBLE}
+    batches = samples(170, (6,))
+    theirs = Learner(layers(), **settings)
+    with Learner(layers(), runtime="ray", actors=[[0, 2], ["1", "3"]], **settings) as ours:
+        for start, stop in ((0, 2), (2, 101), (101, 102), (102, 170)):
+            assert told(ours.steps(batches[start:stop])) == told(theirs.steps(batches[start:stop]))
+            assert differences(ours, theirs) == []
+        x, y = batches[0]
+        assert told([ours.step(x[:1], y[:1])]) == told([theirs.step(x[:1], y[:1])])
+        assert told(ours.drain()) == told(theirs.drain())
+        assert differences(ours, theirs) == []
+
+
+def test_a_network_with_a_memory_goes_on_by_itself():
+    """Non-local, over an actor a layer; what it says on its own leaves what learns alone."""
+    built = [lambda: nn.Linear(3, 4), lambda: nn.GRUCell(4, 5), lambda: nn.Linear(5, 3)]
+    settings = {"loss": "mse", "locality": "nonlocal", "beta": 0.01, "hold": 2}
+    generator = torch.Generator().manual_seed(0)
+    xs = torch.randn(9, 2, 3, generator=generator)
+    theirs = Learner(built, **settings)
+    with Learner(built, runtime="ray", actors="per-layer", **settings) as ours:
+        for k in range(8):
+            restart = torch.tensor([k % 3 == 0, False])
+            one, other = (learner.step(xs[k], xs[k + 1], restart) for learner in (ours, theirs))
+            assert told([one]) == told([other])
+        assert same(ours.generate(xs[:3], 4), theirs.generate(xs[:3], 4))
+        assert differences(ours, theirs) == []
+
+
+def test_a_bad_batch_among_several_is_refused_and_those_before_it_are_learnt():
+    batches = samples(4, (6,))
+    with Learner(layers(), runtime="ray", actors=2, **DOUBLE) as learner:
+        with pytest.raises(StreamError, match="the batch at sample 8"):
+            learner.steps([*batches[:2], (torch.zeros(4, 7), batches[2][1]), batches[3]])
+        assert learner.samples == 8
+        with pytest.raises(StreamError, match="a batch of 5 rows came at sample 8, but the first had 4"):
+            learner.step(torch.zeros(5, 6), torch.zeros(5, dtype=torch.long))
+        learner.drain()
+        assert learner.samples_seen_once
+
+
+class Fails(nn.Module):
+    """Raises where an input is 7."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() and (x == 7).any():
+            raise ArithmeticError("out of numbers")
+        return x + 0
+
+
+def test_a_layer_that_raises_is_told_as_in_this_process_and_ends_it():
+    modules = [nn.Identity(), Fails(), nn.Linear(2, 2)]
+    good, bad, y = torch.ones(3, 2), torch.full((3, 2), 7.0), torch.zeros(3, dtype=torch.long)
+    messages = []
+    for settings in ({}, {"runtime": "ray", "actors": [[0], [1, 2]]}):
+        with Learner(modules, **settings) as learner:
+            learner.step(good, y)
+            learner.step(bad, y)
+            with pytest.raises(RunError) as caught:
+                learner.step(good, y)
+            messages.append(str(caught.value))
+            if settings:
+                assert "ArithmeticError: out of numbers" in caught.value.__notes__[0]
+                with pytest.raises(RunError, match=r"^this learner has failed and cannot go on: layer '1'"):
+                    learner.step(good, y)
+                assert list(learner.state_dict()) == ["2.weight", "2.bias"]
+    assert messages == ["layer '1' failed at tick 2: out of numbers"] * 2
+
+
+def test_what_cannot_run_is_refused_in_the_same_words_and_may_be_followed_by_what_can():
+    x, y = torch.ones(3, 5), torch.zeros(3, dtype=torch.long)
+    messages = []
+    for settings in ({}, {"runtime": "ray", "actors": "auto"}):
+        with Learner([nn.Linear(2, 2), nn.Linear(2, 2)], **settings) as learner:
+            with pytest.raises(NetworkError) as caught:
+                learner.step(x, y)
+            messages.append(str(caught.value))
+            if settings:
+                learner.step(torch.ones(3, 2), y)
+    assert messages[0] == messages[1]
+
+
+def workers() -> set[int]:
+    """The processes of this Ray's actors that live."""
+    names = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
+    return {pid for pid, path in names.items() if b"ray::WorkerActor" in content(path)}
+
+
+def content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def gone(processes: set[int]) -> bool:
+    """Whether all of them have ended, within a minute each."""
+    return all(ended(pid) for pid in processes)
+
+
+def ended(pid: int) -> bool:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], 60)[0])
+    finally:
+        os.close(process)
+
+
+@pytest.mark.parametrize("how", ["close", "garbage"])
+def test_no_process_is_left_when_it_is_closed_or_forgotten(how):
+    before = workers()
+    learner = Learner(layers(), runtime="ray", actors=2, **DOUBLE)
+    learner.step(*samples(1, (6,))[0])
+    ours = workers() - before
+    assert len(ours) == 2
+    if how == "close":
+        learner.close()
+        learner.close()
+        for use in (learner.drain, learner.state_dict, lambda: learner.step(*samples(1, (6,))[0])):
+            with pytest.raises(RunError, match=r"^this learner was closed: make a new one$"):
+                use()
+    else:
+        there = weakref.ref(learner)
+        del learner
+        gc.collect()
+        assert there() is None
+    assert gone(ours)
+
+
+ALONE = """
+import torch
+from pathlib import Path
+from torch import nn
+from hamdist import Learner
+learner = Learner([nn.Linear(2, 2), nn.Linear(2, 2)], runtime="ray", actors=1)
+learner.step(torch.ones(3, 2), torch.zeros(3, dtype=torch.long))
+print(*[place.pid for place in learner._runtime._run.group.locations][:1])
+"""
+
+
+def test_no_process_is_left_when_the_interpreter_ends():
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=patient(200))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert gone({int(done.stdout)})
+
+
+REFUSED = [
+    (
+        {"actors": 2},
+        "actors: only runtime 'ray' has actors, not 'inline': add runtime=\"ray\", or leave actors out",
+    ),
+    ({"runtime": "rai"}, "runtime: 'rai' is not accepted; did you mean 'ray'?"),
+    ({"runtime": "ray", "actors": 0}, "actors: must be 1 or more, got 0"),
+    (
+        {"runtime": "ray", "actors": "perlayer"},
+        "actors: 'perlayer' is not accepted; did you mean 'per-layer'?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        Learner(layers(), **settings)
+
+
+def test_more_actors_than_layers():
+    with (
+        Learner(layers(), runtime="ray", actors=5, **DOUBLE) as learner,
+        pytest.raises(NetworkError, match="5 actors, but only 4 layers"),
+    ):
+        learner.step(*samples(1, (6,))[0])
