@@ -10,35 +10,28 @@ import select
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.patience import patient
 from support.ray_layers import Marked
 from support.samples import samples
 from torch import Tensor, nn
 
 from hamdist import Learner
-from hamdist.cluster.session import prepare_environment
 from hamdist.errors import ConfigError, NetworkError, RunError, StreamError
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def a_ray() -> Iterator[None]:
-    """One Ray for all of these learners."""
-    prepare_environment()
-    import ray
-
+def one_thread() -> None:
     torch.set_num_threads(1)
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 def layers() -> nn.Sequential:
@@ -236,7 +229,7 @@ learner.step(torch.ones(3, 2), torch.zeros(3, dtype=torch.long))
 
 def test_no_process_is_left_when_the_interpreter_ends(tmp_path: Path):
     code = [sys.executable, "-c", ALONE, str(tmp_path)]
-    done = subprocess.run(code, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(code, capture_output=True, text=True, timeout=patient(200))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert len(builders(tmp_path)) == 1

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,12 @@ from safetensors.torch import load_file
 from support.patience import patient
 
 from hamdist import plan, run
-from hamdist.cluster.session import prepare_environment
 from hamdist.errors import ConfigError, NetworkError, RunError, UserError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 
 LAYERS = ("first", "second", "head")
 TWO = [["first"], ["second", "head"]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def a_ray() -> Iterator[None]:
-    """One Ray for all of these runs."""
-    prepare_environment()
-    import ray
-
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -62,6 +62,7 @@ def random_function(seed: int) -> Callable[..., list[Tensor]]:
     return function
 
 
+@pytest.mark.slow
 @over_seeds(12)
 def test_whatever_is_read_and_written_in_whatever_order(seed):
     check(random_function(seed), tensors(4))

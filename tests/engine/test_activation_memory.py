@@ -61,6 +61,7 @@ def test_fully_local_a_tick_holds_the_activations_of_one_layer_at_a_time(pairing
     assert most_saved(16, pairing=pairing) == most_saved(4, pairing=pairing) == 2 * signal  # input, tanh
 
 
+@pytest.mark.slow
 def test_in_groups_a_tick_holds_those_of_one_group():
     few, many = (most_saved(depth, pairing="current", **groups_of_four(depth)) for depth in (8, 16))
     assert few == many

@@ -356,6 +356,7 @@ def test_an_evaluation_in_the_middle_leaves_the_same_bits(place):
     assert same_bits(*runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edges", "pairing", "balance"),
     [

@@ -141,6 +141,7 @@ UNTRACED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNTRACED)
 @pytest.mark.filterwarnings("ignore:use another")
 def test_what_is_not_traced_says_why_and_where_in_the_users_code(name: str):

@@ -36,6 +36,7 @@ def same(ours, theirs) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [5, 16])  # ticks of 40 bytes, and of 128
 @over_seeds(5)
 def test_a_queue_gives_what_a_list_would(width, seed):

@@ -171,7 +171,7 @@ IN_CHUNKS = (
 CASES += [replace(case, name=f"{case.name}-chunks", chunk=3) for case in CASES if case.name in IN_CHUNKS]
 
 
-QUICK = ("local", "delays-chunks")
+QUICK = ("delays-chunks",)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ def moved(state: RuntimeState) -> Any:
     return carried, passing, state.partition.losses, state.partition.tick, state.source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", [PLAIN, STACKED], ids=["plain", "stacked"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_from_a_cut_a_run_goes_on_with_the_same_bits(case: Case, execution: Execution) -> None:
@@ -160,6 +161,7 @@ def test_from_a_cut_a_run_goes_on_with_the_same_bits(case: Case, execution: Exec
         assert bits_agree(cut, kept), "the cut was written over"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES[:4], ids=lambda case: case.name)
 def test_from_a_cut_between_chunks_too(case: Case) -> None:
     runtime = runtime_for(case, CHUNKS)
@@ -172,6 +174,7 @@ def test_from_a_cut_between_chunks_too(case: Case) -> None:
     assert bits_agree(moved(other.cut()), moved(end))
 
 
+@pytest.mark.slow
 def test_what_has_run_is_left_behind_where_another_cut_is_restored() -> None:
     """Back to the past, twice, and each time the same future."""
     case = CASES[1]

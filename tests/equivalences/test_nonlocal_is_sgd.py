@@ -55,6 +55,7 @@ def test_gamma_weighs_the_loss():
     compare_every_step(mlp, (8,), 1e-12, rule, lambda p: torch.optim.SGD(p, lr=0.25))
 
 
+@pytest.mark.slow
 def test_the_sign_of_the_costate_does_not_change_the_weights():
     """dω/dt = −ηω − s ∂H/∂θ and dθ/dt = sβω: s appears twice."""
     rule = learning(0.3, sign=1, tau=0.5, weight_dissipation=0.4)

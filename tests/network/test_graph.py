@@ -342,6 +342,7 @@ def test_the_shortest_hold_is_what_bare_tokens_take(seed, place):
     assert shortest_hold(graph) == 1 + max(ticks[0] for ticks in driven.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["local", "nonlocal"])
 @over_seeds(40)
 def test_depth_and_drain_are_what_a_single_token_takes(seed, mode):

@@ -335,6 +335,7 @@ def test_time_runs_to_the_right(layout):
     assert layout.per_line <= COLUMNS_PER_LINE
 
 
+@pytest.mark.slow
 def test_every_box_has_a_place_and_every_lane_one_arrow_at_a_time(layout):
     places = [(layout.column[box.name], layout.row[box.name]) for box in layout.boxes]
     assert len(set(places)) == len(places)
