@@ -47,7 +47,7 @@ class DigitsStream(StreamBase):
     flat: Flag = Field(default=True, description="Inputs of 64 numbers; `false`: images of 1×8×8.")
 
 
-class Sines(Section):
+class SinesConfig(Section):
     """A sum of sines."""
 
     sines: tuple[tuple[Number, Positive], ...] = Field(
@@ -62,7 +62,7 @@ class SquareWave(Section):
     frequency: Positive = Field(description="Periods per unit of time.")
 
 
-class Square(Section):
+class SquareConfig(Section):
     """A square wave."""
 
     square: SquareWave = Field(description="A square wave: `{amplitude, frequency}`.")
@@ -71,7 +71,7 @@ class Square(Section):
 def _kind_of_signal(value: Any) -> str:
     if isinstance(value, str):
         return "a name"
-    return "a square" if isinstance(value, Square) or "square" in value else "sines"
+    return "a square" if isinstance(value, SquareConfig) or "square" in value else "sines"
 
 
 def _signals(value: Any) -> Any:
@@ -84,7 +84,9 @@ def _signals(value: Any) -> Any:
 
 
 Signal = Annotated[
-    Annotated[Text, Tag("a name")] | Annotated[Sines, Tag("sines")] | Annotated[Square, Tag("a square")],
+    Annotated[Text, Tag("a name")]
+    | Annotated[SinesConfig, Tag("sines")]
+    | Annotated[SquareConfig, Tag("a square")],
     Discriminator(_kind_of_signal),
 ]
 

@@ -5,7 +5,8 @@ aligned.py     signals that are the same bits wherever they come from
 channel.py     an edge as two queues with d initial tokens
 state.py       all that moves of a node, as one tree
 node_spec.py   all that a node must know of the network
-layer_node.py  one layer at work, a step of its state at a time; junction.py: where several edges meet
+layer_node.py  one layer at work, a step of its state at a time; junction.py: where several edges meet;
+               window.py: costates that go back in time
 loss_node.py   a loss at work
 ledger.py      the proof that every sample drove a layer once
 source.py      a stream as messages, tick by tick

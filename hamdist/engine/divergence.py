@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hamdist.engine.layer_node import LayerNode
 from hamdist.errors import DivergenceError
-from hamdist.physics.layers import Context, Point
+from hamdist.physics.layers import Point
+from hamdist.physics.pure_module import Context
 from hamdist.physics.statespace.contract import advanced
 
 UNITS = 128  # of a state whose eigenvalues are cheap

@@ -20,7 +20,8 @@ from hamdist.errors import NetworkError
 from hamdist.network.graph import Edge
 from hamdist.network.plain import forward_pass
 from hamdist.network.timing import feedback_lag
-from hamdist.physics.layers import Context, Point
+from hamdist.physics.layers import Point
+from hamdist.physics.pure_module import Context
 from hamdist.physics.statespace.contract import advanced
 from hamdist.physics.step import Weights
 

@@ -6,7 +6,6 @@ A node knows only its own edges. `evaluate` takes a signal from every in-edge an
 """
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,14 +17,15 @@ from hamdist.engine.ledger import Ledger
 from hamdist.engine.message import INVALID, NO_COSTATE, ZEROS, Costate, Signal, Token, flags_of
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.state import NodeState, Settling
+from hamdist.engine.window import sweep
 from hamdist.errors import RunError
 from hamdist.physics import step
-from hamdist.physics.bptt import swept
 from hamdist.physics.hamiltonian import Partials
-from hamdist.physics.layers import Context, Point
+from hamdist.physics.layers import Point
 from hamdist.physics.memory import Pairing, Returned, WindowMemory, gate_open
+from hamdist.physics.pure_module import Context
 from hamdist.physics.randomness import derive_seed
-from hamdist.physics.step import Carry, Evaluation, Pattern, Weights, initial_carry, learn
+from hamdist.physics.step import Carry, Evaluation, Pattern, Weights, initial_carry
 
 NOTHING = Signal(INVALID)
 TRIAL = Pattern(linearises=False, buffers=False)
@@ -137,7 +137,7 @@ def react(
     costates = with_waiting(state.returning, costates)
     q = _total(spec, costates)
     if isinstance(spec.memory, WindowMemory):
-        return _sweep(spec, spec.memory, state, token, q)
+        return sweep(spec, spec.memory, state, token, q)
     state, drives = _gate(spec, state, tick, q, driving)
     met = _met(spec, state, tick, _returned(spec, state, driving, costates), present)
     pattern = Pattern(costate=token.valid, weights=drives, keep=spec.memory.keeps_graphs)
@@ -214,46 +214,6 @@ def observed(settling: Settling, signals: tuple[Tensor, ...], tolerance: float) 
         for new, old in zip(signals, settling.before, strict=True)
     )
     return Settling(signals, settling.still + 1 if unchanged else 0)
-
-
-# Windows of time
-
-
-def _sweep(
-    spec: NodeSpec, memory: WindowMemory, state: NodeState, token: Token, q: Tensor
-) -> tuple[NodeState, list[Costate]]:
-    """A costate [K, B, …] speaks of the sample of its token and of the K − 1 before it, the latest last.
-
-    Where fewer were, the first places are of nothing, and zero.
-    """
-    assert spec.horizon is not None
-    ticks = spec.horizon.ticks
-    driving = [t for t in state.undriven if t.tick <= token.tick]
-    points = memory.window(state.kept, token.tick, ticks if spec.horizon.slid else len(driving), state.carry)
-    with spec.motion.computing:
-        carry, partials = swept(
-            spec.step_back, state.carry, points, q[ticks - len(points) :].unbind(), spec.motion.wanted
-        )
-    with spec.motion.integrating:
-        carry = learn(carry, partials, spec.dynamics)
-    ledger = _drove_all(state.ledger, driving)
-    return state._replace(carry=carry, undriven=state.undriven[len(driving) :], ledger=ledger), [
-        Costate(token, None if value is None else aligned(_whole(value, ticks))) if forward else NO_COSTATE
-        for forward, value in zip(spec.inward.forward, partials.inputs, strict=True)
-    ]
-
-
-def _drove_all(ledger: Ledger, driving: list[Token]) -> Ledger:
-    """What was evaluated up to the samples of a token drives the layer: a block, or a single tick."""
-    in_order = all(before.first + before.rows == after.first for before, after in pairwise(driving))
-    rows = sum(token.rows for token in driving)
-    return ledger.drove_in_a_row(1, rows, driving[0], driving[-1], in_order)
-
-
-def _whole(window: Tensor, ticks: int) -> Tensor:
-    """With zeros in the places of nothing."""
-    missing = ticks - len(window)
-    return window if not missing else torch.cat([window.new_zeros(missing, *window.shape[1:]), window])
 
 
 # Circumstances

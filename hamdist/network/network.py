@@ -11,9 +11,10 @@ from torch import nn
 
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
-from hamdist.physics.layers import Instant, Join, Layer, PureModule, Relaxing
+from hamdist.physics.layers import Instant, Layer, Relaxing
 from hamdist.physics.losses import LossFunction
 from hamdist.physics.modules import Coupling
+from hamdist.physics.pure_module import Join, PureModule
 from hamdist.physics.randomness import derive_seed, seeded
 from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer, remembers
 from hamdist.physics.statespace.walk import Reads

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hamdist.errors import NetworkError
 from hamdist.network.graph import SOURCE, Graph, chain, sorted_nodes
 from hamdist.network.network import Network
-from hamdist.physics.layers import Join, joined
+from hamdist.physics.pure_module import Join, joined
 
 
 def plain_model(network: Network, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:

@@ -5,7 +5,8 @@ import torch
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.survey import Facts
-from hamdist.physics.layers import Context, Layer
+from hamdist.physics.layers import Layer
+from hamdist.physics.pure_module import Context
 
 
 def check_some_reversible(graph: Graph, some: bool) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
 from hamdist.network.wording import describe, first_line
-from hamdist.physics.layers import Context, Join, Layer
+from hamdist.physics.layers import Layer
+from hamdist.physics.pure_module import Context, Join
 from hamdist.physics.randomness import derive_seed, seeded
 
 Shape = tuple[int, ...]

@@ -1,6 +1,7 @@
 """The physics of one layer: pure torch, pure functions, no neighbours, no Ray.
 
-layers.py        the layer contract; instant and relaxing layers; any nn.Module as a pure function
+pure_module.py   any nn.Module as a pure function
+layers.py        the layer contract; instant and relaxing layers
 modules.py       residual block; coupling that can be inverted
 hamiltonian.py   a layer's Hamiltonian and its partial derivatives
 step.py          the carry, and the two halves of a tick: evaluate and react

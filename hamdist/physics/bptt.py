@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from hamdist.physics.hamiltonian import Partials, Wanted, linearise
-from hamdist.physics.layers import Layer, Point, Tensors
+from hamdist.physics.layers import Layer, Point
 from hamdist.physics.numerics import plus
+from hamdist.physics.pure_module import Tensors
 from hamdist.physics.step import Carry, forgotten
 
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.physics.layers import Layer, Point, Tensors, Values
+from hamdist.physics.layers import Layer, Point, Values
 from hamdist.physics.numerics import transformed
+from hamdist.physics.pure_module import Tensors
 
 
 class Wanted(NamedTuple):

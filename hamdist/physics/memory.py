@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from hamdist.physics.layers import Context, Layer, Point
+from hamdist.physics.layers import Layer, Point
+from hamdist.physics.pure_module import Context
 from hamdist.physics.step import Carry, Evaluation
 
 PairingName = Literal["current", "stashed", "reversible"]

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hamdist.physics.layers import Context, Layer, Point, Tensors, Values
+from hamdist.physics.layers import Layer, Point, Values
+from hamdist.physics.pure_module import Context, Tensors
 
 
 class Stack(Layer):

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
-from hamdist.physics.layers import Layer, Point, Tensors, Values, along
+from hamdist.physics.layers import Layer, Point, Values, along
 from hamdist.physics.numerics import plus, plus_
+from hamdist.physics.pure_module import Tensors
 
 NO_SPAN: AbstractContextManager[None] = nullcontext()
 

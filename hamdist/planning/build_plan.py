@@ -12,9 +12,10 @@ from hamdist.engine.node_spec import NodeSpec
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.network.timing import arrivals, feedback_lag
 from hamdist.physics.hamiltonian import Wanted
-from hamdist.physics.layers import Context, Layer, Point, Relaxing
+from hamdist.physics.layers import Layer, Point, Relaxing
 from hamdist.physics.memory import Pairing, Returned, pairing_of
 from hamdist.physics.modules import Residual
+from hamdist.physics.pure_module import Context
 from hamdist.physics.step import Carry, Motion, initial_carry, valued
 from hamdist.planning.notes import notes_on
 from hamdist.planning.plan import EdgeRow, LayerRow, Plan

@@ -10,7 +10,8 @@ from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE
 from hamdist.network.network import LayerSpec
 from hamdist.network.survey import signals_into, survey_order
-from hamdist.physics.layers import Context, Layer
+from hamdist.physics.layers import Layer
+from hamdist.physics.pure_module import Context
 
 PER_PARAMETER = 16.0  # operations of a forward pass that take as long as moving one parameter and its costate
 PER_ELEMENT = 4.0  # and as reading and writing one element of a signal

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.physics.hamiltonian import Wanted
-from hamdist.physics.layers import Context, Point
+from hamdist.physics.layers import Point
 from hamdist.physics.memory import Stash, StashName, pairing_of
+from hamdist.physics.pure_module import Context
 from hamdist.physics.step import Carry, Motion, initial_carry, valued
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from hamdist.report.wording import short
 
 
-class Layer(Protocol):
+class ShownLayer(Protocol):
     """A row of a plan's layers; shapes are without the batch, sizes in bytes, flops per tick, of a whole batch."""
 
     name: str
@@ -26,7 +26,7 @@ class Layer(Protocol):
     actor: Any
 
 
-class Edge(Protocol):
+class ShownEdge(Protocol):
     """A row of a plan's edges; lag in ticks, of feedback only."""
 
     source: str
@@ -37,7 +37,7 @@ class Edge(Protocol):
     lag: int | None
 
 
-def layers_table(layers: Sequence[Layer]) -> Table:
+def layers_table(layers: Sequence[ShownLayer]) -> Table:
     """Per layer: its size, when a sample arrives at it, and how many ticks later the costate returns.
 
     Devices and actors are columns only where they differ.
@@ -67,7 +67,7 @@ def layers_table(layers: Sequence[Layer]) -> Table:
     return table
 
 
-def edges_table(edges: Iterable[Edge]) -> Table:
+def edges_table(edges: Iterable[ShownEdge]) -> Table:
     """Per edge: its delay, the size of its signal, and the lag of feedback."""
     table = _table("Edges", left=("from", "to", "kind"), right=("delay", "signal", "lag"))
     for edge in edges:

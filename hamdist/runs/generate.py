@@ -14,7 +14,7 @@ from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
 from hamdist.engine.free_run import Feed, FreeLayer, FreeRun
 from hamdist.errors import StreamError, UserError
-from hamdist.physics.layers import Tensors
+from hamdist.physics.pure_module import Tensors
 from hamdist.physics.step import Weights
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of

@@ -8,7 +8,8 @@ from support.comparing import largest_difference
 from torch import nn
 
 from hamdist.physics.hamiltonian import Wanted, hamiltonian, linearise
-from hamdist.physics.layers import Instant, Point, PureModule, Relaxing
+from hamdist.physics.layers import Instant, Point, Relaxing
+from hamdist.physics.pure_module import PureModule
 
 
 def leaves(tensors):

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
-from hamdist.physics.layers import Instant, Layer, Point, PureModule, Relaxing
+from hamdist.physics.layers import Instant, Layer, Point, Relaxing
+from hamdist.physics.pure_module import PureModule
 from hamdist.physics.rates import Adam, Rate, RMSprop, cosine
 from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react
 

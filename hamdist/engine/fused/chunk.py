@@ -29,7 +29,7 @@ from hamdist.engine.fused.plan import (
 from hamdist.engine.fused.state import At, Back, Chunk, Entering, Flow, Leaving, Verdict
 from hamdist.engine.fused.units import Unit
 from hamdist.physics import memory
-from hamdist.physics.layers import Context
+from hamdist.physics.pure_module import Context
 from hamdist.physics.step import Evaluation, Motion, evaluate, react
 
 

@@ -23,7 +23,8 @@ from hamdist.engine.fused.users_code import class_place, error_place
 from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
-from hamdist.physics.layers import Context, Layer, Point, Tensors
+from hamdist.physics.layers import Layer, Point
+from hamdist.physics.pure_module import Context, Tensors
 from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react, valued
 
 TRIED = 5  # members of the stack that is compared with lone ones

@@ -17,7 +17,8 @@ from hamdist.compiler.inductor import Compiling
 from hamdist.compiler.trace import Traced, leaves
 from hamdist.physics.bptt import Swept, stepped
 from hamdist.physics.hamiltonian import Linearised, Partials, Pullback, Wanted, linearise
-from hamdist.physics.layers import Context, Layer, Point, Tensors, Values
+from hamdist.physics.layers import Layer, Point, Values
+from hamdist.physics.pure_module import Context, Tensors
 from hamdist.physics.stack import Stack
 
 _NUMBERS = count()

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from hamdist.engine.aligned import settled
-from hamdist.physics.layers import Point, Tensors
+from hamdist.physics.layers import Point
+from hamdist.physics.pure_module import Tensors
 from hamdist.physics.step import Carry
 
 Tree = TypeVar("Tree")

@@ -6,18 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hamdist.physics.layers import (
-    Context,
-    Join,
-    Layer,
-    Point,
-    PureModule,
-    Tensors,
-    Values,
-    along,
-    joined,
-    padded,
-)
+from hamdist.physics.layers import Layer, Point, Values, along
+from hamdist.physics.pure_module import Context, Join, PureModule, Tensors, joined, padded
 from hamdist.physics.randomness import seeded
 from hamdist.physics.statespace.contract import State
 from hamdist.physics.statespace.walk import Reads, Retrace, Walk, memories
