@@ -65,7 +65,8 @@ class Traced:
 
     def __call__(self, *arguments: Any) -> Any:
         flat, given = tree_flatten(arguments)
-        assert given == self._given, "as the examples were"
+        if given != self._given:
+            raise TypeError("a traced function was given arguments of another form than its examples'")
         return tree_unflatten(self.flat(flat), self._result)
 
     def flat(self, tensors: list[Tensor]) -> list[Tensor]:

@@ -12,6 +12,7 @@ from hamdist.engine.fused.state import Back, Entering, there
 from hamdist.engine.fused.tokens import Passage
 from hamdist.engine.message import NO_COSTATE, Message, Token
 from hamdist.engine.spec import Outline
+from hamdist.errors import RunError
 from hamdist.network.graph import SOURCE
 from hamdist.network.tick_order import crossings
 from hamdist.network.timing import Times
@@ -58,6 +59,19 @@ class Boundary:
     def enter(self, ticks: int) -> None:
         """Notes the samples that come in, in the next so many ticks."""
         self.passage.add(self._first.signals.tokens(ticks))
+
+    def check(self, tick: int, ticks: int) -> None:
+        """Raises RunError where what comes in is not of the samples that its target meets in these ticks."""
+        for _, way in self._in:
+            if way.edge.feedback:
+                continue
+            due = self.passage.told(self._times.heard(way.edge.target, tick), ticks)
+            come = tuple(way.signals.tokens(ticks))
+            if come != due:
+                raise RunError(
+                    f"edge {way.edge.name} at tick {tick}: the signal of sample {come[0].first} came where that of "
+                    f"sample {due[0].first} was due; this is a fault of hamdist: please report it with your config"
+                )
 
     def look(self, ticks: int, restarts: Mapping[int, Tensor]) -> Entering:
         """The signals and costates of the next so many ticks, with the restarts of units in them."""

@@ -152,6 +152,7 @@ class FusedExecutor:
             self._flow, self._shape = tree_flatten(self._handover.take(tick))
             self._counted = tick
         self._boundary.enter(ticks)
+        self._boundary.check(tick, ticks)
         begins = self._episodes.begin(tick, ticks)
         entering = self._boundary.look(ticks, self._episodes.heard(tick, ticks) if begins else {})
         judged = self._boundary.passage.told(self._times.judged(tick), ticks)

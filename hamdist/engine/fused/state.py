@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from hamdist.engine.aligned import settled
+from hamdist.errors import RunError
 from hamdist.physics.layers import Point
 from hamdist.physics.pure_module import Tensors
 from hamdist.physics.step import Carry
@@ -38,7 +39,8 @@ def along(factors: Tensor, like: Tensor) -> Tensor:
 
 def there(value: Tensor | None) -> Tensor:
     """What a valid token brings."""
-    assert value is not None, "a valid token brings a value"
+    if value is None:
+        raise RunError("a valid token came without a value; this is a fault of hamdist: please report it")
     return value
 
 

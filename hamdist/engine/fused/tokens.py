@@ -13,6 +13,7 @@ from hamdist.engine.fused.plan import FusedPlan
 from hamdist.engine.fused.units import Unit
 from hamdist.engine.ledger import Ledger
 from hamdist.engine.message import Token, flags_of
+from hamdist.errors import RunError
 from hamdist.network.timing import Times
 
 
@@ -50,7 +51,11 @@ class Passage:
                 del each[:excess]
 
     def _append(self, token: Token) -> None:
-        assert token.tick == self.latest + 1, "tokens come in order"
+        if token.tick != self.latest + 1:
+            raise RunError(
+                f"samples of tick {token.tick} entered where those of tick {self.latest + 1} were due; this is a fault "
+                "of hamdist: please report it with your config"
+            )
         rows = breaks = 0
         if self._tokens:
             before = self._tokens[-1]
@@ -74,7 +79,10 @@ class Passage:
     def told(self, tick: int, ticks: int) -> tuple[Token, ...]:
         """Those of so many ticks, from `tick` on."""
         start = tick - self._first
-        assert 0 <= start <= len(self._tokens) - ticks, "these were told, and are kept"
+        if not 0 <= start <= len(self._tokens) - ticks:
+            raise RunError(
+                f"the samples of tick {tick} to {tick + ticks - 1} are not known here, or not any more"
+            )
         return tuple(self._tokens[start : start + ticks])
 
     def drove(self, ledger: Ledger, first: int, last: int) -> Ledger:
