@@ -1,4 +1,4 @@
-"""The walk of CONTRIBUTING.md is true of the code: its ten calls are made, in this order, by one step of a learner."""
+"""What tells a newcomer the way is true of the code: the walk of CONTRIBUTING.md, and the map of every package."""
 
 import re
 from pathlib import Path
@@ -28,3 +28,17 @@ def test_every_file_that_the_walk_names_is_there():
         name for name in named if not any((PAGE.parent / root / name).exists() for root in ("hamdist", ""))
     ]
     assert not missing
+
+
+def test_every_package_maps_its_files():
+    """In its docstring; schemas of the config are named by what they have in common."""
+    unnamed = []
+    for init in sorted((PAGE.parent / "hamdist").rglob("__init__.py")):
+        names = {file.name for file in init.parent.glob("*.py")} - {"__init__.py", "__main__.py"}
+        told = init.read_text(encoding="utf-8").replace(
+            "*_schema.py", " ".join(n for n in names if "_schema" in n)
+        )
+        unnamed += [f"{init.parent.name}/{name}" for name in names if name not in told]
+        gone = set(re.findall(r"\b[a-z]\w*\.py\b", told)) - names
+        unnamed += [f"{init.parent.name}/{name} (gone)" for name in gone]
+    assert not unnamed

@@ -11,13 +11,17 @@ Lectures      the signal school's lectures and exams                            
 Arrays        .npy (memory-mapped) and .npz files                               arrays.py
 CSV           text tables, row by row                                           csv_file.py, table.py
 Parquet       Parquet tables, record batch by record batch                      parquet.py, table.py
-River         River's datasets and generators                                   river_dataset.py
+River         River's datasets and generators                                   river_dataset.py, river_names.py
 TorchDataset  torch Datasets, IterableDatasets and DataLoaders                  torch_dataset.py
 Iterable      any Python iterable, or a function that returns one               iterable.py
 JSONLines     lines of JSON from standard input                                 json_lines.py, live_lines.py
 
 Standardise   a stream with inputs standardised online                          standardise.py
 Checked       a stream whose promises are kept, or a StreamError says which     checked.py
+
+What they share: single samples into batches (sample.py, batching.py, form.py), classes as numbers (labels.py), the
+order of rows (row_order.py), settings and their types (settings.py, setting_types.py), objects of the user's own code
+(factory.py), names for an error message (listing.py).
 """
 
 from hamdist.streams.arrays import Arrays

@@ -1,6 +1,7 @@
 """Many layers in one go: a partition's regular ticks as one sequence of operations, traced once, compiled if asked for.
 
-eligibility.py  which layers can be traced, and which of them stack; obstacles.py: why ticks can't run as one
+eligibility.py  which layers can be traced, and which of them stack; obstacles.py: why ticks can't run as one;
+                users_code.py: where in the user's code that is
 layer.py        a layer as traced operations, alone as it would be in a stack
 units.py        the layers of a partition as stacks, in the order of evaluation
 plan.py         what a regular tick consists of, and where everything comes from
