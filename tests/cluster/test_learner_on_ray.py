@@ -229,7 +229,8 @@ learner.step(torch.ones(3, 2), torch.zeros(3, dtype=torch.long))
 
 def test_no_process_is_left_when_the_interpreter_ends(tmp_path: Path):
     code = [sys.executable, "-c", ALONE, str(tmp_path)]
-    done = subprocess.run(code, capture_output=True, text=True, timeout=patient(200))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(code, capture_output=True, text=True, timeout=patient(200), env=environment)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert len(builders(tmp_path)) == 1
