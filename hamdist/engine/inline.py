@@ -121,7 +121,9 @@ class InlineRuntime:
         What they hold must stay until this returns.
         """
         predictions: list[Prediction] = []
-        for together in chunked(batches, self.program.outline.execution.chunk):
+        at_hand = isinstance(batches, list)
+        chunk = self.program.outline.execution.chunk
+        for together in [iter(batches)] if at_hand else chunked(batches, chunk):
             for message in self._source.present(together):
                 self._give(message)
                 predictions += self._partition.advance(message.ticks)

@@ -43,6 +43,7 @@ class Boundary:
         self._times, self._batch = times, batch
         told = [way for _, way in self._in if not way.edge.feedback]
         self._first = max(told, key=lambda way: times.heard(way.edge.target, 0))
+        self._others = [(way, -times.heard(way.edge.target, 0)) for way in told if way is not self._first]
         self.passage = Passage(kept)
         self._sends = list(self._in_order(outline))
 
@@ -62,12 +63,9 @@ class Boundary:
 
     def check(self, tick: int, ticks: int) -> None:
         """Raises RunError where what comes in is not of the samples that its target meets in these ticks."""
-        for _, way in self._in:
-            if way.edge.feedback:
-                continue
-            due = self.passage.told(self._times.heard(way.edge.target, tick), ticks)
-            come = tuple(way.signals.tokens(ticks))
-            if come != due:
+        for way, arrival in self._others:
+            due, come = self.passage.told(tick - arrival, ticks), way.signals.tokens(ticks)
+            if tuple(come) != due:
                 raise RunError(
                     f"edge {way.edge.name} at tick {tick}: the signal of sample {come[0].first} came where that of "
                     f"sample {due[0].first} was due; this is a fault of hamdist: please report it with your config"
