@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hamdist.compiler.trace import Traced
@@ -27,6 +25,8 @@ from hamdist.physics.layers import Layer, Point
 from hamdist.physics.pure_module import Context, Tensors
 from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react, valued
 
+ASKS_FOR_VALUES = ("DataDependentOutputException", "GuardOnDataDependentSymNode")
+"""What torch raises where a trace is asked for a number; by name, since to import the latter brings SymPy."""
 TRIED = 5  # members of the stack that is compared with lone ones
 REGULAR = Pattern(buffers=False)  # a tick that is traced: a layer whose buffers move in it is not
 Structure = tuple[str, str, tuple[str, ...], tuple, str]
@@ -131,7 +131,7 @@ def _why_not(attempt: Callable[[], str]) -> str:
 def in_words(error: Exception) -> str:
     """Why what raised this in a trace cannot be traced, and where in the user's code."""
     words = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, DataDependentOutputException | GuardOnDataDependentSymNode):
+    if type(error).__name__ in ASKS_FOR_VALUES:
         words = "it asks for the value of a tensor, as by .item() or an if"
     elif isinstance(error, Warning):
         words = f"it warns: {words}"
