@@ -116,14 +116,14 @@ class InlineRuntime:
                 yield from self._partition.advance()
 
     def present_all(self, batches: Iterable[Given]) -> list[Prediction]:
-        """Presents several batches, as many as a chunk has ticks at a time; also those before one that cannot be had.
+        """Presents several batches, also those before one that cannot be had: a list, which is at hand, in one go, of
+        anything else as many at a time as a chunk has ticks, so that no more are read than are learnt from.
 
         What they hold must stay until this returns.
         """
         predictions: list[Prediction] = []
-        at_hand = isinstance(batches, list)
         chunk = self.program.outline.execution.chunk
-        for together in [iter(batches)] if at_hand else chunked(batches, chunk):
+        for together in [iter(batches)] if isinstance(batches, list) else chunked(batches, chunk):
             for message in self._source.present(together):
                 self._give(message)
                 predictions += self._partition.advance(message.ticks)
