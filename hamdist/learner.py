@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
@@ -27,7 +26,8 @@ from hamdist.runs.assembly import learning_of, locality_of
 from hamdist.runs.prepare import setup_of
 from hamdist.streams.checked import check_flags
 from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
-from hamdist.streams.sample import tensor_of
+from hamdist.streams.missing import NO_FORM, is_missing, missing_rows, nothing, with_gaps
+from hamdist.streams.sample import rows_of
 from hamdist.streams.stream import as_target
 
 if TYPE_CHECKING:
@@ -135,6 +135,10 @@ class Learner:
         restart: whether an episode begins with it, for all rows or one flag a row [R]: layers with a memory start anew
         there. The first batch always begins one.
 
+        A row without a target (NaN in all its numbers, the class −100, None in a list; target None: no row has one) is
+        predicted, drives nothing, and is in no metric; `metrics` counts it as unlabelled. Where no row has one, no
+        weight moves.
+
         Returns the prediction that left the network meanwhile, None while it fills: with delays it is of an
         earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite or not of
         the first batch's shape and dtype, RunError (DivergenceError) where learning fails.
@@ -211,7 +215,10 @@ class Learner:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Prequential means so far: every sample was predicted before it was learnt from."""
+        """Prequential means so far: every sample was predicted before it was learnt from.
+
+        Where samples came without a target, "unlabelled" is their number; the means are over the others.
+        """
         return {} if self._runtime is None else self._started.prequential()
 
     @property
@@ -273,12 +280,24 @@ class Learner:
     def _batch(self, x: Any, target: Any, where: str) -> tuple[Tensor, Tensor]:
         """Inputs and targets as the first batch had them; `where` opens the messages."""
         inputs = self._tensor(x, f"{where}: x")
-        targets = as_target(self._tensor(target, f"{where}: target"))
+        targets = self._targets(target, len(inputs), f"{where}: target")
+        if not len(inputs):
+            raise StreamError(f"{where} has no rows; expected one at least")
         if len(inputs) != len(targets):
             raise StreamError(f"{where}: {len(inputs)} rows of x, but {len(targets)} of target")
         form = form_of_rows(inputs, targets)
         require_same_form(self._form or form, form, where)
         return inputs, targets
+
+    def _targets(self, target: Any, rows: int, what: str) -> Tensor:
+        """Those of a batch; where there are none, NaN or the class that is none, as before."""
+        if target is None or (isinstance(target, list | tuple | float) and is_missing(target)):
+            if self._form is None or self._form.targets is None:
+                raise StreamError(f"{what} is missing: {NO_FORM}")
+            return nothing((rows, *self._form.targets.shape), self._form.targets.dtype)
+        told = with_gaps(target) if isinstance(target, list | tuple) else target
+        targets = as_target(rows_of(told, what))
+        return self._finite(targets, what, may_be_missing=True)
 
     def _flags(self, restart: Any, rows: int, where: str) -> Tensor | None:
         """One flag a row; None where there is none."""
@@ -290,12 +309,16 @@ class Learner:
 
     def _tensor(self, values: Any, what: str) -> Tensor:
         """A tensor of the network's dtype where it is floating; batches have their rows first."""
-        tensor = values.detach() if isinstance(values, Tensor) else tensor_of(np.asarray(values), what)
+        return self._finite(rows_of(values, what), what)
+
+    def _finite(self, tensor: Tensor, what: str, may_be_missing: bool = False) -> Tensor:
+        """Raises StreamError for what is no batch of finite numbers; rows that may be missing are NaN as a whole."""
         if tensor.dim() == 0:
             raise StreamError(f"{what} must be a batch, its first dimension the rows, not a single number")
         if tensor.is_floating_point():
             tensor = tensor.to(self.dtype)
-            if not torch.isfinite(tensor).all():
+            finite = torch.isfinite(tensor)
+            if not finite.all() and not (may_be_missing and finite[~missing_rows(tensor)].all()):
                 raise StreamError(f"{what} holds values that are not finite")
         return tensor
 
