@@ -51,7 +51,9 @@ class InlineRuntime:
             execution.chunk,
             timeline,
         )
-        self._source = Source(len(program.targets), program.locality.hold, execution.chunk)
+        self._source = Source(
+            len(program.targets), program.locality.hold, execution.chunk, program.outline.ignored
+        )
         self._read = [channel for channel in self._channels if channel.edge.source == SOURCE]
 
     @property

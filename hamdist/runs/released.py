@@ -63,7 +63,8 @@ class ReleasedRuntime:
         self._closing.atexit = False
         atexit.register(self._closing)  # after Ray's own, and so before it
         layout = self._run.layout
-        self._source = Source(layout.rows, layout.outline.locality.hold, layout.stream_ticks)
+        outline = layout.outline
+        self._source = Source(layout.rows, outline.locality.hold, layout.stream_ticks, outline.ignored)
         self._under_way: deque[Release] = deque()
         self._failure: Failure | None = None
 
