@@ -74,7 +74,9 @@ def _by_autograd(
 
     def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
         told = [(y, costate) for y, costate in zip(outputs, (q, *p), strict=True) if y.requires_grad]
-        return _partials(tuple(weights), wanted, _gradients(told, leaves))
+        with layer.pure.present(parameters | weights, buffers, point.context):
+            gradients = _gradients(told, leaves)
+        return _partials(tuple(weights), wanted, gradients)
 
     after = {name: buffer.detach() for name, buffer in values.buffers.items()}
     drift = tuple(f.detach() for f in values.drift)
@@ -113,7 +115,9 @@ def _by_transform(
     (output, *drift), pull, after = torch.func.vjp(evaluate, *primals, has_aux=True)  # type: ignore[misc]
 
     def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
-        return _partials(names, wanted, pull((q, *p), retain_graph=False))
+        with layer.pure.present(parameters, buffers, point.context):
+            gradients = pull((q, *p), retain_graph=False)
+        return _partials(names, wanted, gradients)
 
     return Values(output, tuple(drift), after), pullback
 

@@ -1,6 +1,7 @@
 """Any nn.Module that maps tensors to a tensor, as a pure function of its parameters, buffers and inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -34,6 +35,7 @@ class PureModule:
         self._mutable = frozenset(name for name, _ in module.named_buffers())
         self._names = _first_names(module)
         self._tied = any(name != first for name, first in self._names.items())
+        self._bare = all(map(_runs_no_code_backward, module.modules()))
 
     def parameters(self) -> Tensors:
         """What learns: copies of the parameters that require a gradient."""
@@ -54,6 +56,23 @@ class PureModule:
         output = self._output(tensors, arguments, context.seed)
         after = {name: tensors[name] for name in buffers}  # a module may assign a buffer anew
         return (output if context.rows is None else padded(output, len(inputs[0]))), after
+
+    @contextmanager
+    def present(
+        self, parameters: Mapping[str, Tensor], buffers: Tensors, context: Context
+    ) -> Iterator[None]:
+        """Within it the module is as it was evaluated: code that its derivative runs (a checkpoint that computes
+        again, a backward that reads a weight) finds the tensors, the mode and the seed of then.
+
+        What such code writes into buffers is forgotten: they move once an evaluation.
+        """
+        if self._bare or torch.compiler.is_compiling():
+            yield
+            return
+        tensors = {**parameters, **self._prepared(buffers, context)}
+        device = next(iter(tensors.values())).device if tensors else None
+        with seeded(context.seed, device), _Exchanged(self._places, tensors):
+            yield
 
     def _output(self, tensors: Tensors, arguments: tuple[Tensor, ...], seed: int | None) -> Tensor:
         """What the module says with these tensors, which are afterwards those that it assigned."""
@@ -132,6 +151,16 @@ class _Exchanged:
         for (there, key, name), own in zip(self._places, self._own, strict=True):
             self._tensors[name] = there[key]  # type: ignore[assignment]
             there[key] = own
+
+
+_OURS_AND_TORCHS = "torch.nn.modules.", "hamdist.physics."
+_HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+
+
+def _runs_no_code_backward(part: nn.Module) -> bool:
+    """Whether a part is one of whose operations torch alone takes the derivatives."""
+    changed = "forward" in vars(part) or any(getattr(part, hooks) for hooks in _HOOKS)
+    return type(part).__module__.startswith(_OURS_AND_TORCHS) and not changed
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:
