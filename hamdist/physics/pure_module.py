@@ -22,10 +22,14 @@ class Context(NamedTuple):
     training: bool = True
     seed: int | None = None  # what a random layer draws from
     rows: int | None = None  # rows that are real, for batch statistics over a padded batch
+    beyond: tuple[str, ...] = ()  # generators beyond torch's that it draws from
 
 
 class PureModule:
-    """Any nn.Module that maps tensors to a tensor, as a function of its parameters, buffers and inputs."""
+    """Any nn.Module that maps tensors to a tensor, as a function of its parameters, buffers and inputs.
+
+    bare: whether all of it is torch's code, and hamdist's.
+    """
 
     def __init__(self, module: nn.Module, join: Join = "sum") -> None:
         self.module = module
@@ -35,7 +39,7 @@ class PureModule:
         self._mutable = frozenset(name for name, _ in module.named_buffers())
         self._names = _first_names(module)
         self._tied = any(name != first for name, first in self._names.items())
-        self._bare = all(map(_runs_no_code_backward, module.modules()))
+        self.bare = all(map(_known_code, module.modules()))
 
     def parameters(self) -> Tensors:
         """What learns: copies of the parameters that require a gradient."""
@@ -53,35 +57,34 @@ class PureModule:
         buffers = self._prepared(buffers, context)
         arguments = joined(tuple(a[: context.rows] for a in inputs), self.join)
         tensors = {**parameters, **buffers}
-        output = self._output(tensors, arguments, context.seed)
+        output = self._output(tensors, arguments, context)
         after = {name: tensors[name] for name in buffers}  # a module may assign a buffer anew
         return (output if context.rows is None else padded(output, len(inputs[0]))), after
 
     @contextmanager
-    def present(
-        self, parameters: Mapping[str, Tensor], buffers: Tensors, context: Context
-    ) -> Iterator[None]:
+    def present(self, parameters: Mapping[str, Tensor], buffers: Tensors, context: Context) -> Iterator[None]:
         """Within it the module is as it was evaluated: code that its derivative runs (a checkpoint that computes
         again, a backward that reads a weight) finds the tensors, the mode and the seed of then.
 
         What such code writes into buffers is forgotten: they move once an evaluation.
         """
-        if self._bare or torch.compiler.is_compiling():
+        if self.bare or torch.compiler.is_compiling():
             yield
             return
         tensors = {**parameters, **self._prepared(buffers, context)}
         device = next(iter(tensors.values())).device if tensors else None
-        with seeded(context.seed, device), _Exchanged(self._places, tensors):
+        with seeded(context.seed, device, context.beyond), _Exchanged(self._places, tensors):
             yield
 
-    def _output(self, tensors: Tensors, arguments: tuple[Tensor, ...], seed: int | None) -> Tensor:
+    def _output(self, tensors: Tensors, arguments: tuple[Tensor, ...], context: Context) -> Tensor:
         """What the module says with these tensors, which are afterwards those that it assigned."""
         if torch.compiler.is_compiling():  # torch's compiler knows its own way to do the same
             return functional_call(self.module, tensors, arguments, tie_weights=self._tied)
-        if seed is None:
+        if context.seed is None:
             with _Exchanged(self._places, tensors):
                 return self.module(*arguments)
-        with seeded(seed, arguments[0].device), _Exchanged(self._places, tensors):
+        drawing = seeded(context.seed, arguments[0].device, context.beyond)
+        with drawing, _Exchanged(self._places, tensors):
             return self.module(*arguments)
 
     @cached_property
@@ -157,8 +160,8 @@ _OURS_AND_TORCHS = "torch.nn.modules.", "hamdist.physics."
 _HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 
 
-def _runs_no_code_backward(part: nn.Module) -> bool:
-    """Whether a part is one of whose operations torch alone takes the derivatives."""
+def _known_code(part: nn.Module) -> bool:
+    """Whether a part runs no code of the user's, so that it keeps nothing, and no derivative runs code."""
     changed = "forward" in vars(part) or any(getattr(part, hooks) for hooks in _HOOKS)
     return type(part).__module__.startswith(_OURS_AND_TORCHS) and not changed
 
