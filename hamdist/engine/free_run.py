@@ -21,7 +21,6 @@ from hamdist.network.graph import Edge
 from hamdist.network.plain import forward_pass
 from hamdist.network.timing import feedback_lag
 from hamdist.physics.layers import Point
-from hamdist.physics.pure_module import Context
 from hamdist.physics.statespace.contract import advanced
 from hamdist.physics.step import Weights
 
@@ -46,7 +45,7 @@ class FreeLayer:
     def __call__(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """What it says of inputs [R, …], in evaluation mode; its state moves on."""
         plan, (parameters, buffers) = self._plan, self._weights
-        layer, context = plan.layer, Context(training=False, seed=0 if plan.facts.random else None)
+        layer, context = plan.layer, plan.facts.context(training=False)
         if not layer.remembers:
             return layer.pure(parameters, buffers, inputs, context)[0]
         state = self._state or layer.initial_state(parameters, buffers, inputs)

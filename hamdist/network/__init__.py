@@ -8,6 +8,9 @@ tick_order.py the order of a tick, one list for the whole network
 learning.py   the constants of motion of every layer, scaled by its delay
 modules.py    torch modules from their description
 survey.py     shapes and behaviour of every layer, found with the first batch
+behaviour.py  what a layer draws from and writes, and what no layer may do
+trial.py      one evaluation with its derivatives; purity.py: whether another comes to the same
+attributes.py what Python keeps for a module beside its tensors
 loss_fit.py   whether a loss fits its output and targets
 placement.py  which actor hosts which layers
 wording.py    tensors and errors in a sentence

@@ -15,7 +15,7 @@ from hamdist.physics.layers import Instant, Layer, Relaxing
 from hamdist.physics.losses import LossFunction
 from hamdist.physics.modules import Coupling
 from hamdist.physics.pure_module import Join, PureModule
-from hamdist.physics.randomness import derive_seed, seeded
+from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer, remembers
 from hamdist.physics.statespace.walk import Reads
 
@@ -40,7 +40,7 @@ class LayerSpec:
 
     def make(self, seed: int, dtype: torch.dtype, device: torch.device, tau: float = 1.0) -> Layer:
         """The layer, its weights drawn from (seed, name): the same wherever it is built.  tau: the step."""
-        with seeded(derive_seed(seed, self.name)):
+        with seeded(derive_seed(seed, self.name), beyond=BEYOND_TORCH):
             module = self.build()
         if not isinstance(module, nn.Module):
             raise NetworkError(

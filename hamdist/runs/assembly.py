@@ -26,7 +26,7 @@ from hamdist.network.placement import Actors, Placement, Request, place
 from hamdist.objects import find_object
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.losses import LOSSES, LossFunction
-from hamdist.physics.randomness import derive_seed, seeded
+from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
 from hamdist.streams import Batch, Stream, open_stream
 
@@ -203,7 +203,7 @@ def _module_specs(modules: Sequence[ModuleConfig], key: str) -> list[ModuleSpec]
 def _from_factory(factory: str, args: dict[str, Any], seed: int) -> tuple[LayerSpec, ...]:
     """The layers that a user's function returns, as modules or as builders."""
     try:
-        with seeded(derive_seed(seed, "factory")):
+        with seeded(derive_seed(seed, "factory"), beyond=BEYOND_TORCH):
             layers = find_object(factory)(**args)
         return tuple(spec_of(name, layer) for name, layer in named_layers(layers).items())
     except UserError as error:
