@@ -1,7 +1,6 @@
 """A network: layers by name, what builds each, how they are joined, and the losses on them."""
 
 import copy
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from hamdist.errors import NetworkError, Problem
+from hamdist.naming import layer_name_problem
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
 from hamdist.physics.layers import Instant, Layer, Relaxing
 from hamdist.physics.losses import LossFunction
@@ -117,11 +117,7 @@ class Network:
                 for name in _repeated(names)
             ),
             *(f"a layer cannot be called {name!r}" for name in names if name in {SOURCE, LOSS, *self.losses}),
-            *(
-                f"a layer's name is made of letters, digits, '_' and '-', not {name!r}"
-                for name in names
-                if not re.fullmatch(r"[A-Za-z0-9_-]+", name)
-            ),
+            *(problem for name in names if (problem := layer_name_problem(name))),
             *(
                 f"layer {spec.layer!r} bears a loss but does not exist; the layers are {', '.join(names)}"
                 for spec in self.losses.values()

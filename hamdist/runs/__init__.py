@@ -10,6 +10,7 @@ interruption.py  Ctrl-C: once to end in order, twice to end
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory
 check.py         every mistake of a config at once
+trust.py         what the config of a stranger may name
 generate.py      a finished run that goes on by itself
 weights.py       a run's weights, and the plain model that has them
 """

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.config.loader import load
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
@@ -19,7 +18,8 @@ from hamdist.physics.step import Weights
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of
 from hamdist.runs.prepare import prepare
-from hamdist.runs.record import CONFIG, load_weights
+from hamdist.runs.record import load_weights
+from hamdist.runs.trust import check_stream, config_of_run
 from hamdist.streams import Batch
 
 
@@ -30,18 +30,23 @@ class Generated(NamedTuple):
     target: Tensor | None
 
 
-def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: int = 1) -> Iterator[Generated]:
+def generate(
+    directory: str | Path, steps: int, feed: Feed = "output", prime: int = 1, trust: bool = False
+) -> Iterator[Generated]:
     """Goes through the first `prime` batches of the run's stream, then so many steps on its own.
 
-    Raises UserError where the directory holds no finished run, StreamError where the stream is too short to start
-    with, NetworkError where outputs do not fit into inputs.
+    trust: as that of `load_model`. Raises UserError where the directory holds no finished run, or names code that is
+    not trusted, StreamError where the stream is too short to start with, NetworkError where outputs do not fit into
+    inputs.
     """
     if prime < 1:
         raise UserError("prime must be 1 or more: memories start from a first input")
     weights = load_weights(Path(directory))
     if odd := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"{directory}: the run diverged: not all numbers of {listed(odd)} are finite")
-    config = load(Path(directory) / CONFIG).config
+    config = config_of_run(Path(directory), trust)
+    if not trust:
+        check_stream(config.stream)
     if feed == "output" and config.stream.source == "lectures":
         raise UserError("a student of lectures hears a description, not what it said: feed same")
     batches = _batches(config)

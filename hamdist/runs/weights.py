@@ -10,6 +10,7 @@ from hamdist.errors import UserError
 from hamdist.network.plain import plain_model
 from hamdist.runs.assembly import dtype_of, network_of
 from hamdist.runs.record import CONFIG, load_weights
+from hamdist.runs.trust import config_of_run
 
 
 def export(directory: str | Path, to: str | Path) -> int:
@@ -30,15 +31,20 @@ def export(directory: str | Path, to: str | Path) -> int:
     return len(ordered)
 
 
-def load_model(directory: str | Path) -> nn.Module:
+def load_model(directory: str | Path, trust: bool = False) -> nn.Module:
     """The plain PyTorch model of a finished run, with its weights, in evaluation mode.
 
-    Raises UserError where the directory holds no finished run, NetworkError for a network with feedback.
+    trust: whether code that its config names may be imported and called, beyond torch's layers and what this program
+    has imported itself. Raises UserError where the directory holds no finished run, or names such code, NetworkError
+    for a network with feedback.
     """
     weights = load_weights(Path(directory))
-    config = load(Path(directory) / CONFIG).config
+    config = config_of_run(Path(directory), trust)
     model = plain_model(network_of(config.network, config.seed), config.seed, dtype_of(config.network))
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{directory}: the weights are not those of its config: {error}") from error
     return model.eval()
 
 
