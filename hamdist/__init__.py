@@ -22,7 +22,7 @@ The map, from the ground up; imports only point down.
 Public names, loaded when first used:
 
     Learner      a network that learns batch after batch
-    Network      layers, edges and losses; LayerSpec and LossSpec are its parts
+    Network      layers, edges and losses; LayerSpec, Edge and LossSpec are its parts
     Coupling     a reversible module; Residual, a residual one
     Prediction   what left the network in a step
     run          runs a config to the end of its stream and returns the summary
@@ -38,7 +38,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hamdist.engine.loss_node import Prediction
     from hamdist.learner import Learner
-    from hamdist.network.network import LayerSpec, LossSpec, Network
+    from hamdist.network.graph import Edge
+    from hamdist.network.losses import LossSpec
+    from hamdist.network.network import LayerSpec, Network
     from hamdist.network.plain import plain_model
     from hamdist.physics.modules import Coupling, Residual
     from hamdist.runs.check import check
@@ -47,9 +49,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Coupling": "hamdist.physics.modules",
+    "Edge": "hamdist.network.graph",
     "Learner": "hamdist.learner",
     "LayerSpec": "hamdist.network.network",
-    "LossSpec": "hamdist.network.network",
+    "LossSpec": "hamdist.network.losses",
     "Network": "hamdist.network.network",
     "Prediction": "hamdist.engine.loss_node",
     "Residual": "hamdist.physics.modules",
@@ -63,6 +66,7 @@ _HOMES = {
 
 __all__ = [
     "Coupling",
+    "Edge",
     "LayerSpec",
     "Learner",
     "LossSpec",

@@ -1,30 +1,33 @@
 """Learning one batch at a time, in Python: in this process, or on the workers of a run over actors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
-from hamdist.config.learning_schema import LearningConfig
-from hamdist.config.placement_schema import PlacementConfig
-from hamdist.config.problems import problems_of, suggestion
-from hamdist.config.schema import LocalityConfig
 from hamdist.engine.free_run import Feed
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
 from hamdist.errors import ConfigError, Problem, RunError, StreamError
-from hamdist.network.learning import Learning
+from hamdist.network.edges import EdgeLike
 from hamdist.network.locality import Mode
-from hamdist.network.network import Builder, EdgeLike, LayerSpec, Network
-from hamdist.physics.losses import LOSSES, LossFunction
-from hamdist.runs.assembly import learning_of, locality_of
+from hamdist.network.losses import Losses
+from hamdist.network.network import Layers, Network
+from hamdist.runs.assembly import locality_of
 from hamdist.runs.prepare import setup_of
+from hamdist.runs.settings import (
+    Actors,
+    Settings,
+    check_numbers,
+    check_settings,
+    learning_settings,
+    locality_settings,
+    placement_settings,
+)
 from hamdist.streams.checked import check_flags
 from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
 from hamdist.streams.sample import tensor_of
@@ -35,45 +38,6 @@ if TYPE_CHECKING:
 
     Runtime = InlineRuntime | ReleasedRuntime
 
-Model = TypeVar("Model", bound=BaseModel)
-Layers = (
-    nn.Sequential | Mapping[str, nn.Module | Builder] | Sequence[nn.Module | Builder | LayerSpec] | Network
-)
-
-Actors = int | Literal["auto", "per-layer"] | Sequence[Sequence[int | str]]
-
-
-class Settings(TypedDict, total=False):
-    """The keys of the config's sections `locality` and `learning`, with their defaults there.
-
-    beta may also be a function of the number of updates (a 0-dimensional tensor).
-    """
-
-    groups: Sequence[Sequence[int | str]]
-    delays: Mapping[str, int]
-    balance: bool
-    pairing: str
-    stash: str
-    gate: str
-    time: str
-    horizon: int
-    window: str
-    states: str
-    warmup: str
-    tolerance: float
-    step: str
-    tau: float
-    beta: float | Mapping[str, Any] | Callable[[Tensor], Tensor]
-    beta_scale: Mapping[str, float]
-    gamma: float
-    sign: int
-    dissipation: Mapping[str, float]
-    clip: float
-    rate: str
-    adaptive: Mapping[str, Any]
-    nesterov: bool
-    weight_decay: float
-
 
 class Learner:
     """A network that learns from whatever it is given, batch after batch.
@@ -82,11 +46,13 @@ class Learner:
         for x, target in stream:
             prediction = learner.step(x, target)
 
-    layers: an nn.Sequential, modules, functions that build them, or a Network (whose losses then count).
-    loss: a name such as "cross_entropy", or a function (output, target) → mean over the batch.
-    edges: "0->1" and the like; the chain if None.  locality: "local", "nonlocal" or "groups".
-    hold: ticks each batch is presented for.  stack, compile, chunk: as in the config's section `placement`; chunks of
-    ticks run in `steps`.  settings: see `Settings`.
+    layers: an nn.Sequential, modules, functions that build them, or a Network, which has its losses and edges.
+    Modules are copied; parameters that require no gradient stay as they are, and so do the statistics of parts in
+    evaluation mode. A model in evaluation mode as a whole is put in training mode, with an EvaluationModeWarning.
+    loss: a name such as "cross_entropy" (which it is by default), a function (output, target) → mean over the batch,
+    or several, see `Network.of`.  edges: "0->1" and the like; the chain if None.
+    locality: "local", "nonlocal" or "groups".  hold: ticks each batch is presented for.  stack, compile, chunk: as in
+    the config's section `placement`; chunks of ticks run in `steps`.  settings: see `Settings`.
     runtime, actors: as there, too; with runtime="ray" layers live on Ray's workers, which start with the first batch
     and do nothing unless they are asked; `close`, or the end of a `with`, stops them.
     Raises ConfigError and NetworkError; what depends on shapes is checked with the first batch.
@@ -97,8 +63,8 @@ class Learner:
 
     def __init__(
         self,
-        layers: Layers,
-        loss: str | LossFunction = "cross_entropy",
+        layers: Layers | Network,
+        loss: Losses | None = None,
         *,
         edges: Iterable[EdgeLike] | None = None,
         locality: Mode = "local",
@@ -112,19 +78,13 @@ class Learner:
         actors: Actors | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        self.network = layers if isinstance(layers, Network) else Network.of(layers, _loss(loss), edges)
-        if not isinstance(layers, Network) and isinstance(loss, str):
-            node, spec = next(iter(self.network.losses.items()))
-            self.network = replace(self.network, losses={node: replace(spec, name=loss)})
-        if hold < 1:
-            raise ConfigError(Problem("hold", f"a batch is presented for at least 1 tick, not {hold}"))
-        if chunk < 1:
-            raise ConfigError(Problem("chunk", f"at least 1 tick runs in one go, not {chunk}"))
-        place, motion = _split({"mode": locality, **settings})
-        self.locality = locality_of(_validated(LocalityConfig, place), self.network.names, hold)
-        self.learning = _learning(motion)
+        check_settings(settings)
+        check_numbers(hold, chunk, seed, dtype)
+        self.network = _network(layers, loss, edges)
+        self.locality = locality_of(locality_settings(locality, settings), self.network.names, hold)
+        self.learning = learning_settings(settings)
         self.seed, self.dtype = seed, dtype
-        self.placement = _placement(runtime, actors, stack=stack, compile=compile, chunk=chunk)
+        self.placement = placement_settings(runtime, actors, stack=stack, compile=compile, chunk=chunk)
         self._closed = False
         self._runtime: Runtime | None = None
         self._form: SampleForm | None = None  # of the first batch's rows
@@ -300,48 +260,12 @@ class Learner:
         return tensor
 
 
-def _loss(loss: str | LossFunction) -> LossFunction:
-    if not isinstance(loss, str):
-        return loss
-    if loss not in LOSSES:
-        raise ConfigError(Problem("loss", f"there is no loss {loss!r}; {suggestion(loss, LOSSES)}"))
-    return LOSSES[loss]
-
-
-def _placement(runtime: str, actors: Actors | None, **execution: Any) -> PlacementConfig:
-    """The settings of the section `placement`. Raises ConfigError."""
-    wanted = {"runtime": runtime, **({} if actors is None else {"actors": actors}), **execution}
-    placement = _validated(PlacementConfig, wanted)
-    if actors is not None and placement.runtime != "ray":
-        message = f"only runtime 'ray' has actors, not {runtime!r}: add runtime=\"ray\", or leave actors out"
-        raise ConfigError(Problem("actors", message))
-    return placement
-
-
-def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the sections `locality` and `learning`. Raises ConfigError for those of neither."""
-    accepted = (*LocalityConfig.model_fields, *LearningConfig.model_fields)
-    unknown = [name for name in settings if name not in accepted]
-    if unknown:
-        raise ConfigError(
-            *(Problem(name, f"unknown setting; {suggestion(name, accepted)}") for name in unknown)
-        )
-    place = {name: value for name, value in settings.items() if name in LocalityConfig.model_fields}
-    return place, {name: value for name, value in settings.items() if name not in place}
-
-
-def _learning(settings: dict[str, Any]) -> Learning:
-    """The learning constants; a function for β goes past the schema."""
-    beta = settings.get("beta")
-    if not callable(beta):
-        return learning_of(_validated(LearningConfig, settings))
-    learning = learning_of(_validated(LearningConfig, {k: v for k, v in settings.items() if k != "beta"}))
-    rate = replace(learning.dynamics.rate, beta=beta)
-    return replace(learning, dynamics=replace(learning.dynamics, rate=rate))
-
-
-def _validated(model: type[Model], settings: Mapping[str, Any]) -> Model:
-    try:
-        return model.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(*problems_of(error, model, settings)) from None
+def _network(layers: Layers | Network, loss: Losses | None, edges: Iterable[EdgeLike] | None) -> Network:
+    """Raises ConfigError for what a Network has already."""
+    if not isinstance(layers, Network):
+        return Network.of(layers, "cross_entropy" if loss is None else loss, edges)
+    twice = {"loss": loss, "edges": edges}
+    if given := [name for name, value in twice.items() if value is not None]:
+        message = "the Network has its own: leave it out, or give the layers instead of the Network"
+        raise ConfigError(*(Problem(name, message) for name in given))
+    return layers

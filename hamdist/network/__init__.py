@@ -1,6 +1,7 @@
 """The network: which layer hears which, and how far each sees.
 
 network.py    layers by name, what builds them, edges, losses
+edges.py      edges, and losses.py: losses, as a user writes them
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
 timing.py     when a sample arrives and its costate returns; balancing of joins

@@ -5,7 +5,7 @@ import warnings
 from torch import Tensor
 
 from hamdist.errors import NetworkError, Problem
-from hamdist.network.network import LossSpec
+from hamdist.network.losses import LossSpec
 from hamdist.network.wording import describe, first_line
 
 
