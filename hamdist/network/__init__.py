@@ -12,6 +12,6 @@ survey.py     shapes and behaviour of every layer, found with the first batch
 loss_fit.py   whether a loss fits its output and targets
 placement.py  which actor hosts which layers
 wording.py    tensors and errors in a sentence
-plain.py      the ordinary PyTorch model behind a network
+plain.py      the ordinary PyTorch model behind a network: plain_graph.py, one pass; sequence.py, one with memories
 reversible.py what the reversible pairing asks of a network
 """

@@ -98,3 +98,8 @@ def _weight(weight: Any, key: str) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
         raise ConfigError(Problem(f"{key}.weight", f"must be a number greater than 0, got {weight!r}"))
     return float(weight)
+
+
+def called(node: str, spec: LossSpec) -> str:
+    """What users call a loss: its layer, unless it has a name of its own."""
+    return spec.layer if node in (LOSS, f"{LOSS}-{spec.layer}") else node

@@ -96,12 +96,14 @@ def make_layers(
 class Network:
     """Layers in the order listed, losses by node name, and the edges between layers (the chain if None).
 
-    losses: LossSpecs, or what `losses_of` takes.  edges: Edges, or what `edge_of` takes.
+    losses: LossSpecs, or what `losses_of` takes.  edges: Edges, or what `edge_of` takes.  tau: the step of time in
+    which its plain model moves memories on; a Learner, and a run, move them by their own τ, and say it here.
     """
 
     layers: tuple[LayerSpec, ...]
     losses: Mapping[str, LossSpec]
     edges: tuple[Edge, ...] | None = None
+    tau: float = 1.0
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:

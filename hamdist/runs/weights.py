@@ -1,5 +1,6 @@
 """A run's weights as a plain state_dict, or in the plain PyTorch model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,13 +32,15 @@ def export(directory: str | Path, to: str | Path) -> int:
 
 
 def load_model(directory: str | Path) -> nn.Module:
-    """The plain PyTorch model of a finished run, with its weights, in evaluation mode.
+    """The plain PyTorch model of a finished run, with its weights, in evaluation mode; of layers with a memory a
+    PlainSequence, which takes sequences [B, T, …] and hands on its state.
 
     Raises UserError where the directory holds no finished run, NetworkError for a network with feedback.
     """
     weights = load_weights(Path(directory))
     config = load(Path(directory) / CONFIG).config
-    model = plain_model(network_of(config.network, config.seed), config.seed, dtype_of(config.network))
+    network = replace(network_of(config.network, config.seed), tau=config.learning.tau)
+    model = plain_model(network, config.seed, dtype_of(config.network))
     model.load_state_dict(weights)
     return model.eval()
 
