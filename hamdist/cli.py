@@ -128,7 +128,9 @@ def export(
 @app.command()
 def generate(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a finished run.")],
-    steps: Annotated[int, typer.Option(min=1, help="How many steps to run freely.")],
+    steps: Annotated[
+        int, typer.Option(min=0, help="How many steps to run freely; 0: what it says of the last batch.")
+    ],
     feed: Annotated[
         Literal["output", "zero", "same"],
         typer.Option(help="What the network hears: its own last output, zero, or its last input all along."),

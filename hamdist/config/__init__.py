@@ -6,6 +6,7 @@ document.py                       YAML with positions; composer.py: its bounds; 
 overrides.py                      "key.path=value"
 examples.py                       the configs that travel with the package
 problems.py, schema_walk.py       pydantic's errors in plain words
+torch_words.py                    PyTorch's words for what has another name here
 loader.py                         all of it together
 """
 

@@ -1,6 +1,7 @@
 """The network: which layer hears which, and how far each sees.
 
 network.py    layers by name, what builds them, edges, losses
+edges.py      edges, and losses.py: losses, as a user writes them
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
 timing.py     when a sample arrives and its costate returns; balancing of joins
@@ -14,6 +15,6 @@ attributes.py what Python keeps for a module beside its tensors
 loss_fit.py   whether a loss fits its output and targets
 placement.py  which actor hosts which layers
 wording.py    tensors and errors in a sentence
-plain.py      the ordinary PyTorch model behind a network
+plain.py      the ordinary PyTorch model behind a network: plain_graph.py, one pass; sequence.py, one with memories
 reversible.py what the reversible pairing asks of a network
 """

@@ -16,11 +16,13 @@ from hamdist.config.schema import LocalityConfig, RunConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.engine.spec import Execution
 from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
+from hamdist.network.edges import edge_name, layer_name
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Horizon, Locality
+from hamdist.network.losses import LossSpec
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
-from hamdist.network.network import LayerSpec, LossSpec, Network, edge_name, layer_name, named_layers, spec_of
+from hamdist.network.network import LayerSpec, Network, specs_of
 from hamdist.network.placement import Actors, Placement, Request, place
 from hamdist.objects import find_factory, find_loss
 from hamdist.physics.dynamics import Dynamics
@@ -204,7 +206,7 @@ def _from_factory(factory: str, args: dict[str, Any], seed: int) -> tuple[LayerS
     try:
         with seeded(derive_seed(seed, "factory"), beyond=BEYOND_TORCH):
             layers = find_factory(factory)(**args)
-        return tuple(spec_of(name, layer) for name, layer in named_layers(layers).items())
+        return specs_of(layers)
     except UserError as error:
         raise NetworkError(Problem("network.factory", str(error))) from error
     except Exception as error:

@@ -1,5 +1,6 @@
 """A run's weights as a plain state_dict, or in the plain PyTorch model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,7 +33,8 @@ def export(directory: str | Path, to: str | Path) -> int:
 
 
 def load_model(directory: str | Path, trust: bool = False) -> nn.Module:
-    """The plain PyTorch model of a finished run, with its weights, in evaluation mode.
+    """The plain PyTorch model of a finished run, with its weights, in evaluation mode; of layers with a memory a
+    PlainSequence, which takes sequences [B, T, …] and hands on its state.
 
     trust: whether code that its config names may be imported and called, beyond torch's layers and what this program
     has imported itself. Raises UserError where the directory holds no finished run, or names such code, NetworkError
@@ -40,7 +42,8 @@ def load_model(directory: str | Path, trust: bool = False) -> nn.Module:
     """
     weights = load_weights(Path(directory))
     config = config_of_run(Path(directory), trust)
-    model = plain_model(network_of(config.network, config.seed), config.seed, dtype_of(config.network))
+    network = replace(network_of(config.network, config.seed), tau=config.learning.tau)
+    model = plain_model(network, config.seed, dtype_of(config.network))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
