@@ -238,7 +238,7 @@ def _context(spec: NodeSpec, token: Token) -> Context:
     facts = spec.facts
     seed = derive_seed(spec.seed, spec.name, token.first) if facts.random else None
     rows = token.rows if facts.batch_statistics and 0 < token.rows < spec.batch else None
-    return Context(True, seed, rows)
+    return Context(True, seed, rows, facts.beyond)
 
 
 class LayerNode:

@@ -14,7 +14,7 @@ from hamdist.engine.state import LossState
 from hamdist.errors import RunError, StreamError
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.loss_fit import stray_class
-from hamdist.network.network import LossSpec
+from hamdist.network.losses import LossSpec
 from hamdist.network.wording import describe
 from hamdist.physics.losses import LossFunction, chosen, classes_of, loss_and_costate
 from hamdist.physics.memory import gate_open

@@ -16,7 +16,8 @@ from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
-from hamdist.network.network import LossSpec, Network
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.network.survey import Facts
 from hamdist.network.tick_order import Turn, tick_order
 from hamdist.network.timing import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hamdist.errors import NetworkError, Problem
-from hamdist.network.network import LossSpec
+from hamdist.network.losses import LossSpec
 from hamdist.network.wording import describe, first_line
 from hamdist.physics.losses import Classes, LossFunction, classes_of, ignored_by, over_numbers
 from hamdist.physics.targets import IGNORED, absent, represented, unlabelled

@@ -21,15 +21,22 @@ from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
 from hamdist.physics.layers import Layer
 from hamdist.runs.assembly import dtype_of, locality_of, network_keys, network_of, stream_keys, stream_of
 from hamdist.runs.prepare import prepare
+from hamdist.runs.trust import check_network, check_stream
 from hamdist.streams import Batch
 
 Found = TypeVar("Found")
 
 
-def check(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> list[str]:
-    """Every mistake in a config, with its place; the stream is opened, but standard input is not read."""
+def check(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), trust: bool = False
+) -> list[str]:
+    """Every mistake in a config, with its place; the stream is opened, but standard input is not read.
+
+    trust: whether code that the config names may be imported and called, beyond torch's layers and what this program
+    has imported itself; without it such a name is a mistake, and what it stands for is not looked at.
+    """
     try:
-        return Check(load_sections(config, overrides)).lines()
+        return Check(load_sections(config, overrides), trust).lines()
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
 
@@ -37,8 +44,8 @@ def check(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ())
 class Check:
     """One look at a config; `mistakes` are what was found beyond the schema."""
 
-    def __init__(self, sections: Sections) -> None:
-        self.sections = sections
+    def __init__(self, sections: Sections, trust: bool = False) -> None:
+        self.sections, self.trust = sections, trust
         self.mistakes: list[UserError] = []
 
     def lines(self) -> list[str]:
@@ -82,6 +89,8 @@ class Check:
         stream = self.sections.stream
         if stream is None:
             return None
+        if not self.trust:
+            check_stream(stream)
         locality = self.sections.locality
         horizon = None if locality is None else locality.horizon
         opened = stream_of(stream, self.sections.seed or 0, self._dtype, horizon)
@@ -92,7 +101,11 @@ class Check:
 
     def _network(self) -> Network | None:
         network = self.sections.network
-        return None if network is None else network_of(network, self.sections.seed or 0)
+        if network is None:
+            return None
+        if not self.trust:
+            check_network(network)
+        return network_of(network, self.sections.seed or 0)
 
     def _locality(self, network: Network, graph: Graph) -> None:
         """Whether a locality fits the network; what depends on the hold is seen only where the stream is sound."""

@@ -8,40 +8,49 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.config.loader import load
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
-from hamdist.engine.free_run import Feed, FreeLayer, FreeRun
+from hamdist.engine.free_run import Feed, FreeLayer, FreeRun, check_free
 from hamdist.errors import StreamError, UserError
 from hamdist.physics.pure_module import Tensors
 from hamdist.physics.step import Weights
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of
 from hamdist.runs.prepare import prepare
-from hamdist.runs.record import CONFIG, load_weights
+from hamdist.runs.record import load_weights
+from hamdist.runs.trust import check_stream, config_of_run
 from hamdist.streams import Batch
 
 
 class Generated(NamedTuple):
-    """One step: what the network said [R, …], and what the stream has there, while it lasts."""
+    """One step, counted from 0 after the first batches: what the network said [R, …], and what the stream has there,
+    while it lasts."""
 
+    step: int
     output: Tensor
     target: Tensor | None
 
 
-def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: int = 1) -> Iterator[Generated]:
-    """Goes through the first `prime` batches of the run's stream, then so many steps on its own.
+def generate(
+    directory: str | Path, steps: int, feed: Feed = "output", prime: int = 1, trust: bool = False
+) -> Iterator[Generated]:
+    """Goes through the first `prime` batches of the run's stream, then so many steps on its own; with none, what it
+    said of the last of the first is step −1.
 
-    Raises UserError where the directory holds no finished run, StreamError where the stream is too short to start
-    with, NetworkError where outputs do not fit into inputs.
+    trust: as that of `load_model`. Raises UserError where the directory holds no finished run, or names code that is
+    not trusted, StreamError where the stream is too short to start with, NetworkError where outputs do not fit into
+    inputs.
     """
+    check_free(steps, feed)
     if prime < 1:
         raise UserError("prime must be 1 or more: memories start from a first input")
     weights = load_weights(Path(directory))
     if odd := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"{directory}: the run diverged: not all numbers of {listed(odd)} are finite")
-    config = load(Path(directory) / CONFIG).config
+    config = config_of_run(Path(directory), trust)
+    if not trust:
+        check_stream(config.stream)
     if feed == "output" and config.stream.source == "lectures":
         raise UserError("a student of lectures hears a description, not what it said: feed same")
     batches = _batches(config)
@@ -51,9 +60,10 @@ def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: in
     built = _program(config, first[0])
     layers = {name: FreeLayer(plan, _of_layer(built, name, weights)) for name, plan in built.nodes.items()}
     free = FreeRun.of(built, layers)
-    outputs = free.go((batch.inputs for batch in first), steps, feed)
-    for output, batch in zip(outputs, chain(batches, [None] * steps), strict=False):
-        yield Generated(output, None if batch is None else batch.targets)
+    outputs = free.go(((batch.inputs, batch.restarts) for batch in first), steps, feed)
+    coming = chain(batches, [None] * steps) if steps else first[-1:]
+    for step, (output, batch) in enumerate(zip(outputs, coming, strict=False), 0 if steps else -1):
+        yield Generated(step, output, None if batch is None else batch.targets)
 
 
 class Distance(NamedTuple):
@@ -66,7 +76,7 @@ class Distance(NamedTuple):
 def errors_of(generated: Iterable[Generated], say: Callable[[dict[str, Any]], None]) -> Distance | None:
     """Says every step, {"step", "y"} and "target" where there is one; None where there was none of numbers."""
     total, steps = 0.0, 0
-    for step, (output, target) in enumerate(generated):
+    for step, output, target in generated:
         line: dict[str, Any] = {"step": step, "y": output.tolist()}
         if target is not None:
             line["target"] = target.tolist()

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -80,4 +81,14 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{directory} holds no weights: expected {directory / WEIGHTS}/<layer>.safetensors of a finished run"
         )
-    return {f"{file.stem}.{name}": tensor for file in files for name, tensor in load_file(file).items()}
+    return {f"{file.stem}.{name}": tensor for file in files for name, tensor in _tensors_in(file).items()}
+
+
+def _tensors_in(file: Path) -> dict[str, Tensor]:
+    """Raises UserError for what is no file of safetensors: a pickle would run code, so there is no other format."""
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{file} holds no weights: it was cut off, changed, or is no file of safetensors ({error})"
+        ) from error

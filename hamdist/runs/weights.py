@@ -1,5 +1,6 @@
 """A run's weights as a plain state_dict, or in the plain PyTorch model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from hamdist.errors import UserError
 from hamdist.network.plain import plain_model
 from hamdist.runs.assembly import dtype_of, network_of
 from hamdist.runs.record import CONFIG, load_weights
+from hamdist.runs.trust import config_of_run
 
 
 def export(directory: str | Path, to: str | Path) -> int:
@@ -30,15 +32,22 @@ def export(directory: str | Path, to: str | Path) -> int:
     return len(ordered)
 
 
-def load_model(directory: str | Path) -> nn.Module:
-    """The plain PyTorch model of a finished run, with its weights, in evaluation mode.
+def load_model(directory: str | Path, trust: bool = False) -> nn.Module:
+    """The plain PyTorch model of a finished run, with its weights, in evaluation mode; of layers with a memory a
+    PlainSequence, which takes sequences [B, T, …] and hands on its state.
 
-    Raises UserError where the directory holds no finished run, NetworkError for a network with feedback.
+    trust: whether code that its config names may be imported and called, beyond torch's layers and what this program
+    has imported itself. Raises UserError where the directory holds no finished run, or names such code, NetworkError
+    for a network with feedback.
     """
     weights = load_weights(Path(directory))
-    config = load(Path(directory) / CONFIG).config
-    model = plain_model(network_of(config.network, config.seed), config.seed, dtype_of(config.network))
-    model.load_state_dict(weights)
+    config = config_of_run(Path(directory), trust)
+    network = replace(network_of(config.network, config.seed), tau=config.learning.tau)
+    model = plain_model(network, config.seed, dtype_of(config.network))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{directory}: the weights are not those of its config: {error}") from error
     return model.eval()
 
 

@@ -92,8 +92,10 @@ def rows_of(values: Any, what: str) -> Tensor:
         return values.detach()
     try:
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise StreamError(f"{what} is {_shown(values)}; expected numbers, all rows of one shape") from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        message = f"{what} is a {type(values).__name__} that makes no array of numbers: {why}"
+        raise StreamError(message) from None
     return tensor_of(array, what)
 
 
