@@ -26,7 +26,7 @@ from hamdist.network.network import LayerSpec, Network, specs_of
 from hamdist.network.placement import Actors, Placement, Request, place
 from hamdist.objects import find_factory, find_loss
 from hamdist.physics.dynamics import Dynamics
-from hamdist.physics.losses import LOSSES, LossFunction
+from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
 from hamdist.streams import Batch, Stream, open_stream
@@ -226,13 +226,14 @@ def _losses(losses: Sequence[LossConfig], names: Sequence[str]) -> dict[str, Los
                     f"layer {layer!r} bears two losses: weigh one, or write one function",
                 )
             )
-        specs[node] = LossSpec(
-            _loss_function(loss.type, f"network.loss.{index}"), layer, loss.type, loss.weight
-        )
+        specs[node] = LossSpec(_loss_function(loss, f"network.loss.{index}"), layer, loss.type, loss.weight)
     return specs
 
 
-def _loss_function(name: str, key: str) -> LossFunction:
+def _loss_function(loss: LossConfig, key: str) -> LossFunction:
+    name = loss.type
+    if loss.class_dim is not None:
+        return CrossEntropy(loss.class_dim)
     if name in LOSSES:
         return LOSSES[name]
     try:
