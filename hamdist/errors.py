@@ -74,14 +74,14 @@ class RunError(RuntimeError):
 
 
 class DivergenceError(RunError):
-    """A layer's numbers are no longer finite; the message names the layer, the tick and what to lower.
+    """Numbers are no longer finite; the message names the layer or the loss, the tick and what to do.
 
-    loss: the one that is not finite, None where weights ran away before any loss told of it.
+    failed: the loss that is not finite, with what is known of it; None where weights ran away before any loss told.
     """
 
-    def __init__(self, message: str, loss: float | None = None) -> None:
-        super().__init__(message, loss)
-        self.loss = loss
+    def __init__(self, message: str, failed: Any = None) -> None:
+        super().__init__(message, failed)
+        self.failed = failed
 
     def __str__(self) -> str:
         return str(self.args[0])
