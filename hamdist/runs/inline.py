@@ -82,14 +82,18 @@ class InlineRun:
         return self._finish(status)
 
     def _learn(self) -> str:
-        """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
+        """Every batch of the stream, then the drain, also where the stream breaks a promise midway.
+
+        After a tick that broke off there is nothing to drain.
+        """
         with interruptible() as interruption:
             try:
                 for batches in interruption.until_asked(self._batches()):
                     self._predicted(self.runtime.present_all(map(self._placed, batches)))
                     self._report()
             except StreamError:
-                self._drain()
+                if self.runtime.whole:
+                    self._drain()
                 raise
             self._drain()
         return "interrupted" if interruption.asked else "finished"
