@@ -180,7 +180,7 @@ class InlineRuntime:
     def close(self) -> None:
         """Nothing is left to be stopped."""
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
+    def tensors(self) -> dict[str, dict[str, Any]]:
         """Every layer's state_dict."""
         return {name: node.tensors() for name, node in self.nodes.items()}
 

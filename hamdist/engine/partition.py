@@ -5,6 +5,7 @@ partitions never wait for each other in a circle.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -98,9 +99,10 @@ class Partition:
 
     @property
     def nodes(self) -> dict[str, LayerNode]:
-        """The layers at work, by name, as they are now."""
+        """The layers at work, by name, as they are now. Raises DivergenceError, once, where nothing else went wrong."""
         if self._fused is not None:
-            self._fused.release(self.tick)
+            with suppress(*([] if self.broken_off is None else [DivergenceError])):
+                self._fused.release(self.tick)
         return self._nodes
 
     # All that moves
