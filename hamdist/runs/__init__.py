@@ -10,6 +10,7 @@ released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory
+layer_file.py    a layer's weights in it; whole_file.py: a file that is there as a whole or not at all
 check.py         every mistake of a config at once
 trust.py         what the config of a stranger may name
 generate.py      a finished run that goes on by itself

@@ -46,7 +46,8 @@ def generate(
     if prime < 1:
         raise UserError("prime must be 1 or more: memories start from a first input")
     weights = load_weights(Path(directory))
-    if odd := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
+    tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    if odd := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"{directory}: the run diverged: not all numbers of {listed(odd)} are finite")
     config = config_of_run(Path(directory), trust)
     if not trust:
@@ -58,7 +59,7 @@ def generate(
     if len(first) < prime:
         raise StreamError(f"the stream has {len(first)} batches, and {prime} are to prime the network with")
     built = _program(config, first[0])
-    layers = {name: FreeLayer(plan, _of_layer(built, name, weights)) for name, plan in built.nodes.items()}
+    layers = {name: FreeLayer(plan, _of_layer(built, name, tensors)) for name, plan in built.nodes.items()}
     free = FreeRun.of(built, layers)
     outputs = free.go(((batch.inputs, batch.restarts) for batch in first), steps, feed)
     coming = chain(batches, [None] * steps) if steps else first[-1:]

@@ -121,7 +121,7 @@ class ReleasedRuntime:
         """Every layer as it is now."""
         return self._all([self._host(name).call(Worker.view, name) for name in self._names])
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
+    def tensors(self) -> dict[str, dict[str, Any]]:
         """Every layer's state_dict."""
         calls = [self._host(name).call(Worker.tensors, name) for name in self._names]
         return dict(zip(self._names, self._all(calls), strict=True))

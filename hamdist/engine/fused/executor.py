@@ -138,6 +138,11 @@ class FusedExecutor:
         missing = {"ticks_with_missing_targets": self._unlabelled} if self._unlabelled else {}
         return self._ticks.execution | missing
 
+    @property
+    def reached(self) -> int:
+        """The tick after the last that was done here."""
+        return self._next
+
     # Watching
 
     def possible(self, tick: int, most: int) -> int:
