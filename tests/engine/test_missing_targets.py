@@ -259,6 +259,23 @@ def test_classes_along_the_last_dimension(classes):
     assert runtime.loss.prequential.total()["unlabelled"] == 15
 
 
+@pytest.mark.slow
+def test_positions_without_a_class_do_not_keep_ticks_from_running_as_one():
+    """Every row has some that have one."""
+    batches = [(x, torch.where(known(y)[:, None], y, 1)) for x, y in sequences(30)]
+    runs, heard = [], Together()
+    for execution in (PLAIN, Execution(stacked=True)):
+        loss = CrossEntropy(class_dim=-1)
+        runtime = runtime_of(heads(), batches, loss, execution=execution, timeline=heard, mode="nonlocal")
+        run_through(runtime, batches)
+        runs.append(runtime)
+    plain, stacked = runs
+    assert heard.lengths(stacked.tick)
+    for name, value in weights(plain).items():
+        assert (weights(stacked)[name] - value).abs().max() < TOLERANCE
+    assert stacked.loss.prequential.total() == pytest.approx(plain.loss.prequential.total(), abs=TOLERANCE)
+
+
 def test_a_loss_that_ignores_another_class():
     batches = [(x, torch.where(y == NONE, 0, y + 1)) for x, y in thinned(samples(15, (8,), classes=2))]
     loss = nn.CrossEntropyLoss(ignore_index=0)
