@@ -70,7 +70,7 @@ def test_a_table_in_which_most_labels_are_missing():
     assert sum(line["unlabelled"] for line in lines) == MISSING
     again = run(config(**as_arrays()), out="again")
     assert again["prequential"] == pytest.approx(summary["prequential"], abs=1e-6)  # text of float32
-    with pytest.raises(StreamError, match=r"^stream: t.csv:3:y: the target is missing; with missing_target"):
+    with pytest.raises(StreamError, match=r"^t.csv:3:y: the target is missing; with missing_target"):
         run(config(**as_table()), out="refused")
 
 
