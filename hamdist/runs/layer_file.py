@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hamdist.engine.kept import Kept
+from hamdist.errors import UserError
 from hamdist.runs.whole_file import whole_file
 
 TOLD, COMPLEX = "hamdist.told", "hamdist.complex"
@@ -25,7 +26,14 @@ def write_layer(path: Path, kept: Kept) -> None:
 
 
 def read_layer(path: Path) -> dict[str, Any]:
-    """The state_dict in it."""
+    """The state_dict in it. Raises UserError for a file that is not one, or not all of one."""
+    try:
+        return _read(path)
+    except Exception as error:
+        raise UserError(f"{path} does not hold a layer's weights, or not all of them: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         found: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         metadata = file.metadata() or {}
