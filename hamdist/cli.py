@@ -73,12 +73,15 @@ def run(config: Config, overrides: Overrides = None, out: Out = None, profile: P
 def check(config: Config, overrides: Overrides = None) -> None:
     """Find every mistake in a config, each with its place, without running it."""
     with exit_status():
-        from hamdist.runs.check import check as check_config
+        from hamdist.runs.check import findings
 
-        if problems := check_config(config, overrides or ()):
-            complain(problems)
+        mistakes, notes = findings(config, overrides or ())
+        if mistakes:
+            complain(mistakes)
             raise typer.Exit(BAD_INPUT)
         typer.echo(f"{config}: no problems found")
+        for note in notes:
+            typer.echo(f"note: {note}")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from hamdist.streams.labels import Labels
 from hamdist.streams.listing import listed
 from hamdist.streams.river_names import make_dataset
 from hamdist.streams.sample import Sample
-from hamdist.streams.settings import check_counts, promised
+from hamdist.streams.settings import at_most, check_counts
 from hamdist.streams.stream import Batch, Stream
 
 REMEDY = (
@@ -54,8 +54,12 @@ class River(Stream):
         task = str(getattr(dataset, "task", ""))
         self._regression = "regression" in task.lower()
         self._labels = Labels()
-        self.samples = promised(samples, _length(dataset))
+        self.samples = at_most(samples, _length(dataset))
         self.classes = 2 if task == "Binary classification" else getattr(dataset, "n_classes", None)
+
+    @property
+    def available(self) -> int | None:
+        return _length(self._dataset)
 
     def __iter__(self) -> Iterator[Batch]:
         return in_batches(self._single_samples(), self._batch_size, self.samples, self._dtype)
