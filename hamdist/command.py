@@ -44,10 +44,25 @@ Profile = Annotated[
 ]
 
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import and call what the config names, also from the current folder: only for configs of people you "
+        "trust.",
+    ),
+]
+
+
 def start(app: typer.Typer) -> None:
-    """Runs a command; modules that a config names are looked for in the current folder, too."""
-    sys.path.insert(0, "")
+    """Runs a command."""
     app()
+
+
+def look_here() -> None:
+    """Modules that a config names are looked for in the current folder, too: only where the config is trusted."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def show_run(config: str, overrides: Sequence[str], out: Path | None, profile: bool = False) -> None:
@@ -59,6 +74,7 @@ def follow_run(
     config: Any, overrides: Sequence[str], out: Path | None, profile: bool = False
 ) -> dict[str, Any]:
     """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
+    look_here()
     from hamdist.report.progress import progress_on
     from hamdist.runs.run import run
 
@@ -75,12 +91,16 @@ def show_summary(summary: dict[str, Any]) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def show_generated(directory: Path, steps: int, feed: Literal["output", "zero", "same"], prime: int) -> None:
+def show_generated(
+    directory: Path, steps: int, feed: Literal["output", "zero", "same"], prime: int, trust: bool
+) -> None:
     """What a trained network says on its own, a line of JSON a step on stdout; at the end, on stderr, how far it was
     from the run's stream, where that has targets."""
+    if trust:
+        look_here()
     from hamdist.runs.generate import errors_of, generate
 
-    far = errors_of(generate(directory, steps, feed, prime), lambda line: typer.echo(json.dumps(line)))
+    far = errors_of(generate(directory, steps, feed, prime, trust), lambda line: typer.echo(json.dumps(line)))
     if far is not None:
         complain([f"mean squared error against the stream, over {far.steps} steps: {far.mean:.6g}"])
 

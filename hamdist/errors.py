@@ -65,6 +65,10 @@ class MissingExtraError(UserError):
         super().__init__(f"{what} needs an optional package: pip install 'hamdist[{extra}]'")
 
 
+class EvaluationModeWarning(UserWarning):
+    """A model that came in evaluation mode as a whole learns in training mode."""
+
+
 class RunError(RuntimeError):
     """A run that failed on its way; the command line turns it into exit status 1."""
 

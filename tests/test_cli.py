@@ -149,7 +149,7 @@ def test_an_interrupted_run_is_status_130(stand_in: Callable[..., None]) -> None
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
 
-def findings(config: str, overrides: list[str]) -> tuple[list[str], list[str]]:
+def findings(config: str, overrides: list[str], trust: bool = False) -> tuple[list[str], list[str]]:
     """As `hamdist.runs.check.findings`, but for the config alone."""
     try:
         load(config, overrides)

@@ -13,9 +13,10 @@ import pytest
 import hamdist
 
 ROOT = Path(hamdist.__file__).parent
-BASE = {"errors", "objects"}
+BASE = {"errors", "naming", "objects"}
 MAY_IMPORT = {
     "errors": set(),
+    "naming": set(),
     "objects": {"errors"},
     "physics": set(),
     "compiler": {"physics"},

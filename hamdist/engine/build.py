@@ -21,6 +21,7 @@ from hamdist.network.loss_fit import check_loss, check_targets
 from hamdist.network.network import LayerSpec, Network, check_owned, make_layers
 from hamdist.network.reversible import check_some_reversible, reversible_problems
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
+from hamdist.physics.targets import represented
 
 
 class LayerBuilder(ABC):
@@ -84,7 +85,7 @@ class LocalBuilder(LayerBuilder):
         return self._facts[name]
 
     def check_losses(self, targets: Tensor) -> None:
-        self.targets = targets.to(self.device)
+        self.targets = represented(targets.to(self.device), self.outline.ignored)
         for node, spec in self.outline.losses.items():
             if spec.layer in self._layers:
                 with torch.no_grad():

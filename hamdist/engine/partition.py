@@ -238,7 +238,7 @@ class Partition:
                 loss.evaluate(self.tick, output, target)
         except Exception as error:
             refused = None if isinstance(error, RunError) else loss.refused(output, target)
-            raise refused or self._failed(f"the loss {loss.spec.name}", error) from error
+            raise refused or self._failed(loss.described(output, target), error) from error
         self._check(node)
 
     def _react(self, name: str) -> None:
@@ -292,4 +292,5 @@ def initial_value(outline: Outline, edge: Edge, plan: NodeSpec) -> Tensor | None
 def _loss_node(outline: Outline, node: str, plan: NodeSpec, targets: Tensor | None) -> LossNode:
     assert targets is not None
     example = (plan.facts.output, targets)
-    return LossNode(node, outline.losses[node], outline.learning.gamma, outline.locality, example)
+    spec, gamma = outline.losses[node], outline.learning.gamma
+    return LossNode(node, spec, gamma, outline.locality, example, outline.ignored)

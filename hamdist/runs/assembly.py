@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
 
 from hamdist.cluster.stream_worker import Pairs, StreamWorker
 from hamdist.config.learning_schema import LearningConfig
@@ -17,16 +16,18 @@ from hamdist.config.schema import LocalityConfig, RunConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.engine.spec import Execution
 from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
+from hamdist.network.edges import edge_name, layer_name
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Horizon, Locality
+from hamdist.network.losses import LossSpec
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
-from hamdist.network.network import LayerSpec, LossSpec, Network, edge_name, layer_name, named_layers, spec_of
+from hamdist.network.network import LayerSpec, Network, specs_of
 from hamdist.network.placement import Actors, Placement, Request, place
-from hamdist.objects import find_object
+from hamdist.objects import find_factory, find_loss
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.losses import LOSSES, LossFunction
-from hamdist.physics.randomness import derive_seed, seeded
+from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
 from hamdist.streams import Batch, Stream, open_stream
 
@@ -203,9 +204,9 @@ def _module_specs(modules: Sequence[ModuleConfig], key: str) -> list[ModuleSpec]
 def _from_factory(factory: str, args: dict[str, Any], seed: int) -> tuple[LayerSpec, ...]:
     """The layers that a user's function returns, as modules or as builders."""
     try:
-        with seeded(derive_seed(seed, "factory")):
-            layers = find_object(factory)(**args)
-        return tuple(spec_of(name, layer) for name, layer in named_layers(layers).items())
+        with seeded(derive_seed(seed, "factory"), beyond=BEYOND_TORCH):
+            layers = find_factory(factory)(**args)
+        return specs_of(layers)
     except UserError as error:
         raise NetworkError(Problem("network.factory", str(error))) from error
     except Exception as error:
@@ -235,10 +236,15 @@ def _loss_function(name: str, key: str) -> LossFunction:
     if name in LOSSES:
         return LOSSES[name]
     try:
-        found = find_object(name)
+        found = find_loss(name)
     except UserError as error:
         raise NetworkError(Problem(key, str(error))) from error
-    return found() if isinstance(found, type) and issubclass(found, nn.Module) else found
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise NetworkError(Problem(key, f"{name} cannot be made without arguments: {error!r}")) from error
 
 
 def _beta(beta: Any) -> float | Schedule:

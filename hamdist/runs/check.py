@@ -21,6 +21,7 @@ from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
 from hamdist.physics.layers import Layer
 from hamdist.runs.assembly import dtype_of, locality_of, network_keys, network_of, stream_keys, stream_of
 from hamdist.runs.prepare import prepare
+from hamdist.runs.trust import check_network, check_stream
 from hamdist.streams import Batch, Stream
 
 Found = TypeVar("Found")
@@ -33,15 +34,23 @@ class Findings(NamedTuple):
     notes: list[str]
 
 
-def check(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> list[str]:
-    """Every mistake in a config, with its place; the stream is opened, but standard input is not read."""
-    return findings(config, overrides).mistakes
+def check(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), trust: bool = False
+) -> list[str]:
+    """Every mistake in a config, with its place; the stream is opened, but standard input is not read.
+
+    trust: whether code that the config names may be imported and called, beyond torch's layers and what this program
+    has imported itself; without it such a name is a mistake, and what it stands for is not looked at.
+    """
+    return findings(config, overrides, trust).mistakes
 
 
-def findings(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Findings:
+def findings(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), trust: bool = False
+) -> Findings:
     """As `check`, and what is no mistake, but worth knowing before a run."""
     try:
-        found = Check(load_sections(config, overrides))
+        found = Check(load_sections(config, overrides), trust)
         return Findings(found.lines(), found.notes())
     except ConfigError as error:
         return Findings([str(problem) for problem in error.problems], [])
@@ -50,8 +59,8 @@ def findings(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = 
 class Check:
     """One look at a config; `mistakes` are what was found beyond the schema."""
 
-    def __init__(self, sections: Sections) -> None:
-        self.sections = sections
+    def __init__(self, sections: Sections, trust: bool = False) -> None:
+        self.sections, self.trust = sections, trust
         self.mistakes: list[UserError] = []
         self._stream: Stream | None = None
 
@@ -110,6 +119,8 @@ class Check:
         stream = self.sections.stream
         if stream is None:
             return None
+        if not self.trust:
+            check_stream(stream)
         locality = self.sections.locality
         horizon = None if locality is None else locality.horizon
         self._stream = opened = stream_of(stream, self.sections.seed or 0, self._dtype, horizon)
@@ -120,7 +131,11 @@ class Check:
 
     def _network(self) -> Network | None:
         network = self.sections.network
-        return None if network is None else network_of(network, self.sections.seed or 0)
+        if network is None:
+            return None
+        if not self.trust:
+            check_network(network)
+        return network_of(network, self.sections.seed or 0)
 
     def _locality(self, network: Network, graph: Graph) -> None:
         """Whether a locality fits the network; what depends on the hold is seen only where the stream is sound."""

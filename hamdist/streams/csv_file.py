@@ -32,6 +32,7 @@ class CSV(Table):
         delimiter: str = ",",
         batch_size: int = 1,
         samples: int | None = None,
+        missing_target: str = "refuse",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         file = existing_file("path", path)
@@ -48,6 +49,7 @@ class CSV(Table):
             kind,
             batch_size,
             samples,
+            missing_target,
             dtype,
         )
 

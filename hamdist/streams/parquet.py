@@ -30,12 +30,15 @@ class Parquet(Table):
         kind: str = "class",
         batch_size: int = 1,
         samples: int | None = None,
+        missing_target: str = "refuse",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         file = existing_file("path", path)
         with _open(file) as parquet:
             names, rows = list(parquet.schema_arrow.names), parquet.metadata.num_rows
-        super().__init__(file, names, target, features, classes, kind, batch_size, samples, dtype)
+        super().__init__(
+            file, names, target, features, classes, kind, batch_size, samples, missing_target, dtype
+        )
         self.samples, self._rows = at_most(samples, rows), rows
 
     @property

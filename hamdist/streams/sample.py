@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hamdist.errors import StreamError
 from hamdist.streams.listing import listed
+from hamdist.streams.missing import is_missing
 from hamdist.streams.stream import as_target
 
 ACCEPTED = "a sample is (x, y), (x, y, restart), {'x': ..., 'y': ..., 'restart': ...} or x alone"
@@ -17,7 +18,8 @@ ACCEPTED = "a sample is (x, y), (x, y, restart), {'x': ..., 'y': ..., 'restart':
 class Sample(NamedTuple):
     """One sample before it is batched: a row of a `Batch`, and the `place` it was read from, such as file and line.
 
-    restart: whether an episode begins with it.  arrived: as in a `Batch`.
+    restart: whether an episode begins with it.  arrived: as in a `Batch`.  missing: whether its target is said to be
+    missing, and not only left out.
     """
 
     inputs: Tensor
@@ -25,6 +27,7 @@ class Sample(NamedTuple):
     place: str = ""
     restart: bool = False
     arrived: float | None = None
+    missing: bool = False
 
 
 class Parts(NamedTuple):
@@ -52,14 +55,15 @@ def parse_sample(item: Any, dtype: torch.dtype, where: str) -> Sample:
     """A sample from numbers, lists, arrays or tensors, copied, so that whoever made it may use the memory again.
 
     Arrays and tensors keep whole numbers whole. Python's numbers and lists become floating, except a target
-    that is one whole number or a boolean: that is a class.
+    that is one whole number or a boolean: that is a class. A target that is None or NaN is missing.
     """
     x, y, restart = split_sample(item, where)
-    inputs = _tensor(x, f"{where}: the input")
+    inputs, missing = _tensor(x, f"{where}: the input"), is_missing(y)
     return Sample(
         _cast(inputs, dtype),
-        None if y is None else _target(y, dtype, f"{where}: the target"),
+        None if missing else _target(y, dtype, f"{where}: the target"),
         restart=_flag(restart, f"{where}: the restart flag"),
+        missing=missing and y is not None,
     )
 
 

@@ -121,7 +121,7 @@ def test_a_target_that_the_loss_cannot_take_is_named_with_the_loss_and_the_tick(
     batches = samples(6, (8,))
     batches[3][1][0] = 7
     runtime = runtime_of(mlp(3), batches, mode="nonlocal")
-    message = r"class 7 came in samples 12 to 15, but layer '2' has 3 outputs: it needs 8"
+    message = r"class 7 came in sample 12, but layer '2' has 3 outputs: it needs 8"
     with pytest.raises(StreamError, match=message):
         run_through(runtime, batches)
 
@@ -156,7 +156,7 @@ def test_a_class_beyond_the_outputs_is_named_in_fused_ticks_too(chunk):
     execution = Execution(stacked=True, chunk=chunk)
     heard = Together()
     runtime = runtime_of(mlp(3), batches, execution=execution, timeline=heard)
-    message = r"class 7 came in samples 108 to 111, but layer '2' has 3 outputs: it needs 8"
+    message = r"class 7 came in sample 108, but layer '2' has 3 outputs: it needs 8"
     with pytest.raises(StreamError, match=message):
         runtime.present_all(batches)
     assert heard.lengths(runtime.tick)

@@ -161,7 +161,7 @@ def test_features_that_come_and_go():
 
 def test_a_target_that_is_nothing():
     refused(
-        "River's list: sample 0: the target is the NoneType None; expected a number or a boolean.",
+        "River's list: sample 0: the target is missing; with missing_target: predict such samples are",
         [({"a": 1}, None)],
     )
 

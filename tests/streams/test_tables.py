@@ -143,7 +143,10 @@ def refused(message, source, *args, **settings):
     [
         ("old,170,dog,5", ":59:age: 'old' is not a number; expected a number"),
         ("3,,dog,5", ":59:height: the node is empty; expected a number"),
-        ("3,170,,5", ":59:kind: the node is empty; expected a label"),
+        (
+            "3,170,,5",
+            ":59:kind: the target is missing; with missing_target: predict such samples are predicted",
+        ),
         ("3,170,dog", ":59: 3 values, where the first line has 4"),
         (
             "3,170,dgo,5",

@@ -114,12 +114,16 @@ class FusedExecutor:
         self._next = 0  # the tick after those done here
         self._counted = 0  # the tick until which the ledgers are up to date
         self._unchecked: list[tuple[int, Tensor]] = []  # losses by tick
+        self._unlabelled = 0  # ticks in which samples without a target came in
         self._latest: tuple[dict[int, At], list[Tensor]] = {}, []  # of the last tick: places, and leaves
 
     @property
     def execution(self) -> dict[str, Any]:
-        """How its ticks ran, for the summary."""
-        return self._ticks.execution
+        """How its ticks ran, for the summary; those in which targets were missing ran node by node, and so did the
+        ticks after them until all samples within were regular again.
+        """
+        missing = {"ticks_with_missing_targets": self._unlabelled} if self._unlabelled else {}
+        return self._ticks.execution | missing
 
     @property
     def reached(self) -> int:
@@ -141,7 +145,9 @@ class FusedExecutor:
 
     def watch(self) -> None:
         """The next tick will be done elsewhere."""
-        if self._boundary.fresh():
+        latest = self._boundary.latest()
+        self._unlabelled += latest.unlabelled > 0
+        if self._boundary.full(latest):
             self._steady += 1
             self._boundary.enter(1)
         else:

@@ -74,7 +74,7 @@ class PureMemory(PureModule):
         arguments = joined(tuple(a[:rows] for a in inputs), self.join)
         known = None if state is None else tuple(xi[:rows] for xi in state)
         flags = None if restarts is None else restarts[:rows]
-        with seeded(context.seed, inputs[0].device):
+        with seeded(context.seed, inputs[0].device, context.beyond):
             output, drift, initial = functional_call(self._walked, tensors, (arguments, known, flags))
         after = {name: tensors[self._renamed[name]] for name in buffers}
         return (

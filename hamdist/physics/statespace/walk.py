@@ -98,6 +98,34 @@ class Walk(Way):
         return tuple(torch.where(row, xi - xi.detach(), 0.0) for row, xi in zip(rows, start, strict=True))
 
 
+class Passage(Way):
+    """One step of a module on its own; afterwards `after` holds the states of all memories after it, in order.
+
+    state: the components of all memories; None where each is at its start.  restarts: the rows [B] that begin anew.
+    """
+
+    def __init__(self, tau: float, reads: Reads, state: State | None, restarts: Tensor | None = None) -> None:
+        super().__init__(tau, reads)
+        self._state = None if state is None else iter(state)
+        self._restarts = restarts
+        self.after: list[Tensor] = []
+
+    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+        before = self._before(memory, a)
+        after = advanced(before, memory.drift(a, before, self._tau), self._tau)
+        self.after += after
+        return before, after
+
+    def _before(self, memory: Memory, a: Tensor) -> State:
+        if self._state is None:
+            return memory.initial_state(a)
+        before = tuple(islice(self._state, memory.components))
+        if self._restarts is None:
+            return before
+        rows = along(self._restarts, before)
+        return tuple(map(torch.where, rows, memory.initial_state(a), before))
+
+
 class Retrace(Way):
     """One step backward; afterwards `before` holds the states of all memories before it, in order.
 
