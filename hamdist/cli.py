@@ -77,12 +77,15 @@ def check(config: Config, overrides: Overrides = None, trust: Trust = False) -> 
     with exit_status():
         if trust:
             look_here()
-        from hamdist.runs.check import check as check_config
+        from hamdist.runs.check import findings
 
-        if problems := check_config(config, overrides or (), trust):
-            complain(problems)
+        mistakes, notes = findings(config, overrides or (), trust)
+        if mistakes:
+            complain(mistakes)
             raise typer.Exit(BAD_INPUT)
         typer.echo(f"{config}: no problems found")
+        for note in notes:
+            typer.echo(f"note: {note}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ interruption.py  Ctrl-C: once to end in order, twice to end
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory
 layer_file.py    a layer's weights in it; whole_file.py: a file that is there as a whole or not at all
+completeness.py  whether a run directory is whole
 check.py         every mistake of a config at once
 trust.py         what the config of a stranger may name
 generate.py      a finished run that goes on by itself

@@ -86,11 +86,15 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
 
 @dataclass(frozen=True)
 class OpenStream:
-    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it."""
+    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it.
+
+    asked: how many samples the config asks for, None: all.
+    """
 
     stream: Stream
     first: Batch
     batches: Iterator[Batch]
+    asked: int | None = None
 
 
 def open_stream_of(config: RunConfig) -> OpenStream:
@@ -99,7 +103,7 @@ def open_stream_of(config: RunConfig) -> OpenStream:
     batches = iter(stream)
     with stream_keys():
         first = next(batches)
-    return OpenStream(stream, first, chain([first], batches))
+    return OpenStream(stream, first, chain([first], batches), config.stream.samples)
 
 
 def built_here(setup: RunSetup, stream: OpenStream) -> Program:
