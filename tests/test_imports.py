@@ -14,18 +14,20 @@ import hamdist
 
 ROOT = Path(hamdist.__file__).parent
 BASE = {"errors", "objects"}
+SIGNALS = {"signal_mask"}
 MAY_IMPORT = {
     "errors": set(),
     "objects": {"errors"},
+    "signal_mask": set(),
     "physics": set(),
     "compiler": {"physics"},
     "streams": BASE,
     "config": BASE,
-    "report": BASE,
+    "report": BASE | SIGNALS,
     "network": {"physics", "report"} | BASE,
     "engine": {"network", "physics", "compiler", "report"} | BASE,
     "transport": {"engine", "network"} | BASE,
-    "cluster": {"transport", "engine", "network", "report"} | BASE,
+    "cluster": {"transport", "engine", "network", "report"} | BASE | SIGNALS,
     "planning": {"engine", "network", "physics", "report"} | BASE,
     "runs": {
         "cluster",
@@ -38,7 +40,8 @@ MAY_IMPORT = {
         "config",
         "report",
     }
-    | BASE,
+    | BASE
+    | SIGNALS,
 }
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 

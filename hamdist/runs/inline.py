@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from hamdist.cluster.outcome import outcome_of
+from hamdist.cluster.outcome import harmless, outcome_of, stream_failed
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.loss_node import Prediction
 from hamdist.engine.profiler import Timeline, timeline_of
 from hamdist.engine.source import Given
-from hamdist.errors import StreamError, UserError
+from hamdist.errors import StreamError, StreamExitError, UserError
 from hamdist.report.latency import Latency
 from hamdist.report.metrics import Windows
 from hamdist.report.wording import listed
-from hamdist.runs.interruption import interruptible
+from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
@@ -70,34 +70,35 @@ class InlineRun:
     def run(self) -> dict[str, Any]:
         """To the end of the stream; whatever happens, what was learnt until then is in the run directory."""
         self._timeline.start()
-        try:
-            status = self._learn()
-            self._test()
-        except Exception as error:
-            self._finish("failed", error)
-            raise
-        except KeyboardInterrupt:
-            self._finish("interrupted")
-            raise
-        return self._finish(status)
-
-    def _learn(self) -> str:
-        """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
         with interruptible() as interruption:
             try:
-                for batches in interruption.until_asked(self._batches()):
-                    self._predicted(self.runtime.present_all(map(self._placed, batches)))
-                    self._report()
-            except StreamError:
-                self._drain()
-                raise
+                with interruption.learning():
+                    self._learn(interruption)
+                    self._test(interruption)
+            except Signalled:
+                self._finish(interruption, "interrupted")
+                interruption.check()
+            except BaseException as error:
+                failure = harmless(error, "the run", self.runtime.tick)
+                self._finish(interruption, "failed", failure)
+                raise failure from failure.__cause__
+            return self._finish(interruption, "interrupted" if interruption.asked else "finished")
+
+    def _learn(self, interruption: Interruption) -> None:
+        """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
+        try:
+            for batches in interruption.until_asked(self._batches()):
+                self._predicted(self.runtime.present_all(map(self._placed, batches)))
+                self._report()
+        except (StreamError, StreamExitError):
             self._drain()
-        return "interrupted" if interruption.asked else "finished"
+            raise
+        self._drain()
 
     def _batches(self) -> Iterator[list[Batch]]:
         """The stream's batches, as many at a time as run in one go; all that came before an error are among them.
 
-        What the user's own code raises in making them becomes a StreamError.
+        What the user's own code raises in making them becomes a StreamError, or a StreamExitError.
         """
         outline = self.program.outline
         together = math.ceil(outline.execution.chunk / outline.locality.hold)
@@ -109,7 +110,7 @@ class InlineRun:
                 with self._reading:
                     for batch in islice(self.stream.batches, together):
                         read.append(batch)  # one by one, so that none is lost
-            except (Exception, KeyboardInterrupt) as error:
+            except BaseException as error:
                 failure = error
             if self.stream.stream.live:
                 for batch in read:
@@ -118,9 +119,9 @@ class InlineRun:
                 yield read
             elif failure is None:
                 return
-        if isinstance(failure, UserError | KeyboardInterrupt):
+        if isinstance(failure, UserError | Signalled):
             raise failure
-        raise StreamError(f"the stream failed after {self.runtime.samples} samples: {failure!r}") from failure
+        raise stream_failed(failure, self.runtime.samples)
 
     def _drain(self) -> None:
         for prediction in self.runtime.drain():
@@ -140,11 +141,26 @@ class InlineRun:
                 torch.cuda.synchronize(predictions[-1].output.device)
             self._latency.predicted(predictions[-1].first + predictions[-1].rows, perf_counter())
 
-    def _test(self) -> None:
+    def _test(self, interruption: Interruption) -> None:
         holdout = self.stream.stream.holdout()
         if holdout is not None:
-            for _ in self.runtime.evaluate(self._placed(batch) for batch in holdout):
+            batches = map(self._placed, self._held_out(iter(holdout), interruption))
+            for _ in self.runtime.evaluate(batches):
                 pass
+
+    def _held_out(self, batches: Iterator[Batch], interruption: Interruption) -> Iterator[Batch]:
+        """Errors as those of `_batches`."""
+        while True:
+            interruption.check()
+            try:
+                batch = next(batches, None)
+            except (UserError, Signalled):
+                raise
+            except BaseException as error:
+                raise stream_failed(error, self.runtime.samples) from error
+            if batch is None:
+                return
+            yield batch
 
     def _placed(self, batch: Batch) -> Given:
         placed = on(self.program.targets.device, batch)
@@ -163,9 +179,15 @@ class InlineRun:
         self.recorder.add(self._windows.take(), 0, self.runtime.samples)
         self.recorder.close(self.runtime.samples, self.runtime.tick)
 
-    def _finish(self, status: str, error: Exception | None = None) -> dict[str, Any]:
-        self._close_lines()
-        return self.recorder.finish(self._results(), status, self.runtime.tensors().items(), error)
+    def _finish(
+        self, interruption: Interruption, status: str, error: Exception | None = None
+    ) -> dict[str, Any]:
+        with interruption.writing():
+            self._close_lines()
+            weights = interruption.until_insisted(self.runtime.tensors().items())
+            summary = self.recorder.finish(self._results(), status, weights, error)
+            interruption.kept = summary["directory"]
+        return summary
 
     def _results(self) -> Results:
         runtime = self.runtime

@@ -1,57 +1,186 @@
-"""Ctrl-C or SIGTERM at a moment that loses nothing: between two batches, or while a stream is being waited for."""
+"""Ctrl-C and SIGTERM at moments that lose nothing.
 
+Before there is anything to lose, either ends the program at once. While a run learns, Ctrl-C asks for its end: what has
+entered is learnt. SIGTERM, or Ctrl-C again, breaks off: after the ticks in work, or in the midst of them where they
+take long. What was learnt is written in either case. Imports nothing but the standard library, so that a program
+listens before it has loaded anything.
+"""
+
+import logging
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+from hamdist.signal_mask import ENDING, signals_wait
 
 Item = TypeVar("Item")
+GRACE_SECONDS = 2.0  # for the ticks in work to end
+NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+ASKED = "Ctrl-C: what has entered is learnt, then the run ends; Ctrl-C again breaks off"
+_log = logging.getLogger(__name__)
+_current: "Interruption | None" = None  # of this process
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal, and not a KeyboardInterrupt that the user's own code raises."""
+
+
+class BrokenOff(Signalled):
+    """It ended what was under way.  kept: where what was learnt is, "" where nothing was."""
+
+    def __init__(self, number: int, kept: str = "") -> None:
+        super().__init__(number)
+        self.number, self.kept = number, kept
+
+    def __str__(self) -> str:
+        name = NAMES.get(signal.Signals(self.number), "interrupted")
+        return f"{name}; what was learnt is in {self.kept}" if self.kept else name
+
+
+class Asked(Signalled):
+    """It wakes whoever waits for the next item."""
 
 
 class Interruption:
-    """asked: whether the user has asked for the end."""
+    """asked: whether the user has asked for the end.  broken: the signal that breaks off, None while there is none.
+    insisted: whether another one came after it.  kept: where what was learnt is, once it has been written.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked, self.insisted = False, False
+        self.broken: int | None = None
+        self.kept = ""
+        self._stage = "starting"
         self._waiting = False
+        self._again: threading.Timer | None = None
+        self._repeated = False  # whether the next signal is only the last one again
+
+    # For whoever is at work
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Within it the first Ctrl-C is a request. Raises BrokenOff at its end where a signal breaks off."""
+        self.check()
+        self._stage = "learning"
+        try:
+            yield
+        finally:
+            if self._stage == "learning":
+                self._stage = "starting"
+        self.check()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Within it nothing is broken off, nor afterwards: what follows only clears up."""
+        self._stage = "writing"
+        try:
+            yield
+        finally:
+            self._stage = "closing"
 
     def until_asked(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, until the user asks for the end; the item in work is finished first."""
+        """The items, until the user asks for the end; the item in work is finished first. Raises BrokenOff."""
         iterator = iter(items)
         try:
             while True:
                 self._waiting = True  # before the look at `asked`, or a signal between them would go unheard
+                self.check()
                 if self.asked:
                     return
                 item = next(iterator)
                 self._waiting = False
                 yield item
-        except (StopIteration, KeyboardInterrupt):
+        except (StopIteration, Asked):
             return
         finally:
             self._waiting = False
 
+    def until_insisted(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, until a signal comes after the one that breaks off."""
+        for item in items:
+            yield item
+            if self.insisted:
+                return
+
+    def check(self) -> None:
+        """Raises BrokenOff where a signal breaks off."""
+        if self.broken is not None:
+            self._stage = "closing"
+            raise BrokenOff(self.broken, self.kept)
+
+    # For signals
+
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The first signal asks for the end; a second one, or one that finds us waiting, breaks off."""
-        again, self.asked = self.asked, True
-        if again or self._waiting:
-            raise KeyboardInterrupt
+        """A signal came."""
+        if number == signal.SIGINT and self._stage == "learning" and not (self.asked or self.broken):
+            self.asked = True
+            _log.warning(ASKED)
+            if self._waiting:
+                raise Asked
+            return
+        first, again = self.broken is None, self._repeated
+        self.broken, self._repeated = self.broken or number, False
+        self.insisted |= not (first or again)
+        if self._stage in ("writing", "closing"):
+            return
+        if first and self._stage == "learning" and not self._waiting:
+            self._later(number)
+            return
+        self.check()
+
+    def _later(self, number: int) -> None:
+        """The same signal comes again, so that ticks that take long are left in their midst."""
+        main = threading.main_thread().ident
+        assert main is not None
+        self._again = threading.Timer(GRACE_SECONDS, self._repeat, (main, number))
+        self._again.daemon = True
+        self._again.start()
+
+    def _repeat(self, main: int, number: int) -> None:
+        if self._stage == "learning":
+            self._repeated = True
+            signal.pthread_kill(main, number)
+
+    def close(self) -> None:
+        """No signal comes from here any more."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Within it Ctrl-C and SIGTERM are requests; outside the main thread signals are left alone."""
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
+    """Within it Ctrl-C and SIGTERM are requests; outside the main thread signals are left alone. Within another one it
+    is that one. Raises BrokenOff at its end where a signal came too late to break anything off.
+    """
+    global _current
+    if _current is not None or threading.current_thread() is not threading.main_thread():
+        yield _current or Interruption()
         return
-    before = {
-        number: signal.signal(number, interruption.handle) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    _current = interruption = Interruption()
+    before = {number: signal.signal(number, interruption.handle) for number in ENDING}
     try:
         yield interruption
+        interruption.check()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _current = None
+        interruption.close()
+        with signals_wait():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def leave_on_signals() -> None:
+    """From now on Ctrl-C and SIGTERM end the program at once, with a line, unless something is `interruptible`."""
+    for number in ENDING:
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Not by an exception: that would come in the midst of an import, or be lost there."""
+    os.write(2, f"{BrokenOff(number)}\n".encode())
+    os._exit(128 + number)

@@ -23,7 +23,7 @@ from hamdist.engine.divergence import check_finite
 from hamdist.errors import RunError
 from hamdist.report.profile import Profile
 from hamdist.runs.assembly import network_keys, stream_worker_of
-from hamdist.runs.interruption import Interruption, interruptible
+from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.launch import LaunchedRun, StreamSource, launched
 from hamdist.runs.prepare import prepare
 from hamdist.runs.record import RunDirectory
@@ -73,23 +73,25 @@ class RayRun:
 
     def run(self) -> dict[str, Any]:
         """To the end; whatever happens, what was learnt until then is in the run directory."""
-        supervisor = Supervisor(self.launched.group, self.launched.first_loss, self._grace)
         with interruptible() as interruption:
+            supervisor = Supervisor(self.launched.group, self.launched.first_loss, self._grace)
             try:
-                self._follow(supervisor, interruption)
-            except KeyboardInterrupt:
-                self._finish("interrupted", supervisor.ending(0.0))
-                raise
-        ending = self._judged(supervisor.ending())
-        summary = self._finish(_status(ending, interruption), ending)
-        if ending.failure is not None:
-            raise ending.failure.raised()
-        return summary
+                with interruption.learning():
+                    self._follow(supervisor, interruption)
+                    ending = self._judged(supervisor.ending())
+            except Signalled:
+                self._finish(interruption, "interrupted", supervisor.ending(0.0))
+                interruption.check()
+            summary = self._finish(interruption, _status(ending, interruption), ending)
+            if ending.failure is not None:
+                raise ending.failure.raised()
+            return summary
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, until the run has ended or somebody failed."""
         asked = False
         while not supervisor.wait(SECONDS_BETWEEN_NEWS):
+            interruption.check()
             if interruption.asked and not asked:
                 asked = True
                 supervisor.end()
@@ -111,11 +113,17 @@ class RayRun:
             return replace(ending, failure=Failure(error))
         return ending
 
-    def _finish(self, status: str, ending: Ending) -> dict[str, Any]:
-        came = self._results(ending)
-        self.recorder.add(ending.windows, ending.stream.entered_ticks if ending.stream else 0, came.samples)
-        error = None if ending.failure is None else ending.failure.error
-        return self.recorder.finish(came, status, self._weights(ending), error)
+    def _finish(self, interruption: Interruption, status: str, ending: Ending) -> dict[str, Any]:
+        with interruption.writing():
+            came = self._results(ending)
+            self.recorder.add(
+                ending.windows, ending.stream.entered_ticks if ending.stream else 0, came.samples
+            )
+            error = None if ending.failure is None else ending.failure.error
+            weights = interruption.until_insisted(self._weights(ending))
+            summary = self.recorder.finish(came, status, weights, error)
+            interruption.kept = summary["directory"]
+        return summary
 
     def _weights(self, ending: Ending) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """Layer by layer, so that the driver never holds more than one; those of lost actors are missing."""
