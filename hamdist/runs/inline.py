@@ -74,7 +74,7 @@ class InlineRun:
             try:
                 with interruption.learning():
                     self._learn(interruption)
-                    self._test(interruption)
+                self._test()
             except Signalled:
                 self._finish(interruption, "interrupted")
                 interruption.check()
@@ -141,17 +141,15 @@ class InlineRun:
                 torch.cuda.synchronize(predictions[-1].output.device)
             self._latency.predicted(predictions[-1].first + predictions[-1].rows, perf_counter())
 
-    def _test(self, interruption: Interruption) -> None:
+    def _test(self) -> None:
         holdout = self.stream.stream.holdout()
         if holdout is not None:
-            batches = map(self._placed, self._held_out(iter(holdout), interruption))
-            for _ in self.runtime.evaluate(batches):
+            for _ in self.runtime.evaluate(map(self._placed, self._held_out(iter(holdout)))):
                 pass
 
-    def _held_out(self, batches: Iterator[Batch], interruption: Interruption) -> Iterator[Batch]:
+    def _held_out(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Errors as those of `_batches`."""
         while True:
-            interruption.check()
             try:
                 batch = next(batches, None)
             except (UserError, Signalled):

@@ -1,9 +1,9 @@
 """Ctrl-C and SIGTERM at moments that lose nothing.
 
 Before there is anything to lose, either ends the program at once. While a run learns, Ctrl-C asks for its end: what has
-entered is learnt. SIGTERM, or Ctrl-C again, breaks off: after the ticks in work, or in the midst of them where they
-take long. What was learnt is written in either case. Imports nothing but the standard library, so that a program
-listens before it has loaded anything.
+entered is learnt, and the hold-out tested. SIGTERM, or Ctrl-C again, breaks off: what has entered is learnt within
+GRACE_SECONDS or not at all, nothing is tested. What was learnt is written in either case, and a file in work is ended.
+Imports nothing but the standard library, so that a program listens before it has loaded anything.
 """
 
 import logging
@@ -18,7 +18,7 @@ from typing import NoReturn, TypeVar
 from hamdist.signal_mask import ENDING, signals_wait
 
 Item = TypeVar("Item")
-GRACE_SECONDS = 2.0  # for the ticks in work to end
+GRACE_SECONDS = 2.0  # for what has entered to be learnt
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 ASKED = "Ctrl-C: what has entered is learnt, then the run ends; Ctrl-C again breaks off"
 _log = logging.getLogger(__name__)
@@ -47,7 +47,8 @@ class Asked(Signalled):
 
 class Interruption:
     """asked: whether the user has asked for the end.  broken: the signal that breaks off, None while there is none.
-    insisted: whether another one came after it.  kept: where what was learnt is, once it has been written.
+    insisted: whether another one came after it, since writing began.  kept: where what was learnt is, once it is
+    written.
     """
 
     def __init__(self) -> None:
@@ -76,20 +77,19 @@ class Interruption:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Within it nothing is broken off, nor afterwards: what follows only clears up."""
-        self._stage = "writing"
+        self._stage, self.insisted = "writing", False
         try:
             yield
         finally:
             self._stage = "closing"
 
     def until_asked(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, until the user asks for the end; the item in work is finished first. Raises BrokenOff."""
+        """The items, until a signal asks for the end; the item in work is finished first."""
         iterator = iter(items)
         try:
             while True:
-                self._waiting = True  # before the look at `asked`, or a signal between them would go unheard
-                self.check()
-                if self.asked:
+                self._waiting = True  # before this look, or a signal between them would go unheard
+                if self.asked or self.broken:
                     return
                 item = next(iterator)
                 self._waiting = False
@@ -116,24 +116,27 @@ class Interruption:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """A signal came."""
-        if number == signal.SIGINT and self._stage == "learning" and not (self.asked or self.broken):
+        again, self._repeated = self._repeated, False
+        first, waiting = self.broken is None, self._waiting
+        if first and number == signal.SIGINT and self._stage == "learning" and not self.asked:
             self.asked = True
             _log.warning(ASKED)
-            if self._waiting:
-                raise Asked
-            return
-        first, again = self.broken is None, self._repeated
-        self.broken, self._repeated = self.broken or number, False
-        self.insisted |= not (first or again)
-        if self._stage in ("writing", "closing"):
-            return
-        if first and self._stage == "learning" and not self._waiting:
+        else:
+            self.broken = self.broken or number
+            self.insisted |= not (first or again)
+            self._break_off(number, first)
+        if waiting:
+            raise Asked
+
+    def _break_off(self, number: int, first: bool) -> None:
+        """At once where nothing is lost by it, or where it is the second time that a signal says so."""
+        if self._stage == "learning" and first:
             self._later(number)
-            return
-        self.check()
+        elif self._stage in ("starting", "learning"):
+            self.check()
 
     def _later(self, number: int) -> None:
-        """The same signal comes again, so that ticks that take long are left in their midst."""
+        """The same signal comes again, so that what takes long is left in its midst."""
         main = threading.main_thread().ident
         assert main is not None
         self._again = threading.Timer(GRACE_SECONDS, self._repeat, (main, number))

@@ -91,8 +91,7 @@ class RayRun:
         """News now and then, until the run has ended or somebody failed."""
         asked = False
         while not supervisor.wait(SECONDS_BETWEEN_NEWS):
-            interruption.check()
-            if interruption.asked and not asked:
+            if (interruption.asked or interruption.broken) and not asked:
                 asked = True
                 supervisor.end()
             learning, stream = supervisor.progress()
