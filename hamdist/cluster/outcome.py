@@ -38,14 +38,15 @@ class Outcome:
     """How an actor's part ended.
 
     ticks: how many it did.  error: what stopped it, None at the regular end or when it was stopped.  details: the
-    error's traceback.  ledgers, energies: by layer.  scores: of a loss, by node: prequential and hold-out means.
-    profile: if one was wanted.
+    error's traceback.  reached: by layer, the fewest and the most ticks that are in its weights.  ledgers, energies: by
+    layer.  scores: of a loss, by node: prequential and hold-out means.  profile: if one was wanted.
     """
 
     actor: int
     ticks: int
     error: Exception | None = None
     details: str = ""
+    reached: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     ledgers: Mapping[str, Ledger] = field(default_factory=dict)
     energies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     prequential: Mapping[str, dict[str, float]] = field(default_factory=dict)
@@ -62,6 +63,9 @@ class Ticking(Protocol):
 
     @property
     def tick(self) -> int: ...
+
+    @property
+    def reached(self) -> Mapping[str, tuple[int, int]]: ...
 
     @property
     def nodes(self) -> Mapping[str, LayerNode]: ...
@@ -90,6 +94,7 @@ def outcome_of(
         ticks=hosted.tick,
         error=error,
         details=details,
+        reached=hosted.reached,
         ledgers={name: node.ledger for name, node in hosted.nodes.items()},
         energies={name: node.energies for name, node in hosted.nodes.items()},
         prequential={node: loss.prequential.total() for node, loss in hosted.losses.items()},

@@ -21,6 +21,7 @@ from hamdist.engine.channel import Channel, InChannel, OutChannel
 from hamdist.engine.device import local_device
 from hamdist.engine.divergence import Extent, extents
 from hamdist.engine.free_run import FreeLayer
+from hamdist.engine.kept import Kept, check_kept, kept_of
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
 from hamdist.engine.partition import Partition, initial_value
@@ -208,9 +209,19 @@ class Worker:
         """How far off each of its layers is."""
         return extents(self._ready.nodes)
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
+    def tensors(self, name: str) -> dict[str, Any]:
         """The state_dict of one of its layers, on the CPU."""
-        return {key: tensor.cpu() for key, tensor in self._ready.nodes[name].tensors().items()}
+        found = self._ready.nodes[name].tensors()
+        return {key: value.cpu() if isinstance(value, Tensor) else value for key, value in found.items()}
+
+    def kept(self, name: str) -> Kept:
+        """What a run keeps of one of its layers."""
+        return kept_of(self._ready.nodes[name])
+
+    def check_kept(self) -> None:
+        """Raises NetworkError naming a layer that a run could not keep."""
+        for plan in self._builder.plans.values():
+            check_kept(plan)
 
     def view(self, name: str) -> LayerView:
         """One of its layers as it is now, on the CPU."""

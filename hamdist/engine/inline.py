@@ -60,6 +60,16 @@ class InlineRuntime:
         return self._partition.tick
 
     @property
+    def whole(self) -> bool:
+        """Whether the last tick ended; one that broke off is followed by none, until a cut is restored."""
+        return self._partition.broken_off is None
+
+    @property
+    def reached(self) -> dict[str, tuple[int, int]]:
+        """As the partition's."""
+        return self._partition.reached
+
+    @property
     def samples(self) -> int:
         """The number of samples that entered, hold-out not counted."""
         return self._source.samples
@@ -170,7 +180,7 @@ class InlineRuntime:
     def close(self) -> None:
         """Nothing is left to be stopped."""
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
+    def tensors(self) -> dict[str, dict[str, Any]]:
         """Every layer's state_dict."""
         return {name: node.tensors() for name, node in self.nodes.items()}
 

@@ -6,6 +6,7 @@ A node knows only its own edges. `evaluate` takes a signal from every in-edge an
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -286,8 +287,8 @@ class LayerNode:
         step_back = self.spec.step_back
         return step_back.seconds if isinstance(step_back, TracedStep) else 0.0
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What the layer's module would have in its state_dict."""
+    def tensors(self) -> dict[str, Any]:
+        """What the layer's module would have in its state_dict. Raises what the module's own code raises."""
         return self.spec.layer.pure.state_dict(self.carry.parameters, self.carry.buffers)
 
     @property

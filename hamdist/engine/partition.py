@@ -5,8 +5,9 @@ partitions never wait for each other in a circle.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,15 +24,29 @@ from hamdist.engine.spec import Outline
 from hamdist.engine.state import ChannelState, PartitionState, copied
 from hamdist.errors import DivergenceError, RunError
 from hamdist.network.graph import Edge
+from hamdist.network.tick_order import Turn
 from hamdist.report.wording import listed
+
+
+class BrokenOff(NamedTuple):
+    """A tick, or several in one go, that an error broke off.
+
+    tick: the first of them.  reached: by layer, the fewest and the most ticks that are in its weights.
+    """
+
+    tick: int
+    reached: dict[str, tuple[int, int]]
+    error: BaseException
 
 
 class Partition:
     """Layers and losses of one process, joined by channels: those inside it, and remote ones to other processes.
 
-    tick: the number of ticks done.  order: the turns of hosted nodes.  into, out_of: the ways to and
-    from hosted nodes, in edge order; a channel is in both.  targets: an example of those to come, where a loss is
-    hosted.  chunk: regular ticks that run in one go.  timeline: of all that is done here.
+    tick: the number of ticks done.  broken_off: the tick that an error broke off; none follows until a cut is
+    restored, since its messages are lost, and a step may write over what it is given.  order: the turns of hosted
+    nodes.  into, out_of: the ways to and from hosted nodes, in edge order; a channel is in both.  targets: an example
+    of those to come, where a loss is hosted.  chunk: regular ticks that run in one go.  timeline: of all that is done
+    here.
     """
 
     def __init__(
@@ -47,6 +62,7 @@ class Partition:
         self.outline = outline
         self._timeline, self._judging = timeline, timeline.span("compute", "loss")
         self.tick = 0
+        self.broken_off: BrokenOff | None = None
         self._nodes = {name: LayerNode(_timed(plan, timeline)) for name, plan in plans.items()}
         self.losses = {
             node: _loss_node(outline, node, plans[spec.layer], targets)
@@ -83,15 +99,22 @@ class Partition:
 
     @property
     def nodes(self) -> dict[str, LayerNode]:
-        """The layers at work, by name, as they are now."""
+        """The layers at work, by name, as they are now. Raises DivergenceError, once, where nothing else went wrong."""
         if self._fused is not None:
-            self._fused.release(self.tick)
+            with suppress(*([] if self.broken_off is None else [DivergenceError])):
+                self._fused.release(self.tick)
         return self._nodes
 
     # All that moves
 
+    @property
+    def reached(self) -> dict[str, tuple[int, int]]:
+        """By layer, the fewest and the most ticks that are in its weights: the same where the last tick ended."""
+        return self.broken_off.reached if self.broken_off else dict.fromkeys(self._nodes, (self.tick,) * 2)
+
     def cut(self) -> PartitionState:
-        """A copy of all that moves, as it is before the next tick."""
+        """A copy of all that moves, as it is before the next tick. Raises RunError where the last broke off."""
+        self._require_whole()
         nodes = {name: node.state for name, node in self.nodes.items()}
         losses = {node: loss.state for node, loss in self.losses.items()}
         channels = {
@@ -108,6 +131,7 @@ class Partition:
         self._require_same(state)
         if self._fused is not None:
             self._fused.restart(self.tick)
+        self.broken_off = None
         self.tick, nodes, losses, channels = copied(state)
         for name, node in self._nodes.items():
             node.state = nodes[name]
@@ -128,7 +152,7 @@ class Partition:
     def advance(self, ticks: int = 1) -> list[Prediction]:
         """So many ticks; what left the network in them, at its first loss, if that is here.
 
-        Raises RunError naming the node and the tick, DivergenceError, StreamError.
+        Raises RunError naming the node and the tick, DivergenceError, StreamError; none follows then.
         """
         left, end = [], self.tick + ticks
         while self.tick < end:
@@ -138,12 +162,44 @@ class Partition:
     @torch.no_grad()
     def go(self, most: int) -> list[Prediction]:
         """A chunk of ticks, at most so many, where they are regular; else one. As `advance`."""
+        self._require_whole()
         together = 0 if self._fused is None else self._fused.possible(self.tick, most)
         if self._fused is None or not together:
             return self._step()
-        left = self._fused.run(self.tick, together)
+        try:
+            left = self._fused.run(self.tick, together)
+        except BaseException as error:
+            self._break_off_chunk(together, error)
+            raise
         self.tick += together
         return left
+
+    def _require_whole(self) -> None:
+        """Raises RunError after a tick that broke off."""
+        if self.broken_off is not None:
+            tick, _, error = self.broken_off
+            raise RunError(
+                f"tick {tick} broke off and cannot be gone on from ({str(error) or type(error).__name__}); the "
+                "weights of all layers can still be read"
+            )
+
+    def _break_off_chunk(self, ticks: int, error: BaseException) -> None:
+        """What failed is ticks in one go, of which some may be in the weights, or a look back at those before."""
+        assert self._fused is not None
+        more = 0 if self._fused.reached > self.tick else ticks
+        self.tick = max(self.tick, self._fused.reached)
+        reached = dict.fromkeys(self._nodes, (self.tick, self.tick + more))
+        self.broken_off = BrokenOff(self.tick, reached, error)
+
+    def _break_off(self, turn: int, error: BaseException) -> None:
+        """What failed is a turn of this tick; one that was interrupted may have moved its layer, or not."""
+        failed = None if isinstance(error, Exception) else self.order[turn]
+        reached = {
+            name: (self.tick + (Turn("react", name) in self.order[:turn]),) * 2 for name in self._nodes
+        }
+        if failed is not None and failed.half == "react" and failed.node in reached:
+            reached[failed.node] = (self.tick, self.tick + 1)
+        self.broken_off = BrokenOff(self.tick, reached, error)
 
     def _step(self) -> list[Prediction]:
         """One tick, node by node."""
@@ -151,11 +207,16 @@ class Partition:
             self._fused.release(self.tick)
             self._fused.watch()
         self._timeline.begin(self.tick)
-        for half, node in self.order:
-            if node in self._nodes:
-                self._evaluate(node) if half == "evaluate" else self._react(node)
-            else:
-                self._judge(node) if half == "evaluate" else self._answer(node)
+        turn = 0
+        try:
+            for turn, (half, node) in enumerate(self.order):  # noqa: B007 - how far it came
+                if node in self._nodes:
+                    self._evaluate(node) if half == "evaluate" else self._react(node)
+                else:
+                    self._judge(node) if half == "evaluate" else self._answer(node)
+        except BaseException as error:
+            self._break_off(turn, error)
+            raise
         self.tick += 1
         first = self.losses.get(next(iter(self.outline.losses)))
         return [] if first is None or first.prediction is None else [first.prediction]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,10 +76,23 @@ class PureModule:
             places.append((part._parameters if key in part._parameters else part._buffers, key, first))
         return places
 
-    def state_dict(self, parameters: Tensors, buffers: Tensors) -> Tensors:
-        """The module's state_dict with these tensors; weights tied inside it stand under each of their names."""
+    def state_dict(self, parameters: Tensors, buffers: Tensors) -> dict[str, Any]:
+        """A copy of the module's own state_dict with these tensors: weights tied inside it stand under each of their
+        names, extra states beside them. Raises what the module's own code raises in making it.
+        """
+        with _Exchanged(self._places, parameters | buffers):
+            found = self.module.state_dict()
+        return {name: t.detach().clone() if isinstance(t, Tensor) else t for name, t in found.items()}
+
+    def persistent(self, parameters: Tensors, buffers: Tensors) -> Tensors:
+        """Copies of the tensors that a state_dict has by default, whatever the module's own code makes of it."""
         current = parameters | buffers
-        return {name: current[self._names[name]].clone() for name in self.module.state_dict()}
+        passing = {
+            f"{path}.{name}" if path else name
+            for path, part in self.module.named_modules(remove_duplicate=False)
+            for name in part._non_persistent_buffers_set
+        }
+        return {name: current[first].clone() for name, first in self._names.items() if name not in passing}
 
     def inverse(self, parameters: Tensors, buffers: Tensors, output: Tensor, context: Context) -> Tensor:
         """The input that these parameters map to `output`."""

@@ -5,6 +5,7 @@ progress.py   a moving line on a terminal, plain lines elsewhere
 tables.py     the plan and the summary as tables
 profile.py    where an actor's time went; trace.py tells it to Perfetto
 latency.py    how long live samples wait for their predictions
+json_text.py  anything as JSON
 wording.py    names in a sentence
 layout.py     where boxes and arrows of a network go; picture.py draws them
 """

@@ -1,6 +1,6 @@
 """A finished run's network, running freely: `hamdist generate`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +13,14 @@ from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
 from hamdist.engine.free_run import Feed, FreeLayer, FreeRun
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.errors import StreamError, UserError
-from hamdist.physics.pure_module import Tensors
 from hamdist.physics.step import Weights
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of
+from hamdist.runs.completeness import by_layer, load_into, whole_weights
 from hamdist.runs.prepare import prepare
-from hamdist.runs.record import CONFIG, load_weights
+from hamdist.runs.record import CONFIG
 from hamdist.streams import Batch
 
 
@@ -33,13 +34,13 @@ class Generated(NamedTuple):
 def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: int = 1) -> Iterator[Generated]:
     """Goes through the first `prime` batches of the run's stream, then so many steps on its own.
 
-    Raises UserError where the directory holds no finished run, StreamError where the stream is too short to start
+    Raises UserError where the directory holds no whole run, StreamError where the stream is too short to start
     with, NetworkError where outputs do not fit into inputs.
     """
     if prime < 1:
         raise UserError("prime must be 1 or more: memories start from a first input")
-    weights = load_weights(Path(directory))
-    if odd := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
+    weights = whole_weights(Path(directory))
+    if odd := [name for name, value in weights.items() if not _finite(value)]:
         raise UserError(f"{directory}: the run diverged: not all numbers of {listed(odd)} are finite")
     config = load(Path(directory) / CONFIG).config
     if feed == "output" and config.stream.source == "lectures":
@@ -49,7 +50,11 @@ def generate(directory: str | Path, steps: int, feed: Feed = "output", prime: in
     if len(first) < prime:
         raise StreamError(f"the stream has {len(first)} batches, and {prime} are to prime the network with")
     built = _program(config, first[0])
-    layers = {name: FreeLayer(plan, _of_layer(built, name, weights)) for name, plan in built.nodes.items()}
+    states, whose = by_layer(weights), f"the weights in {directory}"
+    layers = {
+        name: FreeLayer(plan, _restored(plan, states.get(name, {}), whose))
+        for name, plan in built.nodes.items()
+    }
     free = FreeRun.of(built, layers)
     outputs = free.go((batch.inputs for batch in first), steps, feed)
     for output, batch in zip(outputs, chain(batches, [None] * steps), strict=False):
@@ -92,11 +97,12 @@ def _program(config: RunConfig, first: Batch) -> Program:
         return prepare(config.model_copy(update=changes)).built(first[:2])
 
 
-def _of_layer(built: Program, name: str, weights: Tensors) -> Weights:
+def _finite(value: Any) -> bool:
+    return not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
+
+
+def _restored(plan: NodeSpec, state: Mapping[str, Any], whose: str) -> Weights:
     """The run's weights; what a state_dict does not hold is as the layer is made."""
-    pure = built.nodes[name].layer.pure
-    parameters, buffers = pure.parameters(), pure.buffers()
-    return Weights(
-        {key: weights.get(f"{name}.{key}", tensor) for key, tensor in parameters.items()},
-        {key: weights.get(f"{name}.{key}", tensor) for key, tensor in buffers.items()},
-    )
+    pure = plan.layer.pure
+    load_into(pure.module, state, whose)
+    return Weights(pure.parameters(), pure.buffers())

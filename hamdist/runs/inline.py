@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -14,18 +15,21 @@ from hamdist.cluster.outcome import harmless, outcome_of, stream_failed
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
 from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.kept import check_kept, kept_of
 from hamdist.engine.loss_node import Prediction
 from hamdist.engine.profiler import Timeline, timeline_of
 from hamdist.engine.source import Given
-from hamdist.errors import StreamError, StreamExitError, UserError
+from hamdist.errors import DivergenceError, StreamError, StreamExitError, UserError
 from hamdist.report.latency import Latency
 from hamdist.report.metrics import Windows
 from hamdist.report.wording import listed
+from hamdist.runs.assembly import network_keys
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Learnt, Results, executions, results_of
+from hamdist.runs.saved import saved
 from hamdist.streams import Batch
 
 NAME = "inline"
@@ -41,6 +45,9 @@ def run_inline(
     with _threads(config.placement.threads):
         setup, stream = prepare(config), open_stream_of(config)
         program = built_here(setup, stream)
+        with network_keys():
+            for spec in program.nodes.values():
+                check_kept(spec)
         recorder = Recorder(
             open_directory(),
             on_progress,
@@ -85,13 +92,17 @@ class InlineRun:
             return self._finish(interruption, "interrupted" if interruption.asked else "finished")
 
     def _learn(self, interruption: Interruption) -> None:
-        """Every batch of the stream, then the drain, also where the stream breaks a promise midway."""
+        """Every batch of the stream, then the drain, also where the stream breaks a promise midway.
+
+        After a tick that broke off there is nothing to drain.
+        """
         try:
             for batches in interruption.until_asked(self._batches()):
                 self._predicted(self.runtime.present_all(map(self._placed, batches)))
                 self._report()
         except (StreamError, StreamExitError):
-            self._drain()
+            if self.runtime.whole:
+                self._drain()
             raise
         self._drain()
 
@@ -181,10 +192,17 @@ class InlineRun:
         self, interruption: Interruption, status: str, error: Exception | None = None
     ) -> dict[str, Any]:
         with interruption.writing():
+            with suppress(
+                DivergenceError
+            ):  # of ticks in one go, told once: what ended the run is told already
+                _ = self.runtime.nodes
             self._close_lines()
-            weights = interruption.until_insisted(self.runtime.tensors().items())
+            weights = {
+                name: partial(interruption.unless_insisted, partial(kept_of, node))
+                for name, node in self.runtime.nodes.items()
+            }
             summary = self.recorder.finish(self._results(), status, weights, error)
-            interruption.kept = summary["directory"]
+            interruption.saved = saved(summary, list(weights))
         return summary
 
     def _results(self) -> Results:

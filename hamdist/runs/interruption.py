@@ -10,11 +10,12 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TypeVar
 
+from hamdist.errors import RunError
 from hamdist.signal_mask import ENDING, signals_wait
 
 Item = TypeVar("Item")
@@ -30,15 +31,15 @@ class Signalled(KeyboardInterrupt):
 
 
 class BrokenOff(Signalled):
-    """It ended what was under way.  kept: where what was learnt is, "" where nothing was."""
+    """It ended what was under way.  saved: what is left of it, in words; "" where there was nothing."""
 
-    def __init__(self, number: int, kept: str = "") -> None:
+    def __init__(self, number: int, saved: str = "") -> None:
         super().__init__(number)
-        self.number, self.kept = number, kept
+        self.number, self.saved = number, saved
 
     def __str__(self) -> str:
         name = NAMES.get(signal.Signals(self.number), "interrupted")
-        return f"{name}; what was learnt is in {self.kept}" if self.kept else name
+        return f"{name}; {self.saved}" if self.saved else name
 
 
 class Asked(Signalled):
@@ -47,14 +48,14 @@ class Asked(Signalled):
 
 class Interruption:
     """asked: whether the user has asked for the end.  broken: the signal that breaks off, None while there is none.
-    insisted: whether another one came after it, since writing began.  kept: where what was learnt is, once it is
-    written.
+    insisted: whether another one came after it, since writing began.  saved: what has been
+    written, in words.
     """
 
     def __init__(self) -> None:
         self.asked, self.insisted = False, False
         self.broken: int | None = None
-        self.kept = ""
+        self.saved = ""
         self._stage = "starting"
         self._waiting = False
         self._again: threading.Timer | None = None
@@ -76,10 +77,17 @@ class Interruption:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Within it nothing is broken off, nor afterwards: what follows only clears up."""
+        """Within it nothing is broken off, nor afterwards: what follows only clears up.
+
+        Where a signal breaks off, a RunError, which says what could not be written, becomes a BrokenOff that says it.
+        """
         self._stage, self.insisted = "writing", False
         try:
             yield
+        except RunError as error:
+            self.saved = str(error)
+            self.check()
+            raise
         finally:
             self._stage = "closing"
 
@@ -99,18 +107,17 @@ class Interruption:
         finally:
             self._waiting = False
 
-    def until_insisted(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, until a signal comes after the one that breaks off."""
-        for item in items:
-            yield item
-            if self.insisted:
-                return
+    def unless_insisted(self, fetch: Callable[[], Item]) -> Item:
+        """What is to be written next. Raises RunError where a signal came after the one that breaks off."""
+        if self.insisted:
+            raise RunError("another signal came before it was written")
+        return fetch()
 
     def check(self) -> None:
         """Raises BrokenOff where a signal breaks off."""
         if self.broken is not None:
             self._stage = "closing"
-            raise BrokenOff(self.broken, self.kept)
+            raise BrokenOff(self.broken, self.saved)
 
     # For signals
 

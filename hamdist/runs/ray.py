@@ -3,12 +3,10 @@
 Nothing of a tick passes through here. The driver asks for news about once a second.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
-
-from torch import Tensor
 
 from hamdist.cluster.failure import Failure
 from hamdist.cluster.handle import results
@@ -20,6 +18,7 @@ from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import STREAM
 from hamdist.config.schema import RunConfig
 from hamdist.engine.divergence import check_finite
+from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
 from hamdist.report.profile import Profile
 from hamdist.runs.assembly import network_keys, stream_worker_of
@@ -29,6 +28,7 @@ from hamdist.runs.prepare import prepare
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Learnt, Results, executions, results_of
+from hamdist.runs.saved import saved
 
 SECONDS_BETWEEN_NEWS = 0.5
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
@@ -44,6 +44,7 @@ def run_on_ray(
     """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready."""
     setup = prepare(config, profile)
     with network_keys(), launched(setup, stream_source(config, profile)) as run:
+        results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         return RayRun(config, run, open_directory(), on_progress).run()
 
 
@@ -84,7 +85,8 @@ class RayRun:
                 interruption.check()
             summary = self._finish(interruption, _status(ending, interruption), ending)
             if ending.failure is not None:
-                raise ending.failure.raised()
+                lost = None in (*ending.outcomes, ending.stream)
+                raise ending.failure.raised(interruption.saved if lost else "")
             return summary
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
@@ -113,24 +115,33 @@ class RayRun:
         return ending
 
     def _finish(self, interruption: Interruption, status: str, ending: Ending) -> dict[str, Any]:
+        names = self.launched.setup.network.names
         with interruption.writing():
             came = self._results(ending)
-            self.recorder.add(
-                ending.windows, ending.stream.entered_ticks if ending.stream else 0, came.samples
-            )
+            entered = ending.stream.entered_ticks if ending.stream else 0
+            self.recorder.add(ending.windows, entered, came.samples)
             error = None if ending.failure is None else ending.failure.error
-            weights = interruption.until_insisted(self._weights(ending))
-            summary = self.recorder.finish(came, status, weights, error)
-            interruption.kept = summary["directory"]
+            weights = {
+                name: partial(interruption.unless_insisted, fetch)
+                for name, fetch in self._weights(ending).items()
+            }
+            lost = [name for name in names if name not in weights]
+            summary = self.recorder.finish(came, status, weights, error, lost)
+            interruption.saved = saved(summary, names)
         return summary
 
-    def _weights(self, ending: Ending) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        """Layer by layer, so that the driver never holds more than one; those of lost actors are missing."""
-        hosts, workers = self.launched.layout.hosts, self.launched.group.workers
-        for name in self.launched.setup.network.names:
-            if ending.outcomes[hosts[name]] is not None:
-                (tensors,) = results([workers[hosts[name]].call(Worker.tensors, name)], STARTED_SECONDS)
-                yield name, tensors
+    def _weights(self, ending: Ending) -> dict[str, Callable[[], Kept]]:
+        """What fetches them, layer by layer, so that the driver never holds more than one; not of lost actors."""
+        hosts = self.launched.layout.hosts
+        return {
+            name: partial(self._kept, name)
+            for name in self.launched.setup.network.names
+            if ending.outcomes[hosts[name]] is not None
+        }
+
+    def _kept(self, name: str) -> Kept:
+        worker = self.launched.group.workers[self.launched.layout.hosts[name]]
+        return results([worker.call(Worker.kept, name)], STARTED_SECONDS)[0]
 
     def _results(self, ending: Ending) -> Results:
         names, stream = self.launched.group.names, ending.stream

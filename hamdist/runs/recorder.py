@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Any
 
-from torch import Tensor
-
+from hamdist.engine.kept import Kept
+from hamdist.errors import RunError
 from hamdist.report.metrics import Window
 from hamdist.report.progress import Snapshot
-from hamdist.runs.record import RunDirectory
+from hamdist.runs.record import RunDirectory, weights_file
 from hamdist.runs.results import Results, summarise
 
 OnProgress = Callable[[Snapshot], None]
@@ -86,11 +86,32 @@ class Recorder:
         self,
         results: Results,
         status: str,
-        weights: Iterable[tuple[str, Mapping[str, Tensor]]],
+        weights: Mapping[str, Callable[[], Kept]],
         error: Exception | None = None,
+        lost: Iterable[str] = (),
     ) -> dict[str, Any]:
-        """The last line, the weights layer by layer, and the summary, which is returned."""
+        """The last line, the weights layer by layer, and the summary, which is returned.
+
+        weights: what gives those of a layer, by its name.  lost: the layers whose weights nobody has.
+        Whatever fails, the rest is written, and the summary says what is missing; raises RunError then. An interruption
+        leaves the weights that were not written yet, and is raised again after the summary.
+        """
         self.close(results.samples, results.ticks)
-        summary = summarise(results, status, self.elapsed, error)
-        self.directory.finish(summary, weights, results.profiles)
+        interruption: BaseException | None = None
+        try:
+            self.directory.write(weights, results.profiles)
+        except (KeyboardInterrupt, SystemExit) as raised:
+            interruption = raised
+        summary = summarise(results, status, self.elapsed, error) | self._written(lost)
+        self.directory.write_summary(summary)
+        if interruption is not None:
+            raise interruption
+        if incomplete := self.directory.incomplete:
+            raise RunError(incomplete if error is None else f"{error}; {incomplete}") from error
         return {**summary, "directory": str(self.directory.path)}
+
+    def _written(self, lost: Iterable[str]) -> dict[str, Any]:
+        """Which tensors were written, by layer, and what is missing of the run directory, where anything is."""
+        gone = {weights_file(name): "lost with its actor" for name in lost}
+        missing = gone | self.directory.missing
+        return {"weights": self.directory.weights, **({"missing": missing} if missing else {})}

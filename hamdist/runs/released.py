@@ -37,7 +37,7 @@ TICKS_TOGETHER = 64  # that are released in one call
 BYTES_TOGETHER = 64 * 2**20  # of what enters in them
 RELEASES = 2  # under way at a time
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
-KEPT = "the weights of their layers can still be read"
+KEPT = "; the weights of their layers can still be read"
 Result = TypeVar("Result")
 
 
@@ -120,7 +120,7 @@ class ReleasedRuntime:
         """Every layer as it is now."""
         return self._all([self._host(name).call(Worker.view, name) for name in self._names])
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
+    def tensors(self) -> dict[str, dict[str, Any]]:
         """Every layer's state_dict."""
         calls = [self._host(name).call(Worker.tensors, name) for name in self._names]
         return dict(zip(self._names, self._all(calls), strict=True))

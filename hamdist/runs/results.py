@@ -16,7 +16,8 @@ from hamdist.report.profile import Profile
 class Results:
     """ticks, seconds: of learning; the drain is part of it, the hold-out is not.  layers: counts by layer.
 
-    peak_memory_bytes: by actor.  profiles: by actor, if they were wanted.  more: what else the summary has to tell.
+    reached: by layer, the fewest and the most ticks in its weights.  peak_memory_bytes: by actor.  profiles: by actor,
+    if they were wanted.  more: what else the summary has to tell.
     """
 
     ticks: int
@@ -27,6 +28,7 @@ class Results:
     holdout: Mapping[str, float]
     layers: Mapping[str, Mapping[str, float]]
     peak_memory_bytes: Mapping[str, int]
+    reached: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     actors: int = 1
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
@@ -58,6 +60,7 @@ def results_of(
         holdout=_scores(told, lambda outcome: outcome.holdout.get(first_loss)),
         layers={name: {**ledgers[name].counts(), **energies[name]} for name in layers if name in ledgers},
         peak_memory_bytes={name: outcome.peak_memory_bytes for name, outcome in outcomes.items()},
+        reached={name: ticks for outcome in told for name, ticks in outcome.reached.items()},
     )
 
 
@@ -94,6 +97,7 @@ def summarise(
         "restarts": 0,
         "wall_seconds": wall_seconds,
         "layers": dict(results.layers),
+        **_broken_off(results.reached, status),
         **results.more,
         **_told(results.profiles),
         "versions": {
@@ -101,6 +105,17 @@ def summarise(
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
+    }
+
+
+def _broken_off(reached: Mapping[str, tuple[int, int]], status: str) -> dict[str, Any]:
+    """Which ticks are in which weights, where the end of the run does not say it."""
+    if status != "failed" and len(set(reached.values())) < 2:
+        return {}
+    return {
+        "weights_of_tick": {
+            name: least if least == most else [least, most] for name, (least, most) in reached.items()
+        }
     }
 
 

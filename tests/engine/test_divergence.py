@@ -160,7 +160,7 @@ def test_a_class_beyond_the_outputs_is_named_in_fused_ticks_too(chunk):
     with pytest.raises(StreamError, match=message):
         runtime.present_all(batches)
     assert heard.lengths(runtime.tick)
-    with pytest.raises(StreamError, match=message):  # it is still there
+    with pytest.raises(RunError, match=message):  # and nothing follows
         list(runtime.drain())
 
 

@@ -254,6 +254,8 @@ def moving(count: int, fault: str = "") -> Iterator[tuple[Any, int]]:
             raise OSError("the sensor is gone")
         if number == 100 and fault == "nan":
             x[number, 2] = np.nan
+        if number == 100 and fault == "class":
+            y[number] = 9
         yield (x[number, :5] if number == 100 and fault == "shape" else x[number]), int(y[number])
 
 
@@ -336,6 +338,18 @@ def test_a_failure_of_the_users_own_code_keeps_what_was_learnt():
     summary = summary_in("out")
     assert (summary["status"], summary["samples"]) == ("failed", 96)
     assert "the sensor is gone" in summary["error"]
+    assert weights_in("out").keys() == {f"{layer}.0.{key}" for layer in LAYERS for key in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("mode", ["local", "nonlocal"])
+def test_a_class_that_the_network_has_not_breaks_a_tick_off(mode: str):
+    """It is told as over actors; of every layer the weights of whole ticks are kept, with no drain after them."""
+    message = "class 9 came in samples 96 to 103, but layer 'head' has 3 outputs: it needs 10"
+    with pytest.raises(StreamError, match=f"^{message}$"):
+        run(config(iterable(fault="class"), locality={"mode": mode}), out="out")
+    summary = summary_in("out")
+    assert (summary["status"], summary["error"], summary["samples_seen_once"]) == ("failed", message, False)
+    assert summary["weights_of_tick"] == dict.fromkeys(LAYERS, 12 if mode == "nonlocal" else 14)
     assert weights_in("out").keys() == {f"{layer}.0.{key}" for layer in LAYERS for key in ("weight", "bias")}
 
 
@@ -472,7 +486,7 @@ def test_an_interrupted_run_keeps_all_it_was_given(request_to_end, status):
     if status == 130:
         assert "status interrupted" in " ".join(out.split())
     else:
-        assert errors.splitlines()[-1] == "terminated; what was learnt is in out"
+        assert errors.splitlines()[-1] == "terminated; the weights of all layers are in out"
     summary = summary_in("out")
     assert (summary["status"], summary["samples"], summary["samples_seen_once"]) == ("interrupted", 8, True)
     run(config({**iterable(count=8), "batch_size": 1}), out="same")

@@ -121,6 +121,11 @@ class FusedExecutor:
         """How its ticks ran, for the summary."""
         return self._ticks.execution
 
+    @property
+    def reached(self) -> int:
+        """The tick after the last that was done here."""
+        return self._next
+
     # Watching
 
     def possible(self, tick: int, most: int) -> int:
