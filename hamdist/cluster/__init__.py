@@ -11,4 +11,5 @@ supervisor.py     a run under way: progress, and its end; failure.py: what went 
 transports.py     which link carries which edge
 resources.py      what every actor asks of its node, checked against what the nodes have
 session.py        a local Ray, or a cluster that is joined; what travels to it
+ray_processes.py  the processes of a local Ray, out of reach of what our group hears
 """

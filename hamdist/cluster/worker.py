@@ -163,7 +163,7 @@ class Worker:
         torch.set_num_threads(self.spec.threads)
         try:
             loop(partition)
-        except Exception as error:
+        except BaseException as error:
             if isinstance(error, ClosedError) and self._stopped:
                 return None, ""
             self.stop()

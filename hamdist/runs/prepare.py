@@ -10,6 +10,7 @@ from itertools import chain
 
 import torch
 
+from hamdist.cluster.outcome import stream_opening
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program, build
@@ -98,10 +99,11 @@ class OpenStream:
 
 
 def open_stream_of(config: RunConfig) -> OpenStream:
-    """Raises StreamError, MissingExtraError and ConfigError with the keys of the config."""
-    stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
-    batches = iter(stream)
-    with stream_keys():
+    """Raises StreamError, MissingExtraError and ConfigError with the keys of the config; StreamExitError."""
+    with stream_opening():
+        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+        batches = iter(stream)
+    with stream_keys(), stream_opening():
         first = next(batches)
     return OpenStream(stream, first, chain([first], batches), config.stream.samples)
 
