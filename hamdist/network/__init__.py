@@ -1,6 +1,6 @@
 """The network: which layer hears which, and how far each sees.
 
-network.py    layers by name, what builds them, edges, losses
+network.py    layers by name, what builds them, edges, losses; names.py: their names
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
 timing.py     when a sample arrives and its costate returns; balancing of joins

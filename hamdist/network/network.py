@@ -1,6 +1,7 @@
 """A network: layers by name, what builds each, how they are joined, and the losses on them."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from torch import nn
 from hamdist.errors import NetworkError, Problem
 from hamdist.naming import layer_name_problem
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
+from hamdist.network.names import Names
+from hamdist.network.wording import all_of
 from hamdist.physics.layers import Instant, Layer, Relaxing
 from hamdist.physics.losses import LossFunction
 from hamdist.physics.modules import Coupling
@@ -83,9 +86,9 @@ def make_layers(
         try:
             layers[spec.name] = spec.make(seed, dtype, device, tau)
         except NetworkError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
+            problems += error.problems
     if problems:
-        raise NetworkError(*problems)
+        raise NetworkError(*dict.fromkeys(problems))
     return layers
 
 
@@ -106,10 +109,10 @@ class Network:
     layers: tuple[LayerSpec, ...]
     losses: Mapping[str, LossSpec]
     edges: tuple[Edge, ...] | None = None
-    names: tuple[str, ...] = field(init=False)
+    names: Names = field(init=False)
 
     def __post_init__(self) -> None:
-        names = tuple(layer.name for layer in self.layers)
+        names = Names(layer.name for layer in self.layers)
         object.__setattr__(self, "names", names)
         problems = [
             *(
@@ -119,7 +122,7 @@ class Network:
             *(f"a layer cannot be called {name!r}" for name in names if name in {SOURCE, LOSS, *self.losses}),
             *(problem for name in names if (problem := layer_name_problem(name))),
             *(
-                f"layer {spec.layer!r} bears a loss but does not exist; the layers are {', '.join(names)}"
+                f"layer {spec.layer!r} bears a loss but does not exist; the layers are {all_of(names)}"
                 for spec in self.losses.values()
                 if spec.layer not in names
             ),
@@ -157,7 +160,7 @@ class Network:
         specs = tuple(spec_of(name, layer) for name, layer in named.items())
         if not specs:
             raise NetworkError("a network needs at least one layer")
-        names = [spec.name for spec in specs]
+        names = Names(spec.name for spec in specs)
         name = getattr(loss, "__name__", type(loss).__name__)
         parsed = None if edges is None else tuple(edge_of(edge, names) for edge in edges)
         return cls(specs, {LOSS: LossSpec(loss, names[-1], name)}, parsed)
@@ -227,7 +230,7 @@ def edge_of(edge: EdgeLike, names: Sequence[str]) -> Edge:
 def layer_name(layer: int | str, names: Sequence[str]) -> str:
     """The name of a layer given by name or by index; what is neither is left for the graph to refuse."""
     text = str(layer)
-    if text not in names and text.isdecimal() and int(text) < len(names):
+    if text.isdecimal() and text not in names and int(text) < len(names):
         return names[int(text)]
     return text
 
@@ -238,4 +241,4 @@ def edge_name(name: str, names: Sequence[str]) -> str:
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
+    return sorted(name for name, times in Counter(names).items() if times > 1)
