@@ -7,7 +7,10 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
+
+MOST_CHOICES = 1000
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,10 @@ def with_place(error: BaseException) -> str:
 
 
 def did_you_mean(name: object, choices: Iterable[object]) -> str:
-    """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close."""
-    close = get_close_matches(str(name), [str(choice) for choice in choices], n=1)
+    """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close.
+
+    Among very many none is looked for.
+    """
+    words = [str(choice) for choice in islice(choices, MOST_CHOICES + 1)]
+    close = get_close_matches(str(name), words, n=1) if len(words) <= MOST_CHOICES else []
     return f"; did you mean {close[0]!r}?" if close else ""

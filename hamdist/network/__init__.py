@@ -1,6 +1,6 @@
 """The network: which layer hears which, and how far each sees.
 
-network.py    layers by name, what builds them, edges, losses
+network.py    layers by name, what builds them, edges, losses; names.py: their names
 edges.py      edges, and losses.py: losses, as a user writes them
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial

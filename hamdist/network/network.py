@@ -3,6 +3,7 @@
 import copy
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from hamdist.naming import layer_name_problem
 from hamdist.network.edges import EdgeLike, edges_of
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
 from hamdist.network.losses import Losses, LossSpec, losses_of
+from hamdist.network.names import Names
+from hamdist.network.wording import all_of
 from hamdist.physics.layers import Instant, Layer, Relaxing
 from hamdist.physics.modules import Coupling
 from hamdist.physics.pure_module import Join, PureModule
@@ -86,9 +89,9 @@ def make_layers(
         try:
             layers[spec.name] = spec.make(seed, dtype, device, tau)
         except NetworkError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
+            problems += error.problems
     if problems:
-        raise NetworkError(*problems)
+        raise NetworkError(*dict.fromkeys(problems))
     return layers
 
 
@@ -104,11 +107,11 @@ class Network:
     losses: Mapping[str, LossSpec]
     edges: tuple[Edge, ...] | None = None
     tau: float = 1.0
-    names: tuple[str, ...] = field(init=False)
+    names: Names = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", _layer_specs(self.layers))
-        names = tuple(layer.name for layer in self.layers)
+        names = Names(layer.name for layer in self.layers)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "edges", edges_of(self.edges, names))
         object.__setattr__(self, "losses", losses_of(self.losses, names, self.edges))
@@ -120,7 +123,7 @@ class Network:
             *(f"a layer cannot be called {name!r}" for name in names if name in {SOURCE, LOSS, *self.losses}),
             *(problem for name in names if (problem := layer_name_problem(name))),
             *(
-                f"layer {spec.layer!r} bears a loss but does not exist; the layers are {', '.join(names)}"
+                f"layer {spec.layer!r} bears a loss but does not exist; the layers are {all_of(names)}"
                 for spec in self.losses.values()
                 if spec.layer not in names
             ),
@@ -242,4 +245,4 @@ def _layer_specs(layers: Any) -> tuple[LayerSpec, ...]:
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
+    return sorted(name for name, times in Counter(names).items() if times > 1)
