@@ -21,7 +21,15 @@ from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
-from hamdist.network.network import LayerSpec, LossSpec, Network, edge_name, layer_name, named_layers, spec_of
+from hamdist.network.network import (
+    LayerSpec,
+    LossSpec,
+    Network,
+    edge_name,
+    layer_name,
+    named_layers,
+    specs_of,
+)
 from hamdist.network.placement import Actors, Placement, Request, place
 from hamdist.objects import find_object
 from hamdist.physics.dynamics import Dynamics
@@ -205,7 +213,7 @@ def _from_factory(factory: str, args: dict[str, Any], seed: int) -> tuple[LayerS
     try:
         with seeded(derive_seed(seed, "factory"), beyond=BEYOND_TORCH):
             layers = find_object(factory)(**args)
-        return tuple(spec_of(name, layer) for name, layer in named_layers(layers).items())
+        return specs_of(named_layers(layers))
     except UserError as error:
         raise NetworkError(Problem("network.factory", str(error))) from error
     except Exception as error:
