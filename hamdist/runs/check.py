@@ -16,7 +16,7 @@ from hamdist.errors import ConfigError, StreamError, UserError
 from hamdist.network.graph import Graph
 from hamdist.network.locality import apply_locality
 from hamdist.network.loss_fit import check_loss
-from hamdist.network.network import Network, check_owned, make_layers
+from hamdist.network.network import Network, make_layers
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
 from hamdist.physics.layers import Layer
 from hamdist.runs.assembly import (
@@ -104,7 +104,9 @@ class Check:
         if placement is not None:
             self._try(lambda: check_placement(placement, network.names))
         layers = self._try(
-            lambda: make_layers(network.layers, self.sections.seed or 0, self._dtype, torch.device("cpu"))
+            lambda: (
+                make_layers(network.layers, self.sections.seed or 0, self._dtype, torch.device("cpu")).layers
+            )
         )
         graph = self._try(lambda: network.graph, "network.edges")
         if graph is None:
@@ -182,7 +184,6 @@ class Check:
 @torch.no_grad()
 def check_shapes(network: Network, graph: Graph, layers: Mapping[str, Layer], batch: Batch) -> None:
     """Whether layers and losses fit each other and the batch, whatever the locality. Raises NetworkError."""
-    check_owned({name: layer.pure.module for name, layer in layers.items()})
     keys = {spec.name: spec.key for spec in network.layers}
 
     def look(name: str, heard: Mapping[str, Heard]) -> Facts:
