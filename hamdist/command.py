@@ -5,6 +5,7 @@ imported inside the functions only.
 """
 
 import json
+import logging
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from rich.console import Console
 from hamdist.errors import RunError, UserError, with_place
 from hamdist.runs.interruption import BrokenOff, leave_on_signals
 
+_log = logging.getLogger(__name__)
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 Config = Annotated[
@@ -78,11 +80,16 @@ def follow_run(
     config: Any, overrides: Sequence[str], out: Path | None, profile: bool = False
 ) -> dict[str, Any]:
     """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
+    from hamdist.config.loader import load
+
     look_here()
     from hamdist.report.progress import progress_on
-    from hamdist.runs.run import run
 
+    load(config, overrides)  # PyTorch takes seconds; mistakes are told before
     with progress_on(console(stderr=True)) as show:
+        _log.info("loading PyTorch")
+        from hamdist.runs.run import run
+
         return run(config, overrides, out=out, on_progress=show, profile=profile)
 
 

@@ -3,6 +3,7 @@
 `call` belongs to the actor's own thread; `ask` to another one, so that an actor at work can be asked and stopped.
 """
 
+import logging
 import os
 import pickle
 import sys
@@ -34,6 +35,14 @@ class Location:
     nccl: NcclSupport = ON_CPU
 
 
+def tell_what_takes_long() -> None:
+    """On standard error, which Ray shows where the run was started."""
+    log = logging.getLogger("hamdist")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
+
+
 class WorkerActor:
     """One actor of a run. What it hosts is made by `make`, so that nothing of the user's runs in its constructor.
 
@@ -43,6 +52,7 @@ class WorkerActor:
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
         keep_freed_memory()
+        tell_what_takes_long()
         for module in modules:
             import_module(module)
         self._hosted: Any = None

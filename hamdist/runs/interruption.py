@@ -6,6 +6,7 @@ GRACE_SECONDS or not at all, nothing is tested. What was learnt is written in ei
 Imports nothing but the standard library, so that a program listens before it has loaded anything.
 """
 
+import atexit
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ Item = TypeVar("Item")
 GRACE_SECONDS = 2.0  # for what has entered to be learnt
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 ASKED = "Ctrl-C: what has entered is learnt, then the run ends; Ctrl-C again breaks off"
+SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # in the place of a line that moves
 _log = logging.getLogger(__name__)
 _current: "Interruption | None" = None  # of this process
 
@@ -185,12 +187,19 @@ def interruptible() -> Iterator[Interruption]:
 
 
 def leave_on_signals() -> None:
-    """From now on Ctrl-C and SIGTERM end the program at once, with a line, unless something is `interruptible`."""
+    """From now on Ctrl-C and SIGTERM end the program at once, with a line, unless something is `interruptible`; when
+    the interpreter ends, they come too late."""
     for number in ENDING:
         signal.signal(number, _leave)
+    atexit.register(_ignore_signals)
+
+
+def _ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """Not by an exception: that would come in the midst of an import, or be lost there."""
-    os.write(2, f"{BrokenOff(number)}\n".encode())
+    os.write(2, f"{SHOW_CURSOR if os.isatty(2) else ''}{BrokenOff(number)}\n".encode())
     os._exit(128 + number)

@@ -4,6 +4,7 @@ Whoever runs a network begins here, in one process or over actors, to the end of
 `check`, `plan` and `generate`.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -19,6 +20,7 @@ from hamdist.engine.spec import Outline, outline_of
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality, apply_locality
 from hamdist.network.network import Network
+from hamdist.report.wording import counted
 from hamdist.runs.assembly import (
     check_placement,
     dtype_of,
@@ -31,6 +33,8 @@ from hamdist.runs.assembly import (
     stream_of,
 )
 from hamdist.streams import Batch, Stream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class OpenStream:
 
 def open_stream_of(config: RunConfig) -> OpenStream:
     """Raises StreamError, MissingExtraError and ConfigError with the keys of the config; StreamExitError."""
+    _log.info("waiting for the first batch of the stream")
     with stream_opening():
         stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
         batches = iter(stream)
@@ -116,6 +121,7 @@ def built_here(setup: RunSetup, stream: OpenStream) -> Program:
     Raises NetworkError for whatever cannot run, ConfigError for a device that is not there.
     """
     device = local_device(setup.placement.device)
+    _log.info("building %s", counted(len(setup.network.names), "layer"))
     with network_keys():
         return (setup.live() if stream.stream.live else setup).built(on(device, stream.first)[:2])
 
