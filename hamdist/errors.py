@@ -3,10 +3,14 @@
 Every message says where, what was wrong, and what is accepted or what to do.
 """
 
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
+
+MOST_CHOICES = 1000
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,10 @@ class RunError(RuntimeError):
     """A run that failed on its way; the command line turns it into exit status 1."""
 
 
+class StreamExitError(RunError):
+    """A stream's own code raised what would end the program: SystemExit, KeyboardInterrupt, or their like."""
+
+
 class DivergenceError(RunError):
     """Numbers are no longer finite; the message names the layer or the loss, the tick and what to do.
 
@@ -87,7 +95,19 @@ class DivergenceError(RunError):
         return str(self.args[0])
 
 
+def with_place(error: BaseException) -> str:
+    """ "SystemExit(1), raised by layers.py:24 in forward" """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return repr(error)
+    return f"{error!r}, raised by {frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"
+
+
 def did_you_mean(name: object, choices: Iterable[object]) -> str:
-    """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close."""
-    close = get_close_matches(str(name), [str(choice) for choice in choices], n=1)
+    """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close.
+
+    Among very many none is looked for.
+    """
+    words = [str(choice) for choice in islice(choices, MOST_CHOICES + 1)]
+    close = get_close_matches(str(name), words, n=1) if len(words) <= MOST_CHOICES else []
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -22,8 +22,9 @@ from hamdist.network.learning import Learning
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.losses import LossSpec
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
+from hamdist.network.names import Names
 from hamdist.network.network import LayerSpec, Network, specs_of
-from hamdist.network.placement import Actors, Placement, Request, place
+from hamdist.network.placement import Actors, Placement, Request, count_actors, place
 from hamdist.objects import find_factory, find_loss
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
@@ -124,7 +125,7 @@ def network_of(config: NetworkConfig, seed: int) -> Network:
             for index, layer in enumerate(config.layers or ())
             for name in layer.names
         )
-    names = [spec.name for spec in specs]
+    names = Names(spec.name for spec in specs)
     edges = config.edges
     return Network(
         specs,
@@ -161,6 +162,14 @@ def actors_of(config: PlacementConfig, names: Sequence[str]) -> Actors:
     if isinstance(config.actors, str | int):
         return config.actors
     return [[layer_name(layer, names) for layer in layers] for layers in config.actors]
+
+
+def check_placement(config: PlacementConfig, names: Sequence[str]) -> None:
+    """Raises NetworkError for more actors than layers, and for lists and requests of actors that do not fit them."""
+    if isinstance(config.actors, int):
+        count_actors(config.actors, names, devices=1)
+    elif config.actors != "auto":
+        placement_of(config, names, devices=1)
 
 
 def placement_of(

@@ -1,6 +1,6 @@
 """A finished run's network, running freely: `hamdist generate`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
 from hamdist.engine.free_run import Feed, FreeLayer, FreeRun, check_free
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.errors import StreamError, UserError
-from hamdist.physics.pure_module import Tensors
 from hamdist.physics.step import Weights
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of
+from hamdist.runs.completeness import by_layer, load_into, whole_weights
 from hamdist.runs.prepare import prepare
-from hamdist.runs.record import load_weights
 from hamdist.runs.trust import check_stream, config_of_run
 from hamdist.streams import Batch
 
@@ -38,16 +38,14 @@ def generate(
     """Goes through the first `prime` batches of the run's stream, then so many steps on its own; with none, what it
     said of the last of the first is step −1.
 
-    trust: as that of `load_model`. Raises UserError where the directory holds no finished run, or names code that is
-    not trusted, StreamError where the stream is too short to start with, NetworkError where outputs do not fit into
-    inputs.
+    trust: as that of `load_model`. Raises UserError where the directory holds no whole run, or names code that is not
+    trusted, StreamError where the stream is too short to start with, NetworkError where outputs do not fit into inputs.
     """
     check_free(steps, feed)
     if prime < 1:
         raise UserError("prime must be 1 or more: memories start from a first input")
-    weights = load_weights(Path(directory))
-    tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
-    if odd := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+    weights = whole_weights(Path(directory))
+    if odd := [name for name, value in weights.items() if not _finite(value)]:
         raise UserError(f"{directory}: the run diverged: not all numbers of {listed(odd)} are finite")
     config = config_of_run(Path(directory), trust)
     if not trust:
@@ -59,7 +57,11 @@ def generate(
     if len(first) < prime:
         raise StreamError(f"the stream has {len(first)} batches, and {prime} are to prime the network with")
     built = _program(config, first[0])
-    layers = {name: FreeLayer(plan, _of_layer(built, name, tensors)) for name, plan in built.nodes.items()}
+    states = by_layer(weights)
+    layers = {
+        name: FreeLayer(plan, _restored(plan, states.get(name, {}), directory))
+        for name, plan in built.nodes.items()
+    }
     free = FreeRun.of(built, layers)
     outputs = free.go(((batch.inputs, batch.restarts) for batch in first), steps, feed)
     coming = chain(batches, [None] * steps) if steps else first[-1:]
@@ -103,11 +105,12 @@ def _program(config: RunConfig, first: Batch) -> Program:
         return prepare(config.model_copy(update=changes)).built(first[:2])
 
 
-def _of_layer(built: Program, name: str, weights: Tensors) -> Weights:
+def _finite(value: Any) -> bool:
+    return not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
+
+
+def _restored(plan: NodeSpec, state: Mapping[str, Any], directory: str | Path) -> Weights:
     """The run's weights; what a state_dict does not hold is as the layer is made."""
-    pure = built.nodes[name].layer.pure
-    parameters, buffers = pure.parameters(), pure.buffers()
-    return Weights(
-        {key: weights.get(f"{name}.{key}", tensor) for key, tensor in parameters.items()},
-        {key: weights.get(f"{name}.{key}", tensor) for key, tensor in buffers.items()},
-    )
+    pure = plan.layer.pure
+    load_into(pure.module, state, directory)
+    return Weights(pure.parameters(), pure.buffers())

@@ -4,12 +4,14 @@ Whoever runs a network begins here, in one process or over actors, to the end of
 `check`, `plan` and `generate`.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
 
+from hamdist.cluster.outcome import stream_opening
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program, build
@@ -18,7 +20,9 @@ from hamdist.engine.spec import Outline, outline_of
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality, apply_locality
 from hamdist.network.network import Network
+from hamdist.report.wording import counted
 from hamdist.runs.assembly import (
+    check_placement,
     dtype_of,
     execution_of,
     learning_of,
@@ -29,6 +33,8 @@ from hamdist.runs.assembly import (
     stream_of,
 )
 from hamdist.streams import Batch, Stream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
     """Raises NetworkError, with the keys of the config, for what is wrong with the network as a whole."""
     with network_keys():
         network = network_of(config.network, config.seed)
+    check_placement(config.placement, network.names)
     locality = locality_of(config.locality, network.names, config.stream.hold)
     with network_keys("network.edges"):
         apply_locality(network.graph, locality)
@@ -86,20 +93,26 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
 
 @dataclass(frozen=True)
 class OpenStream:
-    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it."""
+    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it.
+
+    asked: how many samples the config asks for, None: all.
+    """
 
     stream: Stream
     first: Batch
     batches: Iterator[Batch]
+    asked: int | None = None
 
 
 def open_stream_of(config: RunConfig) -> OpenStream:
-    """Raises StreamError, MissingExtraError and ConfigError with the keys of the config."""
-    stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
-    batches = iter(stream)
-    with stream_keys():
+    """Raises StreamError, MissingExtraError and ConfigError with the keys of the config; StreamExitError."""
+    _log.info("waiting for the first batch of the stream")
+    with stream_opening():
+        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+        batches = iter(stream)
+    with stream_keys(), stream_opening():
         first = next(batches)
-    return OpenStream(stream, first, chain([first], batches))
+    return OpenStream(stream, first, chain([first], batches), config.stream.samples)
 
 
 def built_here(setup: RunSetup, stream: OpenStream) -> Program:
@@ -108,6 +121,7 @@ def built_here(setup: RunSetup, stream: OpenStream) -> Program:
     Raises NetworkError for whatever cannot run, ConfigError for a device that is not there.
     """
     device = local_device(setup.placement.device)
+    _log.info("building %s", counted(len(setup.network.names), "layer"))
     with network_keys():
         return (setup.live() if stream.stream.live else setup).built(on(device, stream.first)[:2])
 

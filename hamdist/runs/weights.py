@@ -10,7 +10,8 @@ from hamdist.config.loader import load
 from hamdist.errors import UserError
 from hamdist.network.plain import plain_model
 from hamdist.runs.assembly import dtype_of, network_of
-from hamdist.runs.record import CONFIG, load_weights
+from hamdist.runs.completeness import load_into, whole_weights
+from hamdist.runs.record import CONFIG
 from hamdist.runs.trust import config_of_run
 
 
@@ -18,9 +19,9 @@ def export(directory: str | Path, to: str | Path) -> int:
     """Writes the weights of a run as a file that `torch.load` reads and the plain PyTorch model takes.
 
     Keys are "<layer>.<tensor>", layers in the order of the network where the config lists them. Returns the number
-    of tensors. Raises UserError where the directory holds no finished run, or the file cannot be written.
+    of tensors. Raises UserError where the directory holds no whole run, or the file cannot be written.
     """
-    weights = load_weights(Path(directory))
+    weights = whole_weights(Path(directory))
     layers = _listed(Path(directory))
     ordered = dict(
         sorted(weights.items(), key=lambda item: layers.get(item[0].partition(".")[0], len(layers)))
@@ -37,17 +38,14 @@ def load_model(directory: str | Path, trust: bool = False) -> nn.Module:
     PlainSequence, which takes sequences [B, T, …] and hands on its state.
 
     trust: whether code that its config names may be imported and called, beyond torch's layers and what this program
-    has imported itself. Raises UserError where the directory holds no finished run, or names such code, NetworkError
-    for a network with feedback.
+    has imported itself. Raises UserError where the directory holds no whole run, or names such code, NetworkError for a
+    network with feedback.
     """
-    weights = load_weights(Path(directory))
+    weights = whole_weights(Path(directory))
     config = config_of_run(Path(directory), trust)
     network = replace(network_of(config.network, config.seed), tau=config.learning.tau)
     model = plain_model(network, config.seed, dtype_of(config.network))
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{directory}: the weights are not those of its config: {error}") from error
+    load_into(model, weights, directory)
     return model.eval()
 
 

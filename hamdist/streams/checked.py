@@ -15,7 +15,7 @@ from hamdist.streams.stream import Batch, Stream
 class Checked(Stream):
     """The same stream, with a StreamError where it breaks a promise.
 
-    It is empty, ends before its `samples`, changes shape or dtype, has targets now and then, holds a NaN or
+    It is empty, changes shape or dtype, has targets now and then, holds a NaN or
     an infinity, has batches of unequal size before the last, or restart flags that are not one a row.
 
     missing_target: "refuse": a target that is NaN is a mistake; "predict": as a whole it may be, and is missing. The
@@ -33,10 +33,10 @@ class Checked(Stream):
             yield batch
         if number == 0:
             raise StreamError("the stream is empty; expected one sample at least")
-        if self.samples is not None and number < self.samples:
-            raise StreamError(
-                f"the stream ended after {number} samples, where {self.samples} were promised; lower `samples`"
-            )
+
+    @property
+    def available(self) -> int | None:
+        return self._stream.available
 
     def holdout(self) -> Iterator[Batch] | None:
         held_out = self._stream.holdout()

@@ -13,6 +13,7 @@ from hamdist.streams.table import Row, Table
 
 OTHERS = (",", ";", "\t", "|", " ", ":")
 """Delimiters that a file may have instead."""
+BYTES_COUNTED = 16 * 2**20  # a file up to this size is gone through to count its rows
 
 
 class CSV(Table):
@@ -55,6 +56,13 @@ class CSV(Table):
             missing_target,
             dtype,
         )
+
+    @property
+    def available(self) -> int | None:
+        """Counted in a file of which that is no work."""
+        if self.path.stat().st_size > BYTES_COUNTED:
+            return None
+        return sum(1 for _ in self._lines(self.path, self._delimiter)) - self._header
 
     def rows(self) -> Iterator[Row]:
         positions = [self._names.index(name) for name in self.columns]

@@ -43,6 +43,11 @@ class Iterable(Stream):
         self._batch_size, self._dtype = batch_size, dtype
         self.samples = samples
 
+    @property
+    def available(self) -> int | None:
+        """Of a list and the like; a function is not called for that."""
+        return len(self._source) if isinstance(self._source, collections.abc.Sized) else None
+
     def __iter__(self) -> Iterator[Batch]:
         parsed = (
             parse_sample(item, self._dtype, f"sample {number}") for number, item in enumerate(self._open())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hamdist.errors import MissingExtraError, StreamError
-from hamdist.streams.settings import existing_file, promised
+from hamdist.streams.settings import at_most, existing_file
 from hamdist.streams.table import Row, Table
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ class Parquet(Table):
         super().__init__(
             file, names, target, features, classes, kind, batch_size, samples, missing_target, dtype
         )
-        self.samples = promised(samples, rows)
+        self.samples, self._rows = at_most(samples, rows), rows
+
+    @property
+    def available(self) -> int | None:
+        return self._rows
 
     def rows(self) -> Iterator[Row]:
         numbers = count()

@@ -15,7 +15,7 @@ from hamdist.streams.listing import listed
 from hamdist.streams.missing import CHOICES, is_missing
 from hamdist.streams.river_names import make_dataset
 from hamdist.streams.sample import Sample
-from hamdist.streams.settings import check_choice, check_counts, promised
+from hamdist.streams.settings import at_most, check_choice, check_counts
 from hamdist.streams.stream import Batch, Stream
 
 REMEDY = (
@@ -59,8 +59,12 @@ class River(Stream):
         self._regression = "regression" in task.lower()
         self._classifies = "classification" in task.lower()
         self._labels = Labels()
-        self.samples = promised(samples, _length(dataset))
+        self.samples = at_most(samples, _length(dataset))
         self.classes = 2 if task == "Binary classification" else getattr(dataset, "n_classes", None)
+
+    @property
+    def available(self) -> int | None:
+        return _length(self._dataset)
 
     def __iter__(self) -> Iterator[Batch]:
         return in_batches(

@@ -58,6 +58,10 @@ class Standardise(Stream):
         self._moments: Moments | None = None
         self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
 
+    @property
+    def available(self) -> int | None:
+        return self._stream.available
+
     def __iter__(self) -> Iterator[Batch]:
         self._moments = None
         for batch in self._stream:
