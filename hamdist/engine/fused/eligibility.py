@@ -22,6 +22,7 @@ from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Layer, Point
+from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context, Tensors
 from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react, valued
 
@@ -215,10 +216,10 @@ def _example(traced: TracedLayer, facts: Facts, dynamics: Dynamics, generator: t
 
 def _drawn(generator: torch.Generator, like: Tensor) -> Tensor:
     """Random numbers of the same form; integers stay."""
-    if not like.is_floating_point():
+    if not differentiable(like.dtype):
         return like.clone()
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def _all_wanted(facts: Facts) -> Wanted:
-    return Wanted(True, tuple(heard.dtype.is_floating_point for heard in facts.hears))
+    return Wanted(True, tuple(differentiable(heard.dtype) for heard in facts.hears))
