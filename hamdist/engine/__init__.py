@@ -16,6 +16,7 @@ partition.py   the nodes that one process hosts, and what they do in a tick
 inline.py      all nodes in this process; free_run.py: layers on their own, with weights that stand still
 layer_view.py  a layer as it was when somebody looked
 fused/         regular ticks in one go: layers as stacks, traced, compiled
+schedules.py   schedules of β that are the user's own
 divergence.py  which layer ran away, and what to lower
 profiler.py    where an actor's time goes, span by span
 device.py      what a device's name means here; memory of this process
