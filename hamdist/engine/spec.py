@@ -12,6 +12,7 @@ import torch
 
 from hamdist.engine.fused.eligibility import PLAIN_FORM, Fitter, spread_rates, with_rates
 from hamdist.engine.node_spec import NodeSpec
+from hamdist.engine.schedules import check_schedule
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning, check_time_constants
@@ -89,6 +90,7 @@ class Outline:
             fit = fitter.fit(layer, facts, dynamics)
             if fit.traced is None or not fit.traced.stacks:
                 dynamics = with_rates(dynamics, None)
+        check_schedule(name, dynamics.rate, fit.traced is not None, facts.says.device)
         return NodeSpec(
             name=name,
             layer=layer,
