@@ -21,6 +21,7 @@ from hamdist.network.network import Layers, Network
 from hamdist.network.plain import plain_model
 from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.sequence import PlainSequence
+from hamdist.network.target_parts import packed, parts_of
 from hamdist.network.wording import first_line
 from hamdist.runs.assembly import locality_of
 from hamdist.runs.prepare import setup_of
@@ -102,9 +103,13 @@ class Learner:
         self._runtime: Runtime | None = None
         self._form: SampleForm | None = None  # of the first batch's rows
         self._device: torch.device | None = None  # where it was
+        self._losses = self.network.losses  # with their parts of the targets, once those are known
 
     def step(self, x: Any, target: Any, restart: Any = False) -> Prediction | None:
         """Presents one batch, x [R, …] and target [R, …], and learns; R may be less than at first, not more.
+
+        target: of several losses the same for all, or by loss, {"classes": [R], "aux": [R, …]}; a loss goes by its
+        name, or else by the layer that bears it.
 
         restart: whether an episode begins with it, for all rows or one flag a row [R]: layers with a memory start anew
         there. The first batch always begins one.
@@ -280,7 +285,8 @@ class Learner:
     def _start(self, first: tuple[Tensor, Tensor]) -> "Runtime":
         """On actors the layers are computed where the first batch is: on CPUs, or on GPUs."""
         placement = self.placement.model_copy(update={"device": first[0].device.type})
-        setup = setup_of(self.network, self.locality, self.learning, placement, self.seed, self.dtype)
+        network = replace(self.network, losses=self._losses)
+        setup = setup_of(network, self.locality, self.learning, placement, self.seed, self.dtype)
         if placement.runtime == "ray":
             from hamdist.runs.released import ReleasedRuntime
 
@@ -316,7 +322,41 @@ class Learner:
         return inputs, targets
 
     def _targets(self, target: Any, where: str) -> Tensor:
+        """Those of all losses; where each has its own, packed."""
+        if self._form is None:
+            self._losses = self.network.losses
+        if isinstance(target, Mapping):
+            return packed(self._own_targets(target, where))
+        if any(spec.part for spec in self._losses.values()):
+            raise StreamError(f"{where}: {GIVEN_BY_LOSS}, as the first batch had them")
         return as_target(self._tensor(target, f"{where}: target"))
+
+    def _own_targets(self, target: Mapping[Any, Any], where: str) -> dict[str, Tensor]:
+        """The targets by the node of their loss; at first they say which part of packed ones is whose."""
+        losses = {called(node, spec): node for node, spec in self.network.losses.items()}
+        if target.keys() == self.network.losses.keys():
+            losses = {node: node for node in losses.values()}
+        if target.keys() != losses.keys():
+            given, known = ", ".join(map(str, target)), ", ".join(losses)
+            raise StreamError(f"{where}: targets of {given or 'nothing'}, where the losses are {known}")
+        own = {
+            node: as_target(self._tensor(target[name], f"{where}: target {name!r}"))
+            for name, node in losses.items()
+        }
+        if len({len(each) for each in own.values()}) > 1:
+            raise StreamError(
+                f"{where}: targets of {', '.join(str(len(each)) for each in own.values())} rows"
+            )
+        parts = parts_of(own)
+        if self._form is None:
+            self._losses = {
+                node: replace(spec, part=parts[node]) for node, spec in self.network.losses.items()
+            }
+        for name, node in losses.items():
+            if (expected := self._losses[node].part) != parts[node]:
+                was = "the same for all losses" if expected is None else f"of {expected}"
+                raise StreamError(f"{where}: target {name!r} is of {parts[node]}, where it was {was} before")
+        return own
 
     def _inputs(self, x: Any, where: str) -> Tensor:
         """Inputs alone, as the first batch had them."""
@@ -352,6 +392,9 @@ class Learner:
             if not torch.isfinite(tensor).all():
                 raise StreamError(f"{what} holds values that are not finite")
         return tensor if self._device is None else tensor.to(self._device)
+
+
+GIVEN_BY_LOSS = "targets are given by loss, {name: target}"
 
 
 def _array(values: Any, what: str) -> np.ndarray:

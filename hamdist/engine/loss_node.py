@@ -68,8 +68,8 @@ class LossNode:
         self.spec = spec
         self.weight = gamma * spec.weight
         self._gate, self._hold, self._horizon = place.gate, place.hold, place.horizon
-        self.prequential = Scores(metrics_for(spec.name, *example))
-        self.holdout = Scores(metrics_for(spec.name, *example))
+        metrics = metrics_for(spec.name, example[0], spec.own(example[1]))
+        self.prequential, self.holdout = Scores(metrics), Scores(metrics)
         self.example = example[1]
         self.prediction: Prediction | None = None  # of this tick
         self.loss: Tensor | None = None  # of this tick
@@ -96,25 +96,27 @@ class LossNode:
                 f"loss {self.name!r} at tick {tick}: the output of sample {token.first} met the target of sample "
                 f"{target.token.first}; this is a fault of hamdist: please report it with your config"
             )
-        loss, q = loss_and_costate(self.spec.function, output.value, target.value, rows, self.weight)
+        told = self.spec.own(target.value)
+        loss, q = loss_and_costate(self.spec.function, output.value, told, rows, self.weight)
         self.loss = loss
         if self._counts(tick, token):
             scores = self.prequential if token.learn else self.holdout
-            scores.add(loss, output.value[:rows], target.value[:rows])
+            scores.add(loss, output.value[:rows], told[:rows])
             self.prediction = Prediction(output.value[:rows], token.first, rows, loss, token.learn)
         if token.learn:
             self._costate = Costate(token, aligned(q), output.value)
 
     def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mean loss over full batches, γ ∂loss/∂output, and what `prequential` adds up of them."""
-        loss, q = loss_and_costate(self.spec.function, output, target, len(target), self.weight)
-        return loss, q, self.prequential.of(loss, output, target)
+        told = self.spec.own(target)
+        loss, q = loss_and_costate(self.spec.function, output, told, len(target), self.weight)
+        return loss, q, self.prequential.of(loss, output, told)
 
     def refused(self, output: Signal, target: Signal) -> StreamError | None:
         """Says that targets are of a class that the output does not have; None if they are not."""
         if output.value is None or target.value is None:
             return None
-        beyond, token = class_beyond(output.value, target.value), target.token
+        beyond, token = class_beyond(output.value, self.spec.own(target.value)), target.token
         if beyond is None:
             return None
         first, last = token.first, token.first + token.rows - 1

@@ -25,6 +25,10 @@ EDGE_KEYS = ("from", "to", "delay", "shape")
 
 def edge_of(edge: EdgeLike, names: Sequence[str]) -> Edge:
     """An edge from "0->1", "embed->head", (0, 1), {from, to, delay, shape} or an Edge. Raises NetworkError."""
+    if isinstance(edge, Edge) and edge.feedback:
+        raise NetworkError(
+            f"edge {edge.name}: feedback is what leads to an earlier layer or itself: leave it out"
+        )
     if isinstance(edge, Edge):
         return edge
     if isinstance(edge, Mapping):

@@ -4,22 +4,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from hamdist.errors import ConfigError, Problem, did_you_mean
 from hamdist.network.edges import layer_name
 from hamdist.network.graph import LOSS, Edge
+from hamdist.network.target_parts import Part
 from hamdist.physics.losses import LOSSES, LossFunction
 
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss on a layer's output, weighed; `name` is what errors call it."""
+    """A loss on a layer's output, weighed; `name` is what errors call it.  part: which targets are its own, where those
+    of several losses are packed; None where all losses hear the same ones."""
 
     function: LossFunction
     layer: str
     name: str = "loss"
     weight: float = 1.0
+    part: Part | None = None
+
+    def own(self, targets: Tensor) -> Tensor:
+        """The targets [R, …] that it judges by, of those that come."""
+        return targets if self.part is None else self.part.of(targets)
 
 
 LossLike = str | LossFunction | Mapping[str, Any] | LossSpec
@@ -46,9 +53,9 @@ def losses_of(losses: Any, names: Sequence[str], edges: Iterable[Edge] | None) -
         alone = names[-1] if names and (len(given) == 1 or not name) else ""
         spec = loss_of(loss, name if name in names else bearers.get(name, alone), names, name)
         node = name if name and name not in names else f"{LOSS}-{spec.layer}" if specs else LOSS
-        if node in specs:
+        if spec.layer in {called(*each) for each in specs.items()} and called(node, spec) == spec.layer:
             raise ConfigError(
-                Problem("loss", f"layer {spec.layer!r} bears two losses: give each a name and an edge to it")
+                Problem("loss", f"layer {spec.layer!r} bears two losses: give each a name, and an edge to it")
             )
         specs[node] = spec
     return specs

@@ -19,6 +19,9 @@ class Part:
     shape: tuple[int, ...]
     dtype: torch.dtype
 
+    def __str__(self) -> str:
+        return f"shape {self.shape} and {str(self.dtype).removeprefix('torch.')}"
+
     @property
     def end(self) -> int:
         return self.first + math.prod(self.shape)
