@@ -50,7 +50,7 @@ def losses_of(losses: Any, names: Sequence[str], edges: Iterable[Edge] | None) -
     bearers = {edge.target: edge.source for edge in edges or ()}
     specs: dict[str, LossSpec] = {}
     for name, loss in given:
-        alone = names[-1] if names and (len(given) == 1 or not name) else ""
+        alone = names[-1] if len(given) == 1 or not name else None
         spec = loss_of(loss, name if name in names else bearers.get(name, alone), names, name)
         node = name if name and name not in names else f"{LOSS}-{spec.layer}" if specs else LOSS
         if spec.layer in {called(*each) for each in specs.items()} and called(node, spec) == spec.layer:
@@ -64,8 +64,8 @@ def losses_of(losses: Any, names: Sequence[str], edges: Iterable[Edge] | None) -
 LOSS_KEYS = ("type", "layer", "weight")
 
 
-def loss_of(loss: Any, bearer: str, names: Sequence[str], name: str = "") -> LossSpec:
-    """A loss on a layer, by default the bearer. Raises ConfigError."""
+def loss_of(loss: Any, bearer: str | None, names: Sequence[str], name: str = "") -> LossSpec:
+    """A loss on the layer that it says, or else the bearer. Raises ConfigError."""
     if isinstance(loss, LossSpec):
         return loss
     given = dict(loss) if isinstance(loss, Mapping) else {"type": loss}
@@ -73,15 +73,15 @@ def loss_of(loss: Any, bearer: str, names: Sequence[str], name: str = "") -> Los
     if unknown := [each for each in given if each not in LOSS_KEYS]:
         message = f"unknown key {unknown[0]!r}{did_you_mean(unknown[0], LOSS_KEYS)} (accepted: {', '.join(LOSS_KEYS)})"
         raise ConfigError(Problem(key, message))
-    layer = layer_name(given.get("layer", bearer), names)
-    if not layer:
+    layer = given.get("layer", bearer)
+    if layer is None:
         message = (
             f"no layer is called {name!r}, and no edge leads to it: call a loss by the layer that bears it, or add "
             f"the edge '{names[-1]}->{name}', or say {{'type': …, 'layer': …}}"
         )
         raise ConfigError(Problem(key, message))
     function, called = loss_function(given.get("type"), key)
-    return LossSpec(function, layer, called, _weight(given.get("weight", 1.0), key))
+    return LossSpec(function, layer_name(layer, names), called, _weight(given.get("weight", 1.0), key))
 
 
 def loss_function(loss: Any, key: str = "loss") -> tuple[LossFunction, str]:

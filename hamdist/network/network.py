@@ -128,7 +128,6 @@ class Network:
                 for spec in self.losses.values()
                 if spec.layer not in names
             ),
-            *([] if names else ["a network needs at least one layer"]),
         ]
         if problems:
             raise NetworkError(*problems)
@@ -156,10 +155,7 @@ class Network:
             Network.of({"a": …, "b": …}, {"b": "cross_entropy", "a": {"type": "mse", "weight": 0.3}}, ["a->b"])
             Network.of({"a": …, "b": …}, {"classes": "cross_entropy"}, ["a->b", "b->classes"])
         """
-        specs = specs_of(layers)
-        if not specs:
-            raise NetworkError("a network needs at least one layer")
-        return cls(specs, loss, edges)  # type: ignore[arg-type]  # which it parses
+        return cls(specs_of(layers), loss, edges)  # type: ignore[arg-type]  # which it parses
 
 
 def specs_of(layers: Layers) -> tuple[LayerSpec, ...]:
@@ -238,10 +234,12 @@ def builder_of(layer: nn.Module | Builder, awake: bool = False) -> Builder:
 
 
 def _layer_specs(layers: Any) -> tuple[LayerSpec, ...]:
-    """Raises NetworkError for what is not made of LayerSpecs."""
+    """Raises NetworkError for what is not made of LayerSpecs, and where there are none."""
     specs = tuple(layers) if isinstance(layers, list | tuple) else ()
     if not isinstance(layers, list | tuple) or not all(isinstance(spec, LayerSpec) for spec in specs):
         raise NetworkError("a Network is made of LayerSpecs; Network.of makes one of modules")
+    if not specs:
+        raise NetworkError("a network needs at least one layer")
     return specs
 
 
