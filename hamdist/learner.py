@@ -299,7 +299,7 @@ class Learner:
     @property
     def _started(self) -> "Runtime":
         if self._closed:
-            raise RunError("this learner was closed: make a new one, and ask a learner before it is closed")
+            raise RunError("this learner was closed: make a new one")
         if self._runtime is None:
             raise RunError("the network takes its shapes from the first batch: call step(x, target) first")
         return self._runtime
