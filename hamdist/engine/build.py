@@ -15,7 +15,7 @@ from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import PLAIN, Execution, Outline, outline_of
 from hamdist.errors import NetworkError
 from hamdist.network.graph import Graph
-from hamdist.network.learning import Learning
+from hamdist.network.learning import Learning, check_scales
 from hamdist.network.locality import Locality
 from hamdist.network.loss_fit import check_loss, check_targets
 from hamdist.network.network import LayerSpec, Network, check_owned, make_layers
@@ -145,6 +145,10 @@ def build(outline: Outline, specs: Sequence[LayerSpec], first: tuple[Tensor, Ten
     builder = LocalBuilder(outline, specs, first[0].device)
     examine_all(outline, builder, first)
     assert builder.targets is not None
+    names = [
+        f"{name}.{each}" for name, plan in builder.plans.items() for each in plan.layer.pure.parameters()
+    ]
+    check_scales(outline.learning.beta_scale, names)
     return Program(outline, builder.plans, builder.targets)
 
 

@@ -67,6 +67,11 @@ LOSS_KEYS = ("type", "layer", "weight")
 def loss_of(loss: Any, bearer: str | None, names: Sequence[str], name: str = "") -> LossSpec:
     """A loss on the layer that it says, or else the bearer. Raises ConfigError."""
     if isinstance(loss, LossSpec):
+        if not callable(loss.function):
+            message = (
+                f"a LossSpec has a function, not {loss.function!r}: {{'type': …, 'layer': …}} takes a name"
+            )
+            raise ConfigError(Problem(f"loss.{name}" if name else "loss", message))
         return loss
     given = dict(loss) if isinstance(loss, Mapping) else {"type": loss}
     key = f"loss.{name}" if name else "loss"

@@ -6,15 +6,16 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
-from hamdist.errors import EvaluationModeWarning, NetworkError, Problem
+from hamdist.errors import EvaluationModeWarning, NetworkError, Problem, UserError
 from hamdist.network.edges import EdgeLike, edges_of
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
 from hamdist.network.losses import Losses, LossSpec, losses_of
+from hamdist.network.wording import first_line
 from hamdist.physics.layers import Instant, Layer, Relaxing
 from hamdist.physics.modules import Coupling
 from hamdist.physics.pure_module import Join, PureModule
@@ -41,10 +42,28 @@ class LayerSpec:
     reads: Reads = "new"
     key: str = ""
 
+    def __post_init__(self) -> None:
+        """Raises NetworkError for what is none of these."""
+        relaxing = self.relaxing
+        wrong = {
+            f"a layer's name is text, not {self.name!r}": not isinstance(self.name, str),
+            f"build is a function that makes the module, not {self.build!r}": isinstance(
+                self.build, nn.Module
+            )
+            or not callable(self.build),
+            f"join is one of {', '.join(get_args(Join))}, not {self.join!r}": self.join not in get_args(Join),
+            f"reads is one of {', '.join(get_args(Reads))}, not {self.reads!r}": self.reads
+            not in get_args(Reads),
+            f"relaxing is a number or None, not {relaxing!r}": not isinstance(relaxing, int | float | None),
+        }
+        if problems := [message for message, holds in wrong.items() if holds]:
+            raise NetworkError(
+                *(Problem(self.key, f"layer {self.name!r}: {message}") for message in problems)
+            )
+
     def make(self, seed: int, dtype: torch.dtype, device: torch.device, tau: float = 1.0) -> Layer:
         """The layer, its weights drawn from (seed, name): the same wherever it is built.  tau: the step."""
-        with seeded(derive_seed(seed, self.name)):
-            module = self.build()
+        module = self._built(seed)
         if not isinstance(module, nn.Module):
             raise NetworkError(
                 Problem(self.key, f"layer {self.name!r} is a {type(module).__name__}, not a torch.nn.Module")
@@ -56,6 +75,17 @@ class LayerSpec:
             return StateSpaceLayer(PureMemory(module, self.join, tau, self.reads))
         pure = PureModule(module, self.join)
         return Instant(pure) if self.relaxing is None else Relaxing(pure, self.relaxing)
+
+    def _built(self, seed: int) -> nn.Module:
+        """What `build` gives. Raises NetworkError for whatever it raises."""
+        with seeded(derive_seed(seed, self.name)):
+            try:
+                return self.build()
+            except UserError:
+                raise
+            except Exception as error:
+                told = f"layer {self.name!r} could not be built: {type(error).__name__}: {first_line(error)}"
+                raise NetworkError(Problem(self.key, told)) from error
 
     def _misplaced(self, module: nn.Module) -> str:
         """What is wrong with a memory where it stands."""

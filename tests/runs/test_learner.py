@@ -426,6 +426,19 @@ def test_what_a_network_has_already_is_refused():
     assert str(caught.value) == f"loss: {message}\nedges: {message}"
 
 
+def test_factors_of_no_parameter():
+    frozen = nn.Linear(6, 3).requires_grad_(False)
+    learner = Learner([frozen, nn.Linear(3, 3)], beta_scale={"1.*": 0.5, "0.bias": 2.0, "1.wight": 2.0})
+    with pytest.raises(NetworkError) as caught:
+        learner.step(*samples(1, (6,))[0])
+    near = "; did you mean '1.bias'?", "; did you mean '1.weight'?"
+    told = "matches no parameter that learns{} (they are 1.weight, 1.bias)"
+    assert str(caught.value).splitlines() == [
+        f"learning.beta_scale.0.bias: {told.format(near[0])}",
+        f"learning.beta_scale.1.wight: {told.format(near[1])}",
+    ]
+
+
 def test_several_wrong_settings_at_once():
     with pytest.raises(ConfigError) as caught:
         Learner(tanh_net(), tau=0, beta=-1)

@@ -1,4 +1,4 @@
-"""Several losses, their targets and their metrics, as a Learner takes them: against a plain loop of torch.
+"""Networks as a Learner takes them: losses, their targets and metrics, edges, layers; against plain loops of torch.
 
 Tolerance 1e-12 in float64 over ten batches: the same operations, their sums in another order.
 """
@@ -218,3 +218,31 @@ def test_a_network_of_modules_is_told_how_it_is_made():
         NetworkError, match=r"^a Network is made of LayerSpecs; Network\.of makes one of modules$"
     ):
         Network((nn.Linear(4, 3),), {"loss": "mse"})
+
+
+WRONG_SPECS: list[tuple[dict[str, Any], str]] = [
+    ({"build": nn.Linear(4, 3)}, "layer 'a': build is a function that makes the module, not Linear("),
+    ({"join": "cat"}, "layer 'a': join is one of sum, concat, arguments, not 'cat'"),
+    ({"reads": "late"}, "layer 'a': reads is one of new, old, not 'late'"),
+    ({"relaxing": "2"}, "layer 'a': relaxing is a number or None, not '2'"),
+    ({"name": 3}, "layer 3: a layer's name is text, not 3"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_SPECS, ids=[m[:40] for _, m in WRONG_SPECS])
+def test_wrong_specs(change: dict[str, Any], message: str):
+    with pytest.raises(NetworkError) as caught:
+        LayerSpec(**{"name": "a", "build": lambda: nn.Linear(4, 3), **change})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_function_that_builds_nothing():
+    with pytest.raises(NetworkError, match=r"^layer '0' could not be built: TypeError: .*'in_features'"):
+        Learner([nn.Linear], "mse").step(X, VALUES)
+
+
+def test_a_network_alone_has_a_plain_model():
+    with pytest.raises(
+        NetworkError, match=r"^plain_model takes a Network, not a list: Network\.of makes one"
+    ):
+        plain_model([nn.Linear(4, 3)])
