@@ -67,7 +67,7 @@ class FreeLayer:
             )
         if restarts is None:
             return self._state
-        return layer.restarted(parameters, buffers, inputs, self._state, restarts)
+        return layer.restarted(parameters, buffers, inputs, self._state, restarts.to(inputs[0].device))
 
 
 class FreeRun:

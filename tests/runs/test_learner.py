@@ -378,7 +378,6 @@ UNKNOWN = {
     "epochs": "epochs: unknown setting; a learner hears a stream",
     "batch_size": "batch_size: unknown setting; a batch has the rows of the first one",
     "mode": "mode: unknown setting; it is called locality",
-    "window": "window: does nothing without time='backward'",
     "tolerance": "tolerance: does nothing without gate='settled'",
 }
 
