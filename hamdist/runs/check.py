@@ -50,11 +50,12 @@ def check(
 
 
 class Check:
-    """One look at a config; `mistakes` are what was found beyond the schema."""
+    """One look at a config; `mistakes` are what was found beyond the schema.  fault: why it could not run as it is."""
 
     def __init__(self, sections: Sections, trust: bool = False) -> None:
         self.sections, self.trust = sections, trust
         self.mistakes: list[UserError] = []
+        self.fault: UserError | None = None
 
     def lines(self) -> list[str]:
         """One a mistake."""
@@ -92,9 +93,9 @@ class Check:
             if not self.trust:
                 check_network(whole.network)
             prepare(whole).built(batch[:2])
-        except UserError:
-            return False
-        return True
+        except UserError as error:
+            self.fault = error
+        return self.fault is None
 
     def _try(self, look: Callable[[], Found], key: str = "network") -> Found | None:
         """What it gives, or None and one more mistake, of the network at `key` where it knows no key itself."""
@@ -142,11 +143,10 @@ class Check:
 
     def _together(self, network: Network, graph: Graph, layers: Mapping[str, Layer], batch: Batch) -> None:
         """The network on the first batch: as it would run, or where something is wrong already, its shapes."""
-        whole = self.sections.whole
-        if whole is None or self.mistakes:
+        if self.fault is None or self.mistakes:
             check_shapes(network, graph, layers, batch)
         else:
-            prepare(whole).built(batch[:2])
+            raise self.fault
 
 
 @torch.no_grad()

@@ -65,7 +65,7 @@ def test_names_of_layers_that_are_none(name: str) -> None:
 
 
 def test_numbers_count_in_the_names_of_repeated_layers() -> None:
-    for length, repeat in ((98, 100), (100, 1), (95, 100_000)):
+    for length, repeat in ((98, 100), (100, 1), (95, 20_000)):
         assert load(config(layer="x" * length, repeat=repeat))
     with pytest.raises(
         ConfigError, match=r"network\.layers\.0\.name: at most 100 characters make a layer's name"
