@@ -9,7 +9,7 @@ released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory
-check.py         every mistake of a config at once
+check.py         every mistake of a config at once; representatives.py: of layers that are alike, one is looked at
 trust.py         what the config of a stranger may name
 generate.py      a finished run that goes on by itself
 weights.py       a run's weights, and the plain model that has them

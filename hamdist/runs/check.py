@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from hamdist.config.loader import Sections, load_sections
+from hamdist.engine.build import examine_all
 from hamdist.engine.device import local_device
 from hamdist.errors import ConfigError, UserError
 from hamdist.network.graph import Graph
@@ -29,6 +30,7 @@ from hamdist.runs.assembly import (
     stream_of,
 )
 from hamdist.runs.prepare import prepare
+from hamdist.runs.representatives import Representatives, kinds_of
 from hamdist.runs.trust import check_network, check_stream
 from hamdist.streams import Batch
 
@@ -50,12 +52,11 @@ def check(
 
 
 class Check:
-    """One look at a config; `mistakes` are what was found beyond the schema.  fault: why it could not run as it is."""
+    """One look at a config; `mistakes` are what was found beyond the schema."""
 
     def __init__(self, sections: Sections, trust: bool = False) -> None:
         self.sections, self.trust = sections, trust
         self.mistakes: list[UserError] = []
-        self.fault: UserError | None = None
 
     def lines(self) -> list[str]:
         """One a mistake."""
@@ -85,17 +86,20 @@ class Check:
             self._try(lambda: self._together(network, graph, layers, batch))
 
     def _could_run(self, batch: Batch) -> bool:
-        """Whether nothing is wrong at all, which is soon known."""
+        """Whether nothing is wrong at all, which is soon known where many layers are alike."""
         whole = self.sections.whole
-        if whole is None or self.mistakes:
+        if whole is None or self.mistakes or whole.network.layers is None:
             return False
         try:
             if not self.trust:
                 check_network(whole.network)
-            prepare(whole).built(batch[:2])
-        except UserError as error:
-            self.fault = error
-        return self.fault is None
+            setup, device = prepare(whole), batch.inputs.device
+            kinds = kinds_of(whole.network.layers)
+            builder = Representatives(setup.outline, setup.network.layers, kinds, device)
+            examine_all(setup.outline, builder, batch[:2])
+        except UserError:
+            return False
+        return True
 
     def _try(self, look: Callable[[], Found], key: str = "network") -> Found | None:
         """What it gives, or None and one more mistake, of the network at `key` where it knows no key itself."""
@@ -143,10 +147,11 @@ class Check:
 
     def _together(self, network: Network, graph: Graph, layers: Mapping[str, Layer], batch: Batch) -> None:
         """The network on the first batch: as it would run, or where something is wrong already, its shapes."""
-        if self.fault is None or self.mistakes:
+        whole = self.sections.whole
+        if whole is None or self.mistakes:
             check_shapes(network, graph, layers, batch)
         else:
-            raise self.fault
+            prepare(whole).built(batch[:2])
 
 
 @torch.no_grad()
