@@ -23,7 +23,7 @@ def config(name: str = "small", layer: str = "a", repeat: int = 1) -> dict[str, 
 @pytest.mark.parametrize(
     "name",
     [
-        *("../../x", "..", ".", "/tmp/x", "a/b", "a\\b", "..\\x", "C:x", "~/x/..", "a/../../b", "//host/x"),
+        *("../../x", "..", ".", "/abs/x", "a/b", "a\\b", "..\\x", "C:x", "~/x/..", "a/../../b", "//host/x"),
         *("a\nb", "a\0b", "\x1b[31m", "a\x7f", "a\u202eb", "a\u2028b", "\ufeffa", "a\ud800"),
         *(".hidden", "-rf", "--out", " a", "a ", "a.", "...", "-"),
         *("con", "NUL", "nul.txt", "Com1", "lpt9.x", "aux"),
