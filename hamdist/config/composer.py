@@ -127,7 +127,10 @@ class Composer:
         if not isinstance(event, yaml.ScalarEvent):
             self._refuse(event.start_mark, "a key must be text")
         self._written -= 1
-        return event.value, self._node(event, "", 0)
+        key = self._node(event, "", 0)
+        if not isinstance(key.value, str | int) or isinstance(key.value, bool):
+            self._refuse(event.start_mark, f"{event.value}: keys must be text; put the key in quotes")
+        return event.value, key
 
     def _merged(self, event: Any, node: Node) -> dict[str, tuple[Node, Node]]:
         """What a merge key brings: of a mapping, or of several, of which the first counts."""

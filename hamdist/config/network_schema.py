@@ -1,5 +1,6 @@
 """The `network` section: layers, edges and the loss."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -22,10 +23,11 @@ from hamdist.config.types import (
     LayerReference,
     Plain,
     Positive,
+    Rows,
     Section,
     Text,
+    TicksOrNone,
     Whole,
-    WholeOrZero,
     parse_edge,
     refuse,
 )
@@ -33,6 +35,8 @@ from hamdist.errors import did_you_mean
 from hamdist.naming import layer_name_problem
 
 LOSSES = ("cross_entropy", "mse", "l1", "huber", "bce_with_logits", "nll")
+MOST_LAYERS = 20_000
+MOST_NUMBERS = 2**27  # of a signal
 RESERVED_NAMES = ("source", "loss")
 
 
@@ -82,7 +86,7 @@ class LayerConfig(Section):
     name: Annotated[str, AfterValidator(_layer_name)] = Field(
         description="Letters, digits, `_` and `-`, 100 at most; `source` and `loss` are reserved."
     )
-    repeat: Count = Field(
+    repeat: Annotated[Count, Field(le=MOST_LAYERS)] = Field(
         default=1, description="Makes that many layers: `block`, four times, is `block0` … `block3`."
     )
     residual: Flag = Field(default=False, description="Add the layer's input to its output.")
@@ -125,7 +129,7 @@ class LayerConfig(Section):
 
     @model_validator(mode="after")
     def _numbered_names_are_short(self) -> "LayerConfig":
-        if problem := layer_name_problem(self.names[-1]):
+        if problem := layer_name_problem(self.name if self.repeat == 1 else f"{self.name}{self.repeat - 1}"):
             refuse((("name",), problem))
         return self
 
@@ -135,13 +139,21 @@ class EdgeConfig(Section):
 
     source: LayerReference = Field(alias="from", description="Name or index of a layer, or `source`.")
     target: LayerReference = Field(alias="to", description="Name or index of a layer, or `loss`.")
-    delay: WholeOrZero | None = Field(
+    delay: TicksOrNone | None = Field(
         default=None, description="Ticks on the way; `null`: as `locality` says."
     )
-    shape: tuple[Count, ...] | None = Field(
+    shape: tuple[Rows, ...] | None = Field(
         default=None,
+        max_length=16,
         description="Shape of the signal, without the batch; needed by feedback into a layer that concatenates.",
     )
+
+    @field_validator("shape")
+    @classmethod
+    def _fits_into_memory(cls, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if shape is not None and math.prod(shape) > MOST_NUMBERS:
+            raise ValueError(f"a signal of {math.prod(shape):.3g} numbers is too large")
+        return shape
 
     @model_validator(mode="before")
     @classmethod
@@ -220,6 +232,8 @@ class NetworkConfig(Section):
     @field_validator("layers")
     @classmethod
     def _names_are_unique(cls, layers: tuple[LayerConfig, ...] | None) -> tuple[LayerConfig, ...] | None:
+        if (many := sum(layer.repeat for layer in layers or ())) > MOST_LAYERS:
+            raise ValueError(f"at most {MOST_LAYERS:,} layers make a network, not {many:,}")
         seen: set[str] = set()
         problems: list[tuple[tuple[str | int, ...], str]] = []
         for index, layer in enumerate(layers or ()):

@@ -69,6 +69,7 @@ def _address(value: str) -> str:
     return value
 
 
+Seconds = Annotated[Positive, Field(le=1e6)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 
 
@@ -126,7 +127,7 @@ class PlacementConfig(Section):
         default="auto",
         description="`auto`, `cpu`, `cuda` or `cuda:N`; `auto` takes a GPU where there is one.",
     )
-    threads: Count = Field(
+    threads: Annotated[Count, Field(le=1024)] = Field(
         default=1, description="Threads within one operation; sums, and so bits, depend on it."
     )
     stack: Flag = Field(
@@ -137,7 +138,7 @@ class PlacementConfig(Section):
         default=False,
         description="Ticks are compiled by torch, if it finds a compiler; implies `stack`. Bits then hold to rounding.",
     )
-    chunk: Count | None = Field(
+    chunk: Annotated[Count, Field(le=4096)] | None = Field(
         default=None,
         description="Ticks that run, and cross between actors, in one go; `null`: 8 where one process compiles, else 1"
         " (below).",
@@ -155,10 +156,10 @@ class PlacementConfig(Section):
     ports: tuple[Port, Port] | None = Field(
         default=None, description="Lowest and highest port of the sockets between hosts; `null`: any."
     )
-    heartbeat_seconds: Positive = Field(
+    heartbeat_seconds: Seconds = Field(
         default=5.0, description="A neighbour that gives no sign of life for so long ends the run."
     )
-    progress_seconds: Positive = Field(
+    progress_seconds: Seconds = Field(
         default=300.0, description="A neighbour that lives, but sends nothing for so long, ends the run."
     )
 

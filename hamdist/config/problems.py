@@ -65,6 +65,8 @@ def _not_accepted(value: Any, accepted: Iterable[object]) -> str:
 
 def shown(value: Any) -> str:
     """The value as one would write it, cut where it is long."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a whole number of {value.bit_length()} bits"
     text = str(value).lower() if isinstance(value, bool) else "null" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -80,11 +82,18 @@ _EXPECTED = {
     "model": "a mapping",
 }
 
+
+def _bound(bound: float) -> str:
+    """All digits of a whole number, but for powers of two that nobody reads."""
+    powers = {2**63: "2^63", -(2**63): "-2^63"}
+    return powers.get(bound) or (str(bound) if isinstance(bound, int) else f"{bound:g}")  # type: ignore[call-overload]
+
+
 _BOUNDS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "greater_than": lambda c: f"must be greater than {c['gt']:g}",
-    "greater_than_equal": lambda c: f"must be {c['ge']:g} or more",
-    "less_than": lambda c: f"must be less than {c['lt']:g}",
-    "less_than_equal": lambda c: f"must be {c['le']:g} or less",
+    "greater_than": lambda c: f"must be greater than {_bound(c['gt'])}",
+    "greater_than_equal": lambda c: f"must be {_bound(c['ge'])} or more",
+    "less_than": lambda c: f"must be less than {_bound(c['lt'])}",
+    "less_than_equal": lambda c: f"must be {_bound(c['le'])} or less",
 }
 
 

@@ -16,6 +16,8 @@ from hamdist.config.types import (
     Positive,
     Section,
     Text,
+    Ticks,
+    TicksOrNone,
     WholeOrZero,
     refuse,
 )
@@ -37,7 +39,7 @@ class LocalityConfig(Section):
         validate_default=True,
         description="Lists of layer names or indices, for mode `groups`.",
     )
-    delays: dict[EdgeName, WholeOrZero] = Field(
+    delays: dict[EdgeName, TicksOrNone] = Field(
         default={}, description='Delays of single edges, `{"2->3": 4}`; they win over `mode`.'
     )
     balance: Flag = Field(
@@ -59,7 +61,7 @@ class LocalityConfig(Section):
         description="State costates are integrated forward with everything else, or backward over windows of"
         " `horizon` ticks, as backpropagation through time does.",
     )
-    horizon: Count | None = Field(
+    horizon: Ticks | None = Field(
         default=None,
         validate_default=True,
         description="For `time: backward`, the length of a window in ticks.",

@@ -67,10 +67,17 @@ def find(model: type[BaseModel], location: Sequence[str | int], data: Any) -> Pl
             annotation = _arm(inner, part)
             continue
         annotation = _below(inner, part)
-        if part != "[key]" and isinstance(data, list | tuple if isinstance(part, int) else Mapping):
+        if part != "[key]" and _holds(data, part):
             parts.append(str(part))
             data = _inside(data, part)
     return Place(".".join(parts), annotation)
+
+
+def _holds(data: Any, part: str | int) -> bool:
+    """Whether it is a place below the data: an index of a list, or a key, be it text or a number."""
+    if isinstance(part, int) and not (isinstance(data, Mapping) and part in data):
+        return isinstance(data, list | tuple)
+    return isinstance(data, Mapping)
 
 
 def _inside(data: Any, part: str | int) -> Any:

@@ -15,23 +15,27 @@ from hamdist.config.types import (
     Label,
     Number,
     Positive,
+    Rows,
     Section,
     Text,
-    WholeOrZero,
+    Ticks,
+    TicksOrNone,
 )
+
+MOST_NUMBERS = 2**27  # a GiB in float64
 
 
 class StreamBase(Section):
     """What every stream has."""
 
     source: str
-    batch_size: Count = Field(default=1, description="Samples presented together, at one tick.")
+    batch_size: Rows = Field(default=1, description="Samples presented together, at one tick.")
     samples: Count | None = Field(
         default=None,
         description="How many samples to learn from; digits, arrays and torch datasets start again at their end."
         " `null`: all there are, once.",
     )
-    hold: Count = Field(default=1, description="Ticks each batch is presented for.")
+    hold: Ticks = Field(default=1, description="Ticks each batch is presented for.")
     missing_target: Literal["refuse", "predict"] = Field(
         default="refuse",
         description="What a sample is whose target is missing: a mistake, or one to predict and not to learn from.",
@@ -103,8 +107,16 @@ class SignalsStream(StreamBase):
         " or a list of these: one channel each.",
     )
     step: Positive = Field(default=0.1, description="Time between two samples.")
-    window: Count = Field(default=1, description="How many values, the present one last, make an input.")
-    ahead: WholeOrZero = Field(default=1, description="How many samples ahead the target lies.")
+    window: Rows = Field(default=1, description="How many values, the present one last, make an input.")
+    ahead: TicksOrNone = Field(default=1, description="How many samples ahead the target lies.")
+
+    @field_validator("window")
+    @classmethod
+    def _fits_into_memory(cls, window: int, info: ValidationInfo) -> int:
+        rows = max(info.data.get("batch_size", 1), 1024)
+        if window * rows > MOST_NUMBERS:
+            raise ValueError(f"{rows} rows of {window} values are too many to be held in memory at once")
+        return window
 
 
 class LecturesStream(StreamBase):
@@ -121,7 +133,7 @@ class LecturesStream(StreamBase):
         description="Names of the signals of the hold-out.",
     )
     rounds: Count = Field(default=3, description="How often a signal is told before the next one.")
-    length: Count = Field(default=1000, description="Samples in a round, and in an exam.")
+    length: Rows = Field(default=1000, description="Samples in a round, and in an exam.")
     cycles: Count = Field(default=1, description="How often the whole curriculum is gone through.")
     step: Positive = Field(default=0.1, description="Time between two samples.")
 

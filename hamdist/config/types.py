@@ -49,9 +49,13 @@ Number = Annotated[float, Strict(), AllowInfNan(False)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
-Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
+Whole = Annotated[int, Strict(), BeforeValidator(_whole), Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[Whole, Field(ge=1)]
 WholeOrZero = Annotated[Whole, Field(ge=0)]
+Rows = Annotated[Count, Field(le=2**20)]
+"""Of what is held in memory at once."""
+Ticks = Annotated[Count, Field(le=2**20)]
+TicksOrNone = Annotated[WholeOrZero, Field(le=2**20)]
 Text = Annotated[str, Field(min_length=1)]
 
 

@@ -55,7 +55,11 @@ class ModuleSpec:
                 raise NetworkError(Problem(f"{self.key}.type", str(error))) from error
         kind = getattr(statespace if self.type in statespace.__all__ else nn, self.type, None)
         if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-            known = [name for name, value in vars(nn).items() if isinstance(value, type)]
+            known = [
+                name
+                for name, value in vars(nn).items()
+                if isinstance(value, type) and issubclass(value, nn.Module)
+            ]
             hint = did_you_mean(self.type, [*known, *statespace.__all__])
             message = (
                 f"neither torch.nn nor hamdist.physics.statespace has a module {self.type!r}{hint} (or write "

@@ -14,7 +14,7 @@ results.py       what came of a run, and its summary; recorder.py: writes it dow
 record.py        the run directory
 layer_file.py    a layer's weights in it; whole_file.py: a file that is there as a whole or not at all
 completeness.py  whether a run directory is whole
-check.py         every mistake of a config at once
+check.py         every mistake of a config at once; representatives.py: of layers that are alike, one is looked at
 trust.py         what the config of a stranger may name
 generate.py      a finished run that goes on by itself
 weights.py       a run's weights, and the plain model that has them

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from hamdist.config.loader import Sections, load_sections
+from hamdist.engine.build import examine_all
 from hamdist.engine.device import local_device
 from hamdist.errors import ConfigError, StreamError, UserError
 from hamdist.network.graph import Graph
@@ -29,6 +30,7 @@ from hamdist.runs.assembly import (
     stream_of,
 )
 from hamdist.runs.prepare import prepare
+from hamdist.runs.representatives import Representatives, kinds_of
 from hamdist.runs.trust import check_network, check_stream
 from hamdist.streams import Batch, Stream
 
@@ -116,14 +118,17 @@ class Check:
             self._try(lambda: self._together(network, graph, layers, batch))
 
     def _could_run(self, batch: Batch) -> bool:
-        """Whether nothing is wrong at all, which is soon known."""
+        """Whether nothing is wrong at all, which is soon known where many layers are alike."""
         whole = self.sections.whole
-        if whole is None or self.mistakes:
+        if whole is None or self.mistakes or whole.network.layers is None:
             return False
         try:
             if not self.trust:
                 check_network(whole.network)
-            prepare(whole).built(batch[:2])
+            setup, device = prepare(whole), batch.inputs.device
+            kinds = kinds_of(whole.network.layers)
+            builder = Representatives(setup.outline, setup.network.layers, kinds, device)
+            examine_all(setup.outline, builder, batch[:2])
         except UserError:
             return False
         return True

@@ -1,5 +1,6 @@
 """Checks on the settings that the sources share; every mistake is a StreamError with the setting's name as its key."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hamdist.errors import Problem, StreamError, did_you_mean
@@ -49,8 +50,16 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 def existing_file(name: str, path: str | Path) -> Path:
     """The path of a file that is there."""
     file = Path(path).expanduser()
-    if not file.exists():
+    if not _is(file, Path.exists):
         raise StreamError(Problem(name, f"there is no file {file} (looked for from {Path.cwd()})"))
     if not file.is_file():
         raise StreamError(Problem(name, f"{file} is not a file"))
     return file
+
+
+def _is(file: Path, what: Callable[[Path], bool]) -> bool:
+    """A name that no file can have is that of none."""
+    try:
+        return what(file)
+    except (OSError, ValueError):
+        return False

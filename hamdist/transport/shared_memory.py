@@ -59,7 +59,7 @@ class SharedConnection(Connection):
         """Takes what was offered."""
         try:
             self._segment = Segment.found(note, self._size) if note else None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._warn(error)
 
     def send(self, message: Sequence[Partition]) -> None:
@@ -79,6 +79,8 @@ class SharedConnection(Connection):
             block, sizes, rest = _noted(bytes(first))
         except ValueError as error:
             raise self._refused(error) from None
+        if block < -1 or (block == -1 and sizes):
+            raise self._refused(f"parts of {list(sizes)} bytes cannot lie in block {block}")
         if block >= 0:
             starts = self._into.fit(sizes)
             if segment is None or starts is None or block >= self._into.blocks:
@@ -119,7 +121,7 @@ class SharedConnection(Connection):
             return False
         return segment is not None
 
-    def _warn(self, error: OSError) -> None:
+    def _warn(self, error: OSError | ValueError) -> None:
         if not self._closed:
             _log.warning(
                 "edge %s: no shared memory with %s (%s); tensors go over the socket, which is slower",

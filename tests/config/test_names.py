@@ -23,7 +23,7 @@ def config(name: str = "small", layer: str = "a", repeat: int = 1) -> dict[str, 
 @pytest.mark.parametrize(
     "name",
     [
-        *("../../x", "..", ".", "/tmp/x", "a/b", "a\\b", "..\\x", "C:x", "~/x/..", "a/../../b", "//host/x"),
+        *("../../x", "..", ".", "/abs/x", "a/b", "a\\b", "..\\x", "C:x", "~/x/..", "a/../../b", "//host/x"),
         *("a\nb", "a\0b", "\x1b[31m", "a\x7f", "a\u202eb", "a\u2028b", "\ufeffa", "a\ud800"),
         *(".hidden", "-rf", "--out", " a", "a ", "a.", "...", "-"),
         *("con", "NUL", "nul.txt", "Com1", "lpt9.x", "aux"),
@@ -65,7 +65,7 @@ def test_names_of_layers_that_are_none(name: str) -> None:
 
 
 def test_numbers_count_in_the_names_of_repeated_layers() -> None:
-    for length, repeat in ((98, 100), (100, 1), (95, 100_000)):
+    for length, repeat in ((98, 100), (100, 1), (95, 20_000)):
         assert load(config(layer="x" * length, repeat=repeat))
     with pytest.raises(
         ConfigError, match=r"network\.layers\.0\.name: at most 100 characters make a layer's name"

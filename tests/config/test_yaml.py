@@ -89,7 +89,9 @@ REFUSED = [
     ("a: 1\nb:\n  - {c: 1, c: 2}", "x:3:12: b.0.c: the key is there already"),
     ("a: {<<: {b: 1}, <<: {b: 2}}", "x:1:17: a.<<: the key is there already"),
     ("a: {1: x, 0x1: y}", "x:1:11: a.0x1: the key is there already, otherwise written"),
-    ("a: {true: x, 1: y}", "x:1:14: a.1: the key is there already, otherwise written"),
+    ("a: {true: x}", "x:1:5: true: keys must be text; put the key in quotes"),
+    ("a: 1\n~: x", "x:2:1: ~: keys must be text; put the key in quotes"),
+    ("1.5: x", "x:1:1: 1.5: keys must be text; put the key in quotes"),
     ("- 1\n" * (MOST_VALUES + 1), f"x:{MOST_VALUES}:3: stands for more than {MOST_VALUES:,} values"),
     ("a: {<<: [1]}", "x:1:9: '<<' merges a mapping, or a list of mappings"),
     ("a: {<<: b}", "x:1:9: '<<' merges a mapping, or a list of mappings"),
@@ -217,3 +219,13 @@ def test_overrides_say_why_they_are_none(text: str, why: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load("digits", [text])
     assert str(caught.value) == f"override {text}: the value is not YAML: {text[5:]}: {why}"
+
+
+def test_a_number_as_a_key_has_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "name: x\nstream: {source: digits}\nnetwork: {loss: mse, factory: 'a:b', args: {}}\n7: 1\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}:4:1: 7: keys must be text; put the key in quotes"

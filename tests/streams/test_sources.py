@@ -162,3 +162,11 @@ def test_the_map_names_every_public_name_and_every_file_it_mentions_is_there():
     text = hamdist.streams.__doc__
     assert all(re.search(rf"^{name}\b", text, re.MULTILINE) for name in hamdist.streams.__all__)
     assert all((PACKAGE / name).exists() for name in re.findall(r"\w+\.py", text))
+
+
+@pytest.mark.parametrize(
+    "path", ["x" * 5000, "a\0b.csv", "/dev/null/x.csv"], ids=["long", "zero", "below a file"]
+)
+def test_names_that_no_file_can_have(path):
+    with pytest.raises(StreamError, match=r"^path: there is no file "):
+        open_stream("csv", path=path, target="y")

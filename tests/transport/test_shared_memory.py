@@ -153,6 +153,9 @@ def test_a_message_of_a_block_that_cannot_be_is_refused() -> None:
         (b"\1" + right[1:], "the checksum is another"),
         (placed(pools(a)[0].blocks, 4), "4] bytes cannot lie in block 9"),
         (placed(0, SAMPLE.nbytes + 1), "cannot lie in block 0"),
+        (placed(0, 2**64 - 1), "cannot lie in block 0"),
+        (placed(-2), "cannot lie in block -2"),
+        (placed(-1, 4), "cannot lie in block -1"),
     ):
         with joined(SHARED, (a, b)) as pair:
             Connection.send(connection_of(pair, 0), [head])
