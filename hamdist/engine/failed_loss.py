@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hamdist.engine.extent import FAR, Extent, magnitude
+from hamdist.network.graph import SOURCE
 from hamdist.network.losses import LossSpec
 from hamdist.report.wording import listed
 
@@ -52,6 +53,8 @@ def explained(tick: int, failed: FailedLoss, layers: Sequence[Extent]) -> str:
         )
     if math.isfinite(failed.output):
         return f"{loss}, {_of_finite(failed)}"
+    if any(not math.isfinite(layer.heard.get(SOURCE, 0.0)) for layer in layers):
+        return f"{loss}: a sample that entered is not finite"
     culprit = _first(failed, layers)
     if culprit is not None:
         return (

@@ -156,7 +156,7 @@ class InlineRuntime:
         """Sends hold-out batches through, in evaluation mode, as an episode; nothing learns from them."""
         self._source.begin_episode()
         for inputs, targets, *flags in batches:
-            yield from self.present(inputs, targets, False, *flags)
+            yield from self.present(inputs, targets, False, *flags[:1])
         yield from self._wait(self.program.outline.flush)
 
     def predict(self, inputs: Tensor) -> Tensor:

@@ -171,6 +171,15 @@ def no_number(loss, target):
     return str(caught.value)
 
 
+def test_a_sample_that_is_none_is_not_blamed_on_a_layer():
+    batches = [(torch.full((4, 8), torch.inf).double(), torch.ones(4, 3).double())]
+    runtime = runtime_of(mlp(3), batches, loss=nn.functional.mse_loss, mode="nonlocal")
+    with pytest.raises(
+        DivergenceError, match=r"^the loss mse_loss is nan at tick 0: a sample that entered is not"
+    ):
+        list(runtime.present(*batches[0]))
+
+
 def test_a_loss_that_is_none_for_finite_numbers_says_so():
     told = no_number(over_nothing, torch.ones(4, 3).double())
     assert re.fullmatch(

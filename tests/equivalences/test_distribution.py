@@ -253,7 +253,7 @@ def test_a_loss_that_is_not_finite_names_the_tick():
     with ensemble(BUILDERS, data, TWO, mode="nonlocal") as actors:
         outcomes = actors.outcomes(patient(60))
     assert isinstance(outcomes[1].error, DivergenceError)
-    assert str(outcomes[1].error).startswith("diverged at tick 6: the loss is nan")
+    assert str(outcomes[1].error).startswith("the loss cross_entropy is nan at tick 6")
 
 
 def test_the_end_can_be_asked_for_in_the_midst_of_an_endless_stream():
