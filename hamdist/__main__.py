@@ -1,6 +1,16 @@
-"""`python -m hamdist`."""
+"""`hamdist`, and `python -m hamdist`: it listens to signals before it loads anything that takes time."""
 
-from hamdist.cli import main
+from hamdist.runs.interruption import leave_on_signals
+
+
+def main() -> None:
+    """The `hamdist` command."""
+    leave_on_signals()
+    from hamdist.cli import app
+    from hamdist.command import start
+
+    start(app)
+
 
 if __name__ == "__main__":
     main()

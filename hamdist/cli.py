@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from hamdist.__main__ import main
 from hamdist.command import (
     BAD_INPUT,
     Config,
@@ -21,9 +22,10 @@ from hamdist.command import (
     look_here,
     show_generated,
     show_run,
-    start,
 )
 from hamdist.launch import cluster, local, slurm
+
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="hamdist",
@@ -40,11 +42,6 @@ launch = typer.Typer(
 for way in (local, cluster, slurm):
     launch.add_typer(way.app)
 app.add_typer(launch, name="launch")
-
-
-def main() -> None:
-    """The `hamdist` command."""
-    start(app)
 
 
 def _version(wanted: bool) -> None:

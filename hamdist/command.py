@@ -1,9 +1,12 @@
 """What the commands share: their arguments, their exit status, and how they show a run.
 
-Exit status: 0 done, 1 failed on the way, 2 bad input, 130 interrupted. PyTorch is imported inside the functions only.
+Exit status: 0 done, 1 failed on the way, 2 bad input, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). PyTorch is
+imported inside the functions only.
 """
 
 import json
+import logging
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +16,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from hamdist.errors import RunError, UserError
+from hamdist.errors import RunError, UserError, with_place
+from hamdist.runs.interruption import BrokenOff, leave_on_signals
 
+_log = logging.getLogger(__name__)
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 Config = Annotated[
@@ -55,7 +60,8 @@ Trust = Annotated[
 
 
 def start(app: typer.Typer) -> None:
-    """Runs a command."""
+    """Runs a command, which signals end."""
+    leave_on_signals()
     app()
 
 
@@ -75,10 +81,14 @@ def follow_run(
 ) -> dict[str, Any]:
     """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
     look_here()
+    from hamdist.config.loader import load
     from hamdist.report.progress import progress_on
-    from hamdist.runs.run import run
 
+    load(config, overrides)  # PyTorch takes seconds; mistakes are told before
     with progress_on(console(stderr=True)) as show:
+        _log.info("loading PyTorch")
+        from hamdist.runs.run import run
+
         return run(config, overrides, out=out, on_progress=show, profile=profile)
 
 
@@ -116,9 +126,15 @@ def exit_status() -> Iterator[None]:
     except RunError as error:
         complain([str(error)])
         raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        complain(["interrupted"])
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        told = error if isinstance(error, BrokenOff) else BrokenOff(signal.SIGINT)
+        complain([str(told)])
+        raise typer.Exit(128 + told.number) from None
+    except Exception:
+        raise
+    except BaseException as error:  # from code of the user's
+        complain([with_place(error)])
+        raise typer.Exit(FAILED) from error
 
 
 def complain(lines: Iterable[str]) -> None:

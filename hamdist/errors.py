@@ -3,6 +3,7 @@
 Every message says where, what was wrong, and what is accepted or what to do.
 """
 
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -73,6 +74,10 @@ class RunError(RuntimeError):
     """A run that failed on its way; the command line turns it into exit status 1."""
 
 
+class StreamExitError(RunError):
+    """A stream's own code raised what would end the program: SystemExit, KeyboardInterrupt, or their like."""
+
+
 class DivergenceError(RunError):
     """A layer's numbers are no longer finite; the message names the layer, the tick and what to lower.
 
@@ -85,6 +90,14 @@ class DivergenceError(RunError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def with_place(error: BaseException) -> str:
+    """ "SystemExit(1), raised by layers.py:24 in forward" """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return repr(error)
+    return f"{error!r}, raised by {frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"
 
 
 def did_you_mean(name: object, choices: Iterable[object]) -> str:

@@ -14,19 +14,21 @@ import hamdist
 
 ROOT = Path(hamdist.__file__).parent
 BASE = {"errors", "naming", "objects"}
+SIGNALS = {"signal_mask"}
 MAY_IMPORT = {
     "errors": set(),
     "naming": set(),
     "objects": {"errors"},
+    "signal_mask": set(),
     "physics": set(),
     "compiler": {"physics"},
     "streams": BASE,
     "config": BASE,
-    "report": BASE,
+    "report": BASE | SIGNALS,
     "network": {"physics", "report"} | BASE,
     "engine": {"network", "physics", "compiler", "report"} | BASE,
     "transport": {"engine", "network"} | BASE,
-    "cluster": {"transport", "engine", "network", "report"} | BASE,
+    "cluster": {"transport", "engine", "network", "report"} | BASE | SIGNALS,
     "planning": {"engine", "network", "physics", "report"} | BASE,
     "runs": {
         "cluster",
@@ -39,7 +41,8 @@ MAY_IMPORT = {
         "config",
         "report",
     }
-    | BASE,
+    | BASE
+    | SIGNALS,
 }
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 

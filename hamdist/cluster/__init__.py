@@ -1,6 +1,7 @@
 """Workers and Ray: it places, starts, watches and stops the actors; nothing of a tick goes through it.
 
 worker.py         the loop of one actor, a plain class without Ray; outcome.py: what it reports
+breakable.py      a loop that is left in its midst, where what it does takes long
 source_worker.py  what enters goes to those who read it; stream_worker.py: the loop of the stream's actor
 layout.py         who hosts what, and which edges lead from one actor to another
 setup.py          from actors that have made their layers to actors that can run
@@ -11,4 +12,5 @@ supervisor.py     a run under way: progress, and its end; failure.py: what went 
 transports.py     which link carries which edge
 resources.py      what every actor asks of its node, checked against what the nodes have
 session.py        a local Ray, or a cluster that is joined; what travels to it
+ray_processes.py  the processes of a local Ray, out of reach of what our group hears
 """

@@ -3,6 +3,7 @@
 `call` belongs to the actor's own thread; `ask` to another one, so that an actor at work can be asked and stopped.
 """
 
+import logging
 import os
 import pickle
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from hamdist.cluster.handle import Result, bound
+from hamdist.cluster.handle import Result, bound, contained
 from hamdist.engine.device import keep_freed_memory
 from hamdist.errors import Problem, UserError
 from hamdist.transport.process_group import NcclSupport, nccl_support
@@ -34,6 +35,14 @@ class Location:
     nccl: NcclSupport = ON_CPU
 
 
+def tell_what_takes_long() -> None:
+    """On standard error, which Ray shows where the run was started."""
+    log = logging.getLogger("hamdist")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
+
+
 class WorkerActor:
     """One actor of a run. What it hosts is made by `make`, so that nothing of the user's runs in its constructor.
 
@@ -43,9 +52,11 @@ class WorkerActor:
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
         keep_freed_memory()
+        tell_what_takes_long()
         for module in modules:
             import_module(module)
         self._hosted: Any = None
+        self._name = ""
 
     def make(self, pickled: bytes, name: str, search: Sequence[str]) -> Location:
         """pickled: a function that makes what this actor hosts.  search: folders in which to look for modules, after
@@ -58,7 +69,8 @@ class WorkerActor:
         host = ray.util.get_node_ip_address()
         try:
             make: Callable[[], Any] = pickle.loads(pickled)
-            self._hosted = make()
+            self._name = name
+            self._hosted = contained(name, make)
         except UserError as error:
             where = f" ({name}, on node {host})"
             error.restate(*(Problem(p.key, p.message + where) for p in error.problems))
@@ -73,7 +85,7 @@ class WorkerActor:
 
     def call(self, method: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
         """What a method of what it hosts returns."""
-        return bound(self._hosted, method)(*arguments, **named)
+        return contained(self._name, bound(self._hosted, method), *arguments, **named)
 
     def ask(self, method: Callable[..., Result]) -> Result | None:
         """The same from the other thread; None where it hosts nothing yet."""

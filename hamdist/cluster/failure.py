@@ -41,8 +41,10 @@ class Failure:
     error: Exception
     details: str = ""
 
-    def raised(self) -> Exception:
-        """The error, with what the actor knows of it."""
+    def raised(self, saved: str = "") -> Exception:
+        """The error, with what the actor knows of it.  saved: what is left of the run, to be said with it."""
+        if saved:
+            self.error.args = (f"{self.error}; {saved}", *self.error.args[1:])
         if self.details:
             self.error.add_note(f"In the actor:\n{self.details}")
         return self.error
@@ -65,7 +67,7 @@ def failure_of(
     reports: Sequence[Ended | None],
     losses: Sequence[str],
     ticks: int,
-    kept: str,
+    kept: str = "",
 ) -> Failure | None:
     """The first cause; None where nothing failed.
 
@@ -92,8 +94,8 @@ def failure_of(
 
 def _lost(name: str, ticks: int, why: str, kept: str) -> RunError:
     return RunError(
-        f"{name} was lost at about tick {ticks}: {why}. The others have stopped; {kept}. Look at its machine's memory "
-        "and log, then start again"
+        f"{name} was lost at about tick {ticks}: {why.rstrip('.')}. The others have stopped{kept}. Look at its "
+        "machine's memory and log, then start again"
     )
 
 

@@ -9,9 +9,10 @@ A method is named as it stands in its class, so that a type checker sees what it
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from hamdist.errors import RunError
+from hamdist.errors import RunError, with_place
 
 Hosted = TypeVar("Hosted")
 Reached = TypeVar("Reached", covariant=True)
@@ -55,7 +56,9 @@ class ThreadHandle(Handle[Hosted]):
         *arguments: Arguments.args,
         **named: Arguments.kwargs,
     ) -> Future[Result]:
-        return self._thread.submit(bound(self.hosted, method), *arguments, **named)
+        return self._thread.submit(
+            partial(contained, self.name, bound(self.hosted, method), *arguments, **named)
+        )
 
     def ask(self, method: Callable[[Hosted], Result], /) -> Future[Result]:
         answer: Future[Result] = Future()
@@ -71,6 +74,17 @@ def bound(hosted: Any, method: Callable[..., Result]) -> Callable[..., Result]:
     """The method as the hosted object has it: the only place where a call goes by name."""
     found: Callable[..., Result] = getattr(hosted, method.__name__)
     return found
+
+
+def contained(name: str, do: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+    """What it returns. Raises RunError, with this name, in the place of what would end the process: SystemExit and its
+    like, from the user's own code."""
+    try:
+        return do(*arguments, **named)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RunError(f"{name} failed: {with_place(error)}") from error
 
 
 def results(calls: Sequence[Future[Result]], seconds: float) -> list[Result]:

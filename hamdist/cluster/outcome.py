@@ -1,6 +1,7 @@
 """What an actor reports, of its part of a run or of some ticks of it. It travels between processes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.ledger import Ledger
 from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.profiler import SILENT, Timeline
-from hamdist.errors import RunError, UserError
+from hamdist.errors import RunError, StreamError, StreamExitError, UserError, with_place
 from hamdist.report.metrics import Window, Windows
 from hamdist.report.profile import Profile
 from hamdist.transport.base import LinkError
@@ -106,12 +107,42 @@ def outcome_of(
     )
 
 
-def attributed(error: Exception, name: str, tick: int) -> Exception:
+def stream_failed(error: BaseException, samples: int) -> Exception:
+    """What a stream's code raised after so many samples."""
+    message = f"the stream failed after {samples} samples: {error!r}"
+    failed = StreamError(message) if isinstance(error, Exception) else StreamExitError(message)
+    failed.__cause__ = error
+    return failed
+
+
+@contextmanager
+def stream_opening() -> Iterator[None]:
+    """What a stream's code raises before its first batch, as `stream_failed` tells it."""
+    try:
+        yield
+    except (UserError, RunError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise stream_failed(error, 0) from error
+
+
+def harmless(error: BaseException, name: str, tick: int) -> Exception:
+    """An error as it is, unless it would end the program."""
+    if isinstance(error, Exception):
+        return error
+    failed = RunError(f"{name} failed at tick {tick}: {with_place(error)}")
+    failed.__cause__ = error
+    return failed
+
+
+def attributed(error: BaseException, name: str, tick: int) -> Exception:
     """What stopped an actor, as its outcome tells it: with its name and the tick, unless the error has its own."""
     if isinstance(error, LinkError):
         return type(error)(f"{name} at tick {tick}: {error}")
     if isinstance(error, RunError | UserError):
         return error
+    if not isinstance(error, Exception):
+        return harmless(error, name, tick)
     return RunError(f"{name} failed at tick {tick}: {error!r}")
 
 

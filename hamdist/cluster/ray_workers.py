@@ -19,7 +19,7 @@ from hamdist.errors import Problem, RunError, UserError
 
 PLACED_SECONDS = 60.0
 STARTED_SECONDS = 180.0
-STOPPED_SECONDS = 3.0
+STOPPED_SECONDS = 4.0
 CONTROL = "control"
 
 

@@ -8,18 +8,24 @@ leaves out all there is.
 import logging
 import os
 import shutil
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
 
 import torch
 
+from hamdist.cluster.ray_processes import RayProcesses, on_loopback
 from hamdist.errors import ConfigError, Problem
+from hamdist.signal_mask import signals_wait
 
 LOCAL, AUTO = "local", "auto"
 ADDRESS, AUTH_MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
@@ -74,15 +80,18 @@ def ray_session(address: str = AUTO) -> Iterator[Session]:
     if ray.is_initialized():
         yield Session()
         return
-    joined = cluster_address(address)
-    if joined is None:
-        _start()
-    else:
-        _join(joined)
+    started, joined = RayProcesses(), cluster_address(address)
     try:
+        with signals_wait(), _own_handlers():
+            if joined is None:
+                _start(started)
+            else:
+                _join(joined)
         yield Session()
     finally:
-        ray.shutdown()
+        with signals_wait():
+            ray.shutdown()
+            started.reap()
 
 
 def prepare_environment() -> None:
@@ -99,10 +108,30 @@ def cluster_address(address: str) -> str | None:
     return None if address == LOCAL else address
 
 
-def _start() -> None:
+def _start(processes: RayProcesses) -> None:
     import ray
 
-    ray.init(LOCAL, include_dashboard=False, logging_level=logging.WARNING)
+    with processes.apart(), on_loopback():
+        ray.init(LOCAL, include_dashboard=False, logging_level=logging.WARNING)
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Ray puts its handlers of SIGTERM into the place of ours, one of them in C++, which prints its stack and dies. At
+    the end those from before are back; where there was none, SIGTERM ends the program as `sys.exit` does.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, _leave if before in (None, signal.SIG_DFL) else before)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _join(address: str) -> None:

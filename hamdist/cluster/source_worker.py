@@ -79,7 +79,7 @@ class Presenter(SourceWorker):
         """Sends them to all who read the source; whatever goes wrong is in what it returns."""
         try:
             self._give(messages)
-        except Exception as error:
+        except BaseException as error:
             self.stop()
             return Advance(
                 self._ticks, error=attributed(error, self.name, self._ticks), details=traceback.format_exc()

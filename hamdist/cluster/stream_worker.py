@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from hamdist.cluster.outcome import Progress, StreamOutcome, attributed
+from hamdist.cluster.outcome import Progress, StreamOutcome, attributed, stream_failed, stream_opening
 from hamdist.cluster.source_worker import SourceWorker
 from hamdist.engine.device import peak_memory_bytes
 from hamdist.engine.message import Message
@@ -58,9 +58,10 @@ class StreamWorker(SourceWorker):
 
     def first_batch(self) -> tuple[Tensor, Tensor | None]:
         """Opens the stream; the batch is presented later, like all others. Raises UserError."""
-        batches, self._holdout = self._open_batches()
-        self._batches = Ahead(batches, AHEAD)
-        first = self._batches.take(self._asked, 1)
+        with stream_opening():
+            batches, self._holdout = self._open_batches()
+            self._batches = Ahead(batches, AHEAD)
+            first = self._batches.take(self._asked, 1)
         if not first:
             raise StreamError("the run was ended before the first sample came")
         self._first = first
@@ -84,7 +85,7 @@ class StreamWorker(SourceWorker):
                 self._test()
             self._close()
             return self._outcome(*failure) if failure else self._outcome()
-        except Exception as error:
+        except BaseException as error:
             if isinstance(error, ClosedError) and self._stopped:
                 return self._outcome()
             self.stop()
@@ -92,7 +93,7 @@ class StreamWorker(SourceWorker):
 
     def _learn(self) -> tuple[Exception, str] | None:
         """Every batch, then the drain; what the stream raised, if it did."""
-        failure = None
+        failure: tuple[Exception, str] | None = None
         try:
             for batches in self._unasked():
                 self._give(self._presented(batches) if batches else self._silent())
@@ -100,9 +101,8 @@ class StreamWorker(SourceWorker):
             raise
         except UserError as error:
             failure = error, traceback.format_exc()
-        except Exception as error:
-            message = f"the stream failed after {self._source.samples} samples: {error!r}"
-            failure = StreamError(message), traceback.format_exc()
+        except BaseException as error:
+            failure = stream_failed(error, self._source.samples), traceback.format_exc()
         self._entered_ticks, self._ended = self._source.tick, True
         self._give(self._source.silence(self._layout.outline.drain))
         self._learnt_ticks = self._source.tick
@@ -202,12 +202,12 @@ class Ahead(Generic[Item]):
         self.count = count
         self._read: deque[Item] = deque()
         self._ended = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._changed = threading.Condition()
         threading.Thread(target=self._pull, args=(items,), daemon=True, name="hamdist-stream").start()
 
     def _pull(self, items: Iterator[Item]) -> None:
-        error = None
+        error: BaseException | None = None
         try:
             for item in items:
                 with self._changed:
@@ -217,7 +217,7 @@ class Ahead(Generic[Item]):
                     self._changed.notify()
                     if len(self._read) >= self.count:
                         self._changed.wait_for(lambda: len(self._read) <= self.count // 2)
-        except Exception as raised:
+        except BaseException as raised:
             error = raised
         with self._changed:
             self._ended, self._error = True, error

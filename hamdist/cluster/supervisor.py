@@ -13,8 +13,6 @@ from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import Peer, WorkerGroup
 from hamdist.report.metrics import Window
 
-KEPT = "the weights of their layers are in the run directory"
-
 
 @dataclass(frozen=True)
 class Ending:
@@ -83,7 +81,7 @@ class Supervisor:
             tuple(outcomes),
             stream,
             self._windows(outcomes[self._first_loss]),
-            failure_of(self._group, [*outcomes, stream], [loss_of(run) for run in self._all], ticks, KEPT),
+            failure_of(self._group, [*outcomes, stream], [loss_of(run) for run in self._all], ticks),
         )
 
     def _windows(self, outcome: Outcome | None) -> tuple[Window, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hamdist.cluster.breakable import Breakable, LoopBrokenError
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.outcome import Advance, Outcome, Progress, Spent, attributed, outcome_of
 from hamdist.engine.aligned import aligned
@@ -70,6 +71,7 @@ class Worker:
         self._windows: Windows | None = None
         self._free: dict[str, FreeLayer] = {}
         self._stopped = False
+        self._breakable = Breakable()
 
     # Before the first tick
 
@@ -162,9 +164,10 @@ class Worker:
         partition = self._ready
         torch.set_num_threads(self.spec.threads)
         try:
-            loop(partition)
-        except Exception as error:
-            if isinstance(error, ClosedError) and self._stopped:
+            with self._breakable:
+                loop(partition)
+        except BaseException as error:
+            if isinstance(error, ClosedError | LoopBrokenError) and self._stopped:
                 return None, ""
             self.stop()
             return attributed(error, self.spec.name, partition.tick), traceback.format_exc()
@@ -198,10 +201,11 @@ class Worker:
         return Progress(ticks, windows=() if self._windows is None else tuple(self._windows.take()))
 
     def stop(self) -> None:
-        """Ends the loop at once, also where it waits; the links are gone then."""
+        """Ends the loop at once, also where it waits, or soon, where it computes; the links are gone then."""
         self._stopped = True
         if self._wiring is not None:
             self._wiring.close()
+        self._breakable.break_soon()
 
     # Between ticks, and after the last
 

@@ -1,5 +1,6 @@
 """Traced operations as machine code, by torch's compiler, where there is one: the same numbers within rounding."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from torch import Tensor, fx
 from hamdist.compiler.passes import aten
 from hamdist.compiler.trace import TRACING, Traced
 
+_log = logging.getLogger(__name__)
+
 
 class CompilerMissingError(Exception):
     """The compiler did not compile: there is none on this machine, or it failed."""
@@ -19,16 +22,18 @@ class CompilerMissingError(Exception):
 class Compiling:
     """Makes traced functions, as machine code where that is wanted and for as long as the compiler does it.
 
-    what: is said to be uncompiled where it fails.  seconds: compiling took.  why: it failed; empty where it did not.
+    of: what is compiled, to be said before it is.  what: is said to be uncompiled where it fails.  seconds: compiling
+    took.  why: it failed; empty where it did not.
     """
 
-    def __init__(self, wanted: bool, what: str) -> None:
-        self.wanted, self._what = wanted, what
+    def __init__(self, wanted: bool, what: str, of: str) -> None:
+        self.wanted, self._what, self._of = wanted, what, of
         self.seconds, self.why = 0.0, ""
 
     def __call__(self, make: Callable[[bool], Traced], tensors: list[Tensor]) -> Traced:
         """make: traces, to run one by one or not.  tensors: examples."""
         if self.wanted:
+            _log.info("compiling %s", self._of)
             traced = make(False)
             try:
                 self.seconds += to_machine_code(traced, tensors)

@@ -91,7 +91,7 @@ class NodeSpec:
         """One point further back in a window of time."""
         if self.traced is None:
             return partial(stepped, self.layer, self.dynamics.tau)
-        return TracedStep(self.layer, self.dynamics.tau, self.compiles)
+        return TracedStep(self.layer, self.dynamics.tau, self.compiles, self.name)
 
     @cached_property
     def inward(self) -> Junction:

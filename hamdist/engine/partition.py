@@ -225,7 +225,7 @@ class Partition:
         signals = [way.signals.popleft() for way in self._into[name]]
         try:
             shown = self._nodes[name].evaluate(self.tick, signals)
-        except Exception as error:
+        except BaseException as error:
             raise self._failed(f"layer {name!r}", error)  # noqa: B904 - it has its cause
         for way in self._out_of[name]:
             way.signals.append(shown)
@@ -236,8 +236,10 @@ class Partition:
         try:
             with self._judging:
                 loss.evaluate(self.tick, output, target)
-        except Exception as error:
-            refused = None if isinstance(error, RunError) else loss.refused(output, target)
+        except BaseException as error:
+            refused = (
+                None if isinstance(error, RunError | KeyboardInterrupt) else loss.refused(output, target)
+            )
             raise refused or self._failed(loss.described(output, target), error) from error
         self._check(node)
 
@@ -245,7 +247,7 @@ class Partition:
         costates = [way.costates.popleft() for way in self._out_of[name]]
         try:
             returned = self._nodes[name].react(self.tick, costates)
-        except Exception as error:
+        except BaseException as error:
             raise self._failed(f"layer {name!r}", error)  # noqa: B904 - it has its cause
         for way, costate in zip(self._into[name], returned, strict=True):
             way.costates.append(costate)
@@ -262,11 +264,14 @@ class Partition:
             value = loss.item()
             raise DivergenceError(diagnosis(self.tick, value, extents(self._nodes)), value)
 
-    def _failed(self, what: str, error: Exception) -> RunError:
-        """What a module raised, with where and when; what hamdist itself raised says so already."""
-        if isinstance(error, RunError):
+    def _failed(self, what: str, error: BaseException) -> BaseException:
+        """What a module raised, with where and when; what hamdist itself raised says so already, and a
+        KeyboardInterrupt may be the user's own.
+        """
+        if isinstance(error, RunError | KeyboardInterrupt):
             return error
-        named = RunError(f"{what} failed at tick {self.tick}: {error}")
+        said = str(error) if isinstance(error, Exception) else repr(error)
+        named = RunError(f"{what} failed at tick {self.tick}: {said}")
         named.__cause__ = error
         return named
 

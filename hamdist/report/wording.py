@@ -9,6 +9,11 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
+def counted(count: int, name: str) -> str:
+    """ "1 layer", "1,200 layers" """
+    return f"{count:,} {name}" + ("" if count == 1 else "s")
+
+
 def short(number: float) -> str:
     """ "812", "8.1 k", "16 M": with a unit behind it, "8.1 kB"."""
     for prefix in ("", "k", "M", "G", "T"):

@@ -8,6 +8,7 @@ inline.py        a run in one process
 launch.py        from a setup to actors that stand ready; ray.py: a run whose layers are Ray actors
 released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end
+saved.py         which weights are in a run directory, in words
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory
 layer_file.py    a layer's weights in it; whole_file.py: a file that is there as a whole or not at all

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hamdist.cluster.outcome import outcome_of
+from hamdist.cluster.outcome import harmless, outcome_of, stream_failed
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program
 from hamdist.engine.inline import InlineRuntime
@@ -19,16 +19,17 @@ from hamdist.engine.kept import check_kept, kept_of
 from hamdist.engine.loss_node import Prediction
 from hamdist.engine.profiler import Timeline, timeline_of
 from hamdist.engine.source import Given
-from hamdist.errors import DivergenceError, StreamError, UserError
+from hamdist.errors import DivergenceError, StreamError, StreamExitError, UserError
 from hamdist.report.latency import Latency
 from hamdist.report.metrics import Windows
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import network_keys
-from hamdist.runs.interruption import interruptible
+from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Learnt, Results, executions, results_of
+from hamdist.runs.saved import saved
 from hamdist.streams import Batch
 
 NAME = "inline"
@@ -76,38 +77,39 @@ class InlineRun:
     def run(self) -> dict[str, Any]:
         """To the end of the stream; whatever happens, what was learnt until then is in the run directory."""
         self._timeline.start()
-        try:
-            status = self._learn()
-            self._test()
-        except Exception as error:
-            self._finish("failed", error)
-            raise
-        except KeyboardInterrupt:
-            self._finish("interrupted")
-            raise
-        return self._finish(status)
+        with interruptible() as interruption:
+            try:
+                with interruption.learning():
+                    self._learn(interruption)
+                self._test()
+            except Signalled:
+                self._finish(interruption, "interrupted")
+                interruption.check()
+            except BaseException as error:
+                failure = harmless(error, "the run", self.runtime.tick)
+                self._finish(interruption, "failed", failure)
+                raise failure from failure.__cause__
+            return self._finish(interruption, "interrupted" if interruption.asked else "finished")
 
-    def _learn(self) -> str:
+    def _learn(self, interruption: Interruption) -> None:
         """Every batch of the stream, then the drain, also where the stream breaks a promise midway.
 
         After a tick that broke off there is nothing to drain.
         """
-        with interruptible() as interruption:
-            try:
-                for batches in interruption.until_asked(self._batches()):
-                    self._predicted(self.runtime.present_all(map(self._placed, batches)))
-                    self._report()
-            except StreamError:
-                if self.runtime.whole:
-                    self._drain()
-                raise
-            self._drain()
-        return "interrupted" if interruption.asked else "finished"
+        try:
+            for batches in interruption.until_asked(self._batches()):
+                self._predicted(self.runtime.present_all(map(self._placed, batches)))
+                self._report()
+        except (StreamError, StreamExitError):
+            if self.runtime.whole:
+                self._drain()
+            raise
+        self._drain()
 
     def _batches(self) -> Iterator[list[Batch]]:
         """The stream's batches, as many at a time as run in one go; all that came before an error are among them.
 
-        What the user's own code raises in making them becomes a StreamError.
+        What the user's own code raises in making them becomes a StreamError, or a StreamExitError.
         """
         outline = self.program.outline
         together = math.ceil(outline.execution.chunk / outline.locality.hold)
@@ -119,7 +121,7 @@ class InlineRun:
                 with self._reading:
                     for batch in islice(self.stream.batches, together):
                         read.append(batch)  # one by one, so that none is lost
-            except (Exception, KeyboardInterrupt) as error:
+            except BaseException as error:
                 failure = error
             if self.stream.stream.live:
                 for batch in read:
@@ -128,9 +130,9 @@ class InlineRun:
                 yield read
             elif failure is None:
                 return
-        if isinstance(failure, UserError | KeyboardInterrupt):
+        if isinstance(failure, UserError | Signalled):
             raise failure
-        raise StreamError(f"the stream failed after {self.runtime.samples} samples: {failure!r}") from failure
+        raise stream_failed(failure, self.runtime.samples)
 
     def _drain(self) -> None:
         for prediction in self.runtime.drain():
@@ -153,8 +155,21 @@ class InlineRun:
     def _test(self) -> None:
         holdout = self.stream.stream.holdout()
         if holdout is not None:
-            for _ in self.runtime.evaluate(self._placed(batch) for batch in holdout):
+            for _ in self.runtime.evaluate(map(self._placed, self._held_out(iter(holdout)))):
                 pass
+
+    def _held_out(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Errors as those of `_batches`."""
+        while True:
+            try:
+                batch = next(batches, None)
+            except (UserError, Signalled):
+                raise
+            except BaseException as error:
+                raise stream_failed(error, self.runtime.samples) from error
+            if batch is None:
+                return
+            yield batch
 
     def _placed(self, batch: Batch) -> Given:
         placed = on(self.program.targets.device, batch)
@@ -173,12 +188,22 @@ class InlineRun:
         self.recorder.add(self._windows.take(), 0, self.runtime.samples)
         self.recorder.close(self.runtime.samples, self.runtime.tick)
 
-    def _finish(self, status: str, error: Exception | None = None) -> dict[str, Any]:
-        with suppress(DivergenceError):  # of ticks in one go, told once: what ended the run is told already
-            _ = self.runtime.nodes
-        self._close_lines()
-        weights = {name: partial(kept_of, node) for name, node in self.runtime.nodes.items()}
-        return self.recorder.finish(self._results(), status, weights, error)
+    def _finish(
+        self, interruption: Interruption, status: str, error: Exception | None = None
+    ) -> dict[str, Any]:
+        with interruption.writing():
+            with suppress(
+                DivergenceError
+            ):  # of ticks in one go, told once: what ended the run is told already
+                _ = self.runtime.nodes
+            self._close_lines()
+            weights = {
+                name: partial(interruption.unless_insisted, partial(kept_of, node))
+                for name, node in self.runtime.nodes.items()
+            }
+            summary = self.recorder.finish(self._results(), status, weights, error)
+            interruption.saved = saved(summary, list(weights))
+        return summary
 
     def _results(self) -> Results:
         runtime = self.runtime

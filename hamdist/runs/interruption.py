@@ -1,57 +1,205 @@
-"""Ctrl-C or SIGTERM at a moment that loses nothing: between two batches, or while a stream is being waited for."""
+"""Ctrl-C and SIGTERM at moments that lose nothing.
 
+Before there is anything to lose, either ends the program at once. While a run learns, Ctrl-C asks for its end: what has
+entered is learnt, and the hold-out tested. SIGTERM, or Ctrl-C again, breaks off: what has entered is learnt within
+GRACE_SECONDS or not at all, nothing is tested. What was learnt is written in either case, and a file in work is ended.
+Imports nothing but the standard library, so that a program listens before it has loaded anything.
+"""
+
+import atexit
+import logging
+import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+from hamdist.errors import RunError
+from hamdist.signal_mask import ENDING, signals_wait
 
 Item = TypeVar("Item")
+GRACE_SECONDS = 2.0  # for what has entered to be learnt
+NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+ASKED = "Ctrl-C: what has entered is learnt, then the run ends; Ctrl-C again breaks off"
+SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # in the place of a line that moves
+_log = logging.getLogger(__name__)
+_current: "Interruption | None" = None  # of this process
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal, and not a KeyboardInterrupt that the user's own code raises."""
+
+
+class BrokenOff(Signalled):
+    """It ended what was under way.  saved: what is left of it, in words; "" where there was nothing."""
+
+    def __init__(self, number: int, saved: str = "") -> None:
+        super().__init__(number)
+        self.number, self.saved = number, saved
+
+    def __str__(self) -> str:
+        name = NAMES.get(signal.Signals(self.number), "interrupted")
+        return f"{name}; {self.saved}" if self.saved else name
+
+
+class Asked(Signalled):
+    """It wakes whoever waits for the next item."""
 
 
 class Interruption:
-    """asked: whether the user has asked for the end."""
+    """asked: whether the user has asked for the end.  broken: the signal that breaks off, None while there is none.
+    insisted: whether another one came after it, since writing began.  saved: what has been
+    written, in words.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked, self.insisted = False, False
+        self.broken: int | None = None
+        self.saved = ""
+        self._stage = "starting"
         self._waiting = False
+        self._again: threading.Timer | None = None
+        self._repeated = False  # whether the next signal is only the last one again
+
+    # For whoever is at work
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Within it the first Ctrl-C is a request. Raises BrokenOff at its end where a signal breaks off."""
+        self.check()
+        self._stage = "learning"
+        try:
+            yield
+        finally:
+            if self._stage == "learning":
+                self._stage = "starting"
+        self.check()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Within it nothing is broken off, nor afterwards: what follows only clears up.
+
+        Where a signal breaks off, a RunError, which says what could not be written, becomes a BrokenOff that says it.
+        """
+        self._stage, self.insisted = "writing", False
+        try:
+            yield
+        except RunError as error:
+            self.saved = str(error)
+            self.check()
+            raise
+        finally:
+            self._stage = "closing"
 
     def until_asked(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, until the user asks for the end; the item in work is finished first."""
+        """The items, until a signal asks for the end; the item in work is finished first."""
         iterator = iter(items)
         try:
             while True:
-                self._waiting = True  # before the look at `asked`, or a signal between them would go unheard
-                if self.asked:
+                self._waiting = True  # before this look, or a signal between them would go unheard
+                if self.asked or self.broken:
                     return
                 item = next(iterator)
                 self._waiting = False
                 yield item
-        except (StopIteration, KeyboardInterrupt):
+        except (StopIteration, Asked):
             return
         finally:
             self._waiting = False
 
+    def unless_insisted(self, fetch: Callable[[], Item]) -> Item:
+        """What is to be written next. Raises RunError where a signal came after the one that breaks off."""
+        if self.insisted:
+            raise RunError("another signal came before it was written")
+        return fetch()
+
+    def check(self) -> None:
+        """Raises BrokenOff where a signal breaks off."""
+        if self.broken is not None:
+            self._stage = "closing"
+            raise BrokenOff(self.broken, self.saved)
+
+    # For signals
+
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The first signal asks for the end; a second one, or one that finds us waiting, breaks off."""
-        again, self.asked = self.asked, True
-        if again or self._waiting:
-            raise KeyboardInterrupt
+        """A signal came."""
+        again, self._repeated = self._repeated, False
+        first, waiting = self.broken is None, self._waiting
+        if first and number == signal.SIGINT and self._stage == "learning" and not self.asked:
+            self.asked = True
+            _log.warning(ASKED)
+        else:
+            self.broken = self.broken or number
+            self.insisted |= not (first or again)
+            self._break_off(number, first)
+        if waiting:
+            raise Asked
+
+    def _break_off(self, number: int, first: bool) -> None:
+        """At once where nothing is lost by it, or where it is the second time that a signal says so."""
+        if self._stage == "learning" and first:
+            self._later(number)
+        elif self._stage in ("starting", "learning"):
+            self.check()
+
+    def _later(self, number: int) -> None:
+        """The same signal comes again, so that what takes long is left in its midst."""
+        main = threading.main_thread().ident
+        assert main is not None
+        self._again = threading.Timer(GRACE_SECONDS, self._repeat, (main, number))
+        self._again.daemon = True
+        self._again.start()
+
+    def _repeat(self, main: int, number: int) -> None:
+        if self._stage == "learning":
+            self._repeated = True
+            signal.pthread_kill(main, number)
+
+    def close(self) -> None:
+        """No signal comes from here any more."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Within it Ctrl-C and SIGTERM are requests; outside the main thread signals are left alone."""
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
+    """Within it Ctrl-C and SIGTERM are requests; outside the main thread signals are left alone. Within another one it
+    is that one. Raises BrokenOff at its end where a signal came too late to break anything off.
+    """
+    global _current
+    if _current is not None or threading.current_thread() is not threading.main_thread():
+        yield _current or Interruption()
         return
-    before = {
-        number: signal.signal(number, interruption.handle) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    _current = interruption = Interruption()
+    before = {number: signal.signal(number, interruption.handle) for number in ENDING}
     try:
         yield interruption
+        interruption.check()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _current = None
+        interruption.close()
+        with signals_wait():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def leave_on_signals() -> None:
+    """From now on Ctrl-C and SIGTERM end the program at once, with a line, unless something is `interruptible`; when
+    the interpreter ends, they come too late."""
+    for number in ENDING:
+        signal.signal(number, _leave)
+    atexit.register(_ignore_signals)
+
+
+def _ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Not by an exception: that would come in the midst of an import, or be lost there."""
+    os.write(2, f"{SHOW_CURSOR if os.isatty(2) else ''}{BrokenOff(number)}\n".encode())
+    os._exit(128 + number)

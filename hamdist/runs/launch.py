@@ -1,5 +1,6 @@
 """From a setup to actors that stand ready: Ray, the actors with their layers, the stream, the links between them."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -34,10 +35,12 @@ from hamdist.network.loss_fit import check_targets
 from hamdist.network.placement import Placement
 from hamdist.planning.build_plan import Host
 from hamdist.planning.cost import layer_costs, warm_up
-from hamdist.report.wording import listed
+from hamdist.report.wording import counted, listed
 from hamdist.runs.assembly import placement_of
 from hamdist.runs.prepare import RunSetup
 from hamdist.transport.base import Patience
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -86,12 +89,15 @@ class StreamSource(Generic[AnyStream]):
 def launched(setup: RunSetup, source: StreamSource[AnyStream]) -> Iterator[LaunchedRun[AnyStream]]:
     """Within it the actors stand ready; afterwards nothing of them is left. Raises UserError, RunError."""
     clock = StartupClock()
+    address = cluster_address(setup.placement.address)
+    _log.info("starting Ray" if address is None else f"joining the cluster at {address}")
     with ray_session(setup.placement.address) as session:
         clock.done("ray")
         nodes = session.nodes()
         devices = device_count(nodes, setup.placement.device, setup.placement.threads)
         bundles = _bundles(setup, session, nodes, devices)
         count = len(bundles) - 1
+        _log.info("starting %s", counted(count, "actor"))
         stream = ThreadHandle(STREAM, source.make()) if source.here else None
         with ray_workers(bundles[:count] if source.here else bundles, count, stream) as group:
             yield _ready(setup, source, group, devices, clock)
@@ -112,9 +118,11 @@ def _ready(
     clock: StartupClock,
 ) -> LaunchedRun[AnyStream]:
     """The stream first, whose first batch tells the shapes; then the layers, everywhere at once; then the links."""
+    _log.info("waiting for the first batch of the stream")
     stream_location, first = _opened(setup, source, group, devices)
     clock.done("stream")
     placement = _placed(setup, devices, first[0])
+    _log.info("building %s", counted(len(setup.network.names), "layer"))
     group.locations = [*_layers_made(setup, placement, group), stream_location]
     clock.done("layers")
     layout = _examined(setup, group, placement, first, source.prompt)

@@ -4,12 +4,14 @@ Whoever runs a network begins here, in one process or over actors, to the end of
 `check`, `plan` and `generate`.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
 
+from hamdist.cluster.outcome import stream_opening
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program, build
@@ -18,6 +20,7 @@ from hamdist.engine.spec import Outline, outline_of
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality, apply_locality
 from hamdist.network.network import Network
+from hamdist.report.wording import counted
 from hamdist.runs.assembly import (
     dtype_of,
     execution_of,
@@ -29,6 +32,8 @@ from hamdist.runs.assembly import (
     stream_of,
 )
 from hamdist.streams import Batch, Stream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,12 @@ class OpenStream:
 
 
 def open_stream_of(config: RunConfig) -> OpenStream:
-    """Raises StreamError, MissingExtraError and ConfigError with the keys of the config."""
-    stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
-    batches = iter(stream)
-    with stream_keys():
+    """Raises StreamError, MissingExtraError and ConfigError with the keys of the config; StreamExitError."""
+    _log.info("waiting for the first batch of the stream")
+    with stream_opening():
+        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+        batches = iter(stream)
+    with stream_keys(), stream_opening():
         first = next(batches)
     return OpenStream(stream, first, chain([first], batches), config.stream.samples)
 
@@ -112,6 +119,7 @@ def built_here(setup: RunSetup, stream: OpenStream) -> Program:
     Raises NetworkError for whatever cannot run, ConfigError for a device that is not there.
     """
     device = local_device(setup.placement.device)
+    _log.info("building %s", counted(len(setup.network.names), "layer"))
     with network_keys():
         return (setup.live() if stream.stream.live else setup).built(on(device, stream.first)[:2])
 

@@ -22,12 +22,13 @@ from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
 from hamdist.report.profile import Profile
 from hamdist.runs.assembly import network_keys, stream_worker_of
-from hamdist.runs.interruption import Interruption, interruptible
+from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.launch import LaunchedRun, StreamSource, launched
 from hamdist.runs.prepare import prepare
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Learnt, Results, executions, results_of
+from hamdist.runs.saved import saved
 
 SECONDS_BETWEEN_NEWS = 0.5
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
@@ -74,24 +75,26 @@ class RayRun:
 
     def run(self) -> dict[str, Any]:
         """To the end; whatever happens, what was learnt until then is in the run directory."""
-        supervisor = Supervisor(self.launched.group, self.launched.first_loss, self._grace)
         with interruptible() as interruption:
+            supervisor = Supervisor(self.launched.group, self.launched.first_loss, self._grace)
             try:
-                self._follow(supervisor, interruption)
-            except KeyboardInterrupt:
-                self._finish("interrupted", supervisor.ending(0.0))
-                raise
-        ending = self._judged(supervisor.ending())
-        summary = self._finish(_status(ending, interruption), ending)
-        if ending.failure is not None:
-            raise ending.failure.raised()
-        return summary
+                with interruption.learning():
+                    self._follow(supervisor, interruption)
+                    ending = self._judged(supervisor.ending())
+            except Signalled:
+                self._finish(interruption, "interrupted", supervisor.ending(0.0))
+                interruption.check()
+            summary = self._finish(interruption, _status(ending, interruption), ending)
+            if ending.failure is not None:
+                lost = None in (*ending.outcomes, ending.stream)
+                raise ending.failure.raised(interruption.saved if lost else "")
+            return summary
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, until the run has ended or somebody failed."""
         asked = False
         while not supervisor.wait(SECONDS_BETWEEN_NEWS):
-            if interruption.asked and not asked:
+            if (interruption.asked or interruption.broken) and not asked:
                 asked = True
                 supervisor.end()
             learning, stream = supervisor.progress()
@@ -112,13 +115,21 @@ class RayRun:
             return replace(ending, failure=Failure(error))
         return ending
 
-    def _finish(self, status: str, ending: Ending) -> dict[str, Any]:
-        came = self._results(ending)
-        self.recorder.add(ending.windows, ending.stream.entered_ticks if ending.stream else 0, came.samples)
-        error = None if ending.failure is None else ending.failure.error
-        weights = self._weights(ending)
-        lost = [name for name in self.launched.setup.network.names if name not in weights]
-        return self.recorder.finish(came, status, weights, error, lost)
+    def _finish(self, interruption: Interruption, status: str, ending: Ending) -> dict[str, Any]:
+        names = self.launched.setup.network.names
+        with interruption.writing():
+            came = self._results(ending)
+            entered = ending.stream.entered_ticks if ending.stream else 0
+            self.recorder.add(ending.windows, entered, came.samples)
+            error = None if ending.failure is None else ending.failure.error
+            weights = {
+                name: partial(interruption.unless_insisted, fetch)
+                for name, fetch in self._weights(ending).items()
+            }
+            lost = [name for name in names if name not in weights]
+            summary = self.recorder.finish(came, status, weights, error, lost)
+            interruption.saved = saved(summary, names)
+        return summary
 
     def _weights(self, ending: Ending) -> dict[str, Callable[[], Kept]]:
         """What fetches them, layer by layer, so that the driver never holds more than one; not of lost actors."""

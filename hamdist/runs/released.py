@@ -37,7 +37,7 @@ TICKS_TOGETHER = 64  # that are released in one call
 BYTES_TOGETHER = 64 * 2**20  # of what enters in them
 RELEASES = 2  # under way at a time
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
-KEPT = "the weights of their layers can still be read"
+KEPT = "; the weights of their layers can still be read"
 Result = TypeVar("Result")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hamdist.config.loader import Loaded, load, resolved_yaml
-from hamdist.errors import UserError
+from hamdist.errors import RunError, UserError, with_place
 from hamdist.planning.build_plan import plan_of
 from hamdist.planning.plan import Plan
 from hamdist.runs.assembly import network_keys
 from hamdist.runs.inline import run_inline
+from hamdist.runs.interruption import Signalled, interruptible
 from hamdist.runs.launch import planned_hosts
 from hamdist.runs.prepare import built_here, open_stream_of, prepare
 from hamdist.runs.ray import run_on_ray
@@ -44,7 +45,7 @@ def run(
         path = fresh_directory(loaded.config.name) if out is None else Path(out)
         return RunDirectory(path, resolved_yaml(loaded.config))
 
-    with _located(loaded):
+    with interruptible(), _located(loaded), _ending_no_program():
         return run_there(loaded.config, open_directory, on_progress, profile)
 
 
@@ -58,6 +59,17 @@ def plan(config: Source, overrides: Sequence[str] = ()) -> Plan:
             return plan_of(program)
         with network_keys():
             return plan_of(program, planned_hosts(setup, stream.first.inputs))
+
+
+@contextmanager
+def _ending_no_program() -> Iterator[None]:
+    """What code of the user's raises within to end the program, as a RunError: of signals we hear otherwise."""
+    try:
+        yield
+    except (Exception, Signalled):
+        raise
+    except BaseException as error:
+        raise RunError(f"the run could not begin: {with_place(error)}") from error
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from hamdist.engine.profiler import Timeline
 from hamdist.engine.spec import Outline
 from hamdist.errors import DivergenceError, RunError, StreamError
 from hamdist.network.timing import Times
+from hamdist.report.wording import listed
 
 HOT = 32  # single ticks after which they are compiled beside whole chunks
 Make = Callable[[bool], Traced]
@@ -49,11 +50,12 @@ class ChunkPattern(NamedTuple):
 class Ticks:
     """By the pattern of ticks that run in one go.
 
-    compiles: whether to compile them.  chunk: the length of a whole chunk.
+    compiles: whether to compile them.  chunk: the length of a whole chunk.  of: whose they are.
     """
 
-    def __init__(self, compiles: bool, chunk: int) -> None:
-        self._compiling, self._chunk = Compiling(compiles, "ticks run"), chunk
+    def __init__(self, compiles: bool, chunk: int, of: str = "all layers") -> None:
+        of = f"the ticks of {of}" + (f", {chunk} at a time" if chunk > 1 else "")
+        self._compiling, self._chunk = Compiling(compiles, "ticks run", of), chunk
         self._seen: dict[ChunkPattern, int] = {}
         self._ready: dict[ChunkPattern, Traced] = {}
 
@@ -95,7 +97,7 @@ class FusedExecutor:
     ) -> None:
         self._timeline, self._computing = timeline, timeline.span("compute", "all layers")
         self.chunk = chunk
-        self._ticks = Ticks(outline.execution.compiled, chunk)
+        self._ticks = Ticks(outline.execution.compiled, chunk, listed(list(nodes)))
         self._nodes, self._losses = nodes, losses
         self._device = next(iter(nodes.values())).spec.facts.says.device
         self._plan = FusedPlan(outline, {name: node.spec for name, node in nodes.items()}, losses)

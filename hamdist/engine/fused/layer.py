@@ -159,13 +159,13 @@ def _flags(point: Point) -> tuple[Tensor, ...]:
 class TracedStep:
     """A `sweep.Step` of a layer that can be traced, by what is wanted of it and whether an episode may begin.
 
-    compiles: whether to compile it.
+    compiles: whether to compile it.  name: of the layer.
     """
 
-    def __init__(self, layer: Layer, tau: float, compiles: bool) -> None:
+    def __init__(self, layer: Layer, tau: float, compiles: bool, name: str) -> None:
         self._layer, self._tau = layer, tau
         self._ready: dict[tuple[Wanted, bool], Traced] = {}
-        self._compiling = Compiling(compiles, "windows of time are gone through")
+        self._compiling = Compiling(compiles, "windows of time are gone through", f"the windows of {name}")
 
     @property
     def seconds(self) -> float:
