@@ -80,8 +80,9 @@ def follow_run(
     config: Any, overrides: Sequence[str], out: Path | None, profile: bool = False
 ) -> dict[str, Any]:
     """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
-    look_here()
     from hamdist.config.loader import load
+
+    look_here()
     from hamdist.report.progress import progress_on
 
     load(config, overrides)  # PyTorch takes seconds; mistakes are told before

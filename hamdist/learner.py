@@ -21,7 +21,6 @@ from hamdist.network.network import Layers, Network
 from hamdist.network.plain import plain_model
 from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.sequence import PlainSequence
-from hamdist.network.wording import first_line
 from hamdist.runs.assembly import locality_of
 from hamdist.runs.prepare import setup_of
 from hamdist.runs.settings import (
@@ -35,7 +34,8 @@ from hamdist.runs.settings import (
 )
 from hamdist.streams.checked import check_flags
 from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
-from hamdist.streams.sample import tensor_of
+from hamdist.streams.missing import NO_FORM, is_missing, missing_rows, nothing, with_gaps
+from hamdist.streams.sample import rows_of
 from hamdist.streams.stream import as_target
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ class Learner:
 
         restart: whether an episode begins with it, for all rows or one flag a row [R]: layers with a memory start anew
         there. The first batch always begins one.
+
+        A row without a target (NaN in all its numbers, the class −100, None in a list; target None: no row has one) is
+        predicted, drives nothing, and is in no metric; `metrics` counts it as unlabelled. Where no row has one, no
+        weight moves.
 
         Returns the prediction that left the network meanwhile, None while it fills: with delays it is of an
         earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite or not of
@@ -235,7 +239,8 @@ class Learner:
     def metrics(self) -> dict[str, float]:
         """Prequential means so far: every sample was predicted before it was learnt from.
 
-        Those of the first loss by their names; of another loss, "aux", as "aux.loss" and the like.
+        Those of the first loss by their names; of another loss, "aux", as "aux.loss" and the like. Where samples came
+        without a target, "unlabelled" is their number; the means are over the others.
         """
         return {} if self._runtime is None else _by_loss(self.network, self._started.prequential())
 
@@ -308,15 +313,21 @@ class Learner:
     def _batch(self, x: Any, target: Any, where: str) -> tuple[Tensor, Tensor]:
         """Inputs and targets as the first batch had them; `where` opens the messages."""
         inputs = self._tensor(x, f"{where}: x")
-        targets = self._targets(target, where)
+        targets = self._targets(target, len(inputs), f"{where}: target")
         if len(inputs) != len(targets):
             raise StreamError(f"{where}: {len(inputs)} rows of x, but {len(targets)} of target")
         form = form_of_rows(inputs, targets)
         require_same_form(self._form or form, form, where)
         return inputs, targets
 
-    def _targets(self, target: Any, where: str) -> Tensor:
-        return as_target(self._tensor(target, f"{where}: target"))
+    def _targets(self, target: Any, rows: int, what: str) -> Tensor:
+        """Those of a batch; where there are none, NaN or the class that is none, as before."""
+        if target is None or (isinstance(target, list | tuple | float) and is_missing(target)):
+            if self._form is None or self._form.targets is None:
+                raise StreamError(f"{what} is missing: {NO_FORM}")
+            return self._placed(nothing((rows, *self._form.targets.shape), self._form.targets.dtype))
+        told = with_gaps(target) if isinstance(target, list | tuple) else target
+        return self._finite(as_target(rows_of(told, what)), what, may_be_missing=True)
 
     def _inputs(self, x: Any, where: str) -> Tensor:
         """Inputs alone, as the first batch had them."""
@@ -338,7 +349,10 @@ class Learner:
 
     def _tensor(self, values: Any, what: str) -> Tensor:
         """A tensor of the network's dtype where it is floating, on its device; batches have their rows first."""
-        tensor = values.detach() if isinstance(values, Tensor) else tensor_of(_array(values, what), what)
+        return self._finite(rows_of(values, what), what)
+
+    def _finite(self, tensor: Tensor, what: str, may_be_missing: bool = False) -> Tensor:
+        """Raises StreamError for what is no batch of finite numbers; rows that may be missing are NaN as a whole."""
         if tensor.dim() == 0:
             raise StreamError(f"{what} must be a batch, its first dimension the rows, not a single number")
         if tensor.layout != torch.strided:
@@ -349,18 +363,14 @@ class Learner:
             raise StreamError(f"{what} has no rows: a batch has one at least")
         if tensor.is_floating_point():
             tensor = tensor.to(self.dtype)
-            if not torch.isfinite(tensor).all():
+            finite = torch.isfinite(tensor)
+            if not finite.all() and not (may_be_missing and finite[~missing_rows(tensor)].all()):
                 raise StreamError(f"{what} holds values that are not finite")
+        return self._placed(tensor)
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        """Where the first batch was."""
         return tensor if self._device is None else tensor.to(self._device)
-
-
-def _array(values: Any, what: str) -> np.ndarray:
-    """Raises StreamError for what has not one shape."""
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        message = f"{what} is a {type(values).__name__} that makes no array of numbers: {first_line(error)}"
-        raise StreamError(message) from None
 
 
 def _network(

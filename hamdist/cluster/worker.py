@@ -20,7 +20,7 @@ from hamdist.engine.aligned import aligned
 from hamdist.engine.build import LocalBuilder
 from hamdist.engine.channel import Channel, InChannel, OutChannel
 from hamdist.engine.device import local_device
-from hamdist.engine.divergence import Extent, extents
+from hamdist.engine.extent import Extent, extents
 from hamdist.engine.free_run import FreeLayer
 from hamdist.engine.kept import Kept, check_kept, kept_of
 from hamdist.engine.layer_view import LayerView

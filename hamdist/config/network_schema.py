@@ -24,6 +24,7 @@ from hamdist.config.types import (
     Positive,
     Section,
     Text,
+    Whole,
     WholeOrZero,
     parse_edge,
     refuse,
@@ -172,6 +173,20 @@ class LossConfig(Section):
         default=None, description="Name or index of the layer; `null`: the last listed."
     )
     weight: Positive = Field(default=1.0, description="Its weight in the sum of losses.")
+    class_dim: Whole | None = Field(
+        default=None,
+        description="Of `cross_entropy`, the dimension of the output along which the classes lie: −1 for an output"
+        " [B, T, classes] with targets [B, T]; `null`: 1, as in torch.",
+    )
+
+    @field_validator("class_dim")
+    @classmethod
+    def _only_for_classes(cls, dim: int | None, info: ValidationInfo) -> int | None:
+        if dim == 0:
+            raise ValueError("0 is the rows of a batch: classes lie along another dimension, such as 1 or -1")
+        if dim is not None and info.data.get("type", "cross_entropy") != "cross_entropy":
+            raise ValueError(f"only cross_entropy has one, not {info.data['type']}")
+        return dim
 
 
 def _losses(value: Any) -> Any:

@@ -10,7 +10,8 @@ from torch import Tensor
 from hamdist.engine.build import Program
 from hamdist.engine.channel import Channel
 from hamdist.engine.device import keep_freed_memory
-from hamdist.engine.divergence import check_finite, extents
+from hamdist.engine.divergence import check_finite
+from hamdist.engine.extent import extents
 from hamdist.engine.free_run import FreeLayer, FreeRun
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.layer_view import LayerView

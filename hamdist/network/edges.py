@@ -57,7 +57,7 @@ def _described_edge(edge: Mapping[str, Any], names: Sequence[str]) -> Edge:
 def layer_name(layer: int | str, names: Sequence[str]) -> str:
     """The name of a layer given by name or by index; what is neither is left for the graph to refuse."""
     text = str(layer)
-    if text not in names and text.isdecimal() and int(text) < len(names):
+    if text.isdecimal() and text not in names and int(text) < len(names):
         return names[int(text)]
     return text
 

@@ -77,7 +77,7 @@ def _order(output: Tensor, targets: Tensor, classes: Classes) -> str:
     told = f"; classes are expected along dimension {classes.dim} of the output"
     for dim in (-1, 1):
         if targets.shape == _without(output, dim):
-            return f"{told}: where they lie along {dim}, set class_dim: {dim} of cross_entropy (CrossEntropy in Python)"
+            return f"{told}: where they lie along {dim}, say {{type: cross_entropy, class_dim: {dim}}}"
     return told
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from hamdist.errors import ConfigError, Problem, did_you_mean
 from hamdist.network.edges import layer_name
 from hamdist.network.graph import LOSS, Edge
-from hamdist.physics.losses import LOSSES, LossFunction
+from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ Losses = LossLike | Mapping[str, LossLike] | Sequence[LossLike]
 
 
 def losses_of(losses: Any, names: Sequence[str], edges: Iterable[Edge] | None) -> dict[str, LossSpec]:
-    """Losses by node, from a name, a function, {type, layer, weight}, or several of these in a list or by name.
+    """Losses by node, from a name, a function, {type, layer, weight, class_dim}, or several in a list or by name.
 
     A loss is on the layer that it says, or that it is called by, or that an edge to it leaves; a single one on the
     last. Nodes that are not called otherwise are "loss" and "loss-<layer>".  names: of the layers.
@@ -54,7 +54,7 @@ def losses_of(losses: Any, names: Sequence[str], edges: Iterable[Edge] | None) -
     return specs
 
 
-LOSS_KEYS = ("type", "layer", "weight")
+LOSS_KEYS = ("type", "layer", "weight", "class_dim")
 
 
 def loss_of(loss: Any, bearer: str, names: Sequence[str], name: str = "") -> LossSpec:
@@ -74,6 +74,8 @@ def loss_of(loss: Any, bearer: str, names: Sequence[str], name: str = "") -> Los
         )
         raise ConfigError(Problem(key, message))
     function, called = loss_function(given.get("type"), key)
+    if (dim := given.get("class_dim")) is not None:
+        function = over_classes_along(dim, function, called, key)
     return LossSpec(function, layer, called, _weight(given.get("weight", 1.0), key))
 
 
@@ -92,6 +94,18 @@ def loss_function(loss: Any, key: str = "loss") -> tuple[LossFunction, str]:
         )
         raise ConfigError(Problem(key, message))
     return loss, getattr(loss, "__name__", type(loss).__name__)
+
+
+def over_classes_along(dim: Any, loss: LossFunction, name: str, key: str) -> LossFunction:
+    """A loss with classes along a dimension of the output. Raises ConfigError."""
+    if loss is not LOSSES["cross_entropy"]:
+        raise ConfigError(Problem(f"{key}.class_dim", f"only cross_entropy has one, not {name}"))
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim == 0:
+        message = (
+            f"must be the dimension along which classes lie, such as 1 or -1, got {dim!r}; 0 is the rows"
+        )
+        raise ConfigError(Problem(f"{key}.class_dim", message))
+    return CrossEntropy(dim)
 
 
 def _weight(weight: Any, key: str) -> float:

@@ -1,25 +1,29 @@
 """A network: layers by name, what builds each, how they are joined, and the losses on them."""
 
-import copy
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from hamdist.errors import EvaluationModeWarning, NetworkError, Problem
 from hamdist.naming import layer_name_problem
+from hamdist.network.copying import check_hooks, copied
 from hamdist.network.edges import EdgeLike, edges_of
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
 from hamdist.network.losses import Losses, LossSpec, losses_of
+from hamdist.network.names import Names
+from hamdist.network.ownership import check_owned, shared_buffers, tie, ties
+from hamdist.network.wording import all_of
 from hamdist.physics.layers import Instant, Layer, Relaxing
-from hamdist.physics.modules import Coupling
+from hamdist.physics.modules import Coupling, calls, is_sequence
 from hamdist.physics.pure_module import Join, PureModule
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
-from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer, remembers
+from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer, remembers, unwalked
 from hamdist.physics.statespace.walk import Reads
 
 Builder = Callable[[], nn.Module]
@@ -32,6 +36,7 @@ class LayerSpec:
 
     relaxing: T of dξ/dt = (φ − ξ)/T, None for an instant layer.  reads: of a layer with a memory, whether its output
     is read from the state after an input, or from the one before.  key: where a config speaks of it.
+    shared: its buffers that others have as well, as `shared_buffers` finds them.
     """
 
     name: str
@@ -40,18 +45,29 @@ class LayerSpec:
     relaxing: float | None = None
     reads: Reads = "new"
     key: str = ""
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     def make(self, seed: int, dtype: torch.dtype, device: torch.device, tau: float = 1.0) -> Layer:
         """The layer, its weights drawn from (seed, name): the same wherever it is built.  tau: the step."""
+        return self.layer_of(self.module(seed), dtype, device, tau)
+
+    def module(self, seed: int) -> nn.Module:
+        """The module as it is built, on the CPU, with the weights that are views of one memory tied."""
         with seeded(derive_seed(seed, self.name), beyond=BEYOND_TORCH):
             module = self.build()
         if not isinstance(module, nn.Module):
             raise NetworkError(
                 Problem(self.key, f"layer {self.name!r} is a {type(module).__name__}, not a torch.nn.Module")
             )
-        module = converted(module, dtype, device)
+        check_hooks(self.name, module, self.key)
+        tie(module, ties(module))
         if problem := self._misplaced(module):
             raise NetworkError(Problem(self.key, f"layer {self.name!r} {problem}"))
+        return module
+
+    def layer_of(self, module: nn.Module, dtype: torch.dtype, device: torch.device, tau: float) -> Layer:
+        """The module as a layer, its numbers of a type, on a device."""
+        module = converted(module, dtype, device)
         if remembers(module):
             return StateSpaceLayer(PureMemory(module, self.join, tau, self.reads))
         pure = PureModule(module, self.join)
@@ -63,7 +79,7 @@ class LayerSpec:
             return "has a memory inside a coupling, which could not be inverted: make it a layer of its own"
         if self.relaxing is not None and remembers(module):
             return "has a memory, so it cannot relax as well: leave out relaxing"
-        return ""
+        return unwalked(module)
 
 
 def converted(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -76,20 +92,31 @@ def converted(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn
     return module
 
 
+class Made(NamedTuple):
+    """Layers by name, and the buffers of each that others have as well, as `shared_buffers` finds them."""
+
+    layers: dict[str, Layer]
+    shared: dict[str, dict[str, str]]
+
+
 def make_layers(
     specs: Iterable[LayerSpec], seed: int, dtype: torch.dtype, device: torch.device, tau: float = 1.0
-) -> dict[str, Layer]:
-    """The layers by name, or one NetworkError with the problems of all."""
-    layers: dict[str, Layer] = {}
+) -> Made:
+    """The layers, or one NetworkError with the problems of all; also where two of them share weights."""
+    specs = tuple(specs)
+    modules: dict[str, nn.Module] = {}
     problems: list[Problem] = []
     for spec in specs:
         try:
-            layers[spec.name] = spec.make(seed, dtype, device, tau)
+            modules[spec.name] = spec.module(seed)
         except NetworkError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
+            problems += error.problems
     if problems:
-        raise NetworkError(*problems)
-    return layers
+        raise NetworkError(*dict.fromkeys(problems))
+    check_owned(modules)
+    found = shared_buffers(modules)
+    shared = {spec.name: {**spec.shared, **found[spec.name]} for spec in specs}
+    return Made({spec.name: spec.layer_of(modules[spec.name], dtype, device, tau) for spec in specs}, shared)
 
 
 @dataclass(frozen=True)
@@ -104,11 +131,11 @@ class Network:
     losses: Mapping[str, LossSpec]
     edges: tuple[Edge, ...] | None = None
     tau: float = 1.0
-    names: tuple[str, ...] = field(init=False)
+    names: Names = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", _layer_specs(self.layers))
-        names = tuple(layer.name for layer in self.layers)
+        names = Names(layer.name for layer in self.layers)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "edges", edges_of(self.edges, names))
         object.__setattr__(self, "losses", losses_of(self.losses, names, self.edges))
@@ -120,7 +147,7 @@ class Network:
             *(f"a layer cannot be called {name!r}" for name in names if name in {SOURCE, LOSS, *self.losses}),
             *(problem for name in names if (problem := layer_name_problem(name))),
             *(
-                f"layer {spec.layer!r} bears a loss but does not exist; the layers are {', '.join(names)}"
+                f"layer {spec.layer!r} bears a loss but does not exist; the layers are {all_of(names)}"
                 for spec in self.losses.values()
                 if spec.layer not in names
             ),
@@ -160,13 +187,18 @@ class Network:
 
 def specs_of(layers: Layers) -> tuple[LayerSpec, ...]:
     """A spec of every layer. A model that is in evaluation mode as a whole is switched to training, with an
-    EvaluationModeWarning; what of it alone is in evaluation mode stays so."""
+    EvaluationModeWarning; what of it alone is in evaluation mode stays so.
+
+    Raises NetworkError for modules that share weights, cannot be copied, or have hooks that would not run.
+    """
     named = named_layers(layers)
-    check_owned({name: layer for name, layer in named.items() if isinstance(layer, nn.Module)})
+    modules = {name: layer for name, layer in named.items() if isinstance(layer, nn.Module)}
+    check_owned(modules)
+    shared = shared_buffers(modules)
     asleep = _evaluates([layers] if isinstance(layers, nn.Module) else list(named.values()))
     if asleep:
         warnings.warn(ASLEEP, EvaluationModeWarning, stacklevel=_depth_of_caller())
-    return tuple(spec_of(name, layer, asleep) for name, layer in named.items())
+    return tuple(spec_of(name, layer, shared.get(name, {}), asleep) for name, layer in named.items())
 
 
 ASLEEP = (
@@ -192,14 +224,22 @@ def _depth_of_caller() -> int:
 
 
 def named_layers(layers: Any) -> dict[str, nn.Module | Builder | LayerSpec]:
-    """Layers by name, from an nn.Sequential, a mapping or a sequence (whose names are the indices)."""
-    if isinstance(layers, nn.Sequential):
-        return dict(zip(layers._modules, layers, strict=True))
+    """Layers by name, from an nn.Sequential, a mapping or a sequence (whose names are the indices).
+
+    A sequence that is more than its parts is one layer. Raises NetworkError for what is neither.
+    """
+    if isinstance(layers, nn.Module):
+        return _parts(layers)
+    if callable(layers) or not isinstance(layers, Iterable):
+        raise NetworkError(
+            f"layers are a list, a mapping by name, or an nn.Sequential, not {layers!r}: write [...]"
+        )
     if isinstance(layers, Mapping):
-        return dict(layers)
-    pairs = [
-        (layer.name if isinstance(layer, LayerSpec) else str(i), layer) for i, layer in enumerate(layers)
-    ]
+        pairs = [(str(name), layer) for name, layer in layers.items()]
+    else:
+        pairs = [
+            (layer.name if isinstance(layer, LayerSpec) else str(i), layer) for i, layer in enumerate(layers)
+        ]
     if repeated := _repeated([name for name, _ in pairs]):
         raise NetworkError(
             *(f"layer {name!r} is listed twice: give every layer a name of its own" for name in repeated)
@@ -207,27 +247,43 @@ def named_layers(layers: Any) -> dict[str, nn.Module | Builder | LayerSpec]:
     return dict(pairs)
 
 
-def spec_of(name: str, layer: nn.Module | Builder | LayerSpec, awake: bool = False) -> LayerSpec:
-    """awake: whether a module is to be put in training mode."""
-    return layer if isinstance(layer, LayerSpec) else LayerSpec(name, builder_of(layer, awake))
+def _parts(module: nn.Module) -> dict[str, nn.Module | Builder | LayerSpec]:
+    """The layers of a container; of one with a forward or tensors of its own, or hooks, itself."""
+    kind = type(module).__name__
+    if is_sequence(module):
+        return dict(zip(module._modules, module, strict=True))
+    if isinstance(module, nn.ModuleDict) and not calls(module):
+        raise NetworkError(
+            f"layers are a {kind}, which has no order of its own: write dict(layers), in their order"
+        )
+    if isinstance(module, nn.ModuleList) and not calls(module):
+        if module._parameters or module._buffers:
+            raise NetworkError(
+                f"layers are a {kind} with tensors of its own, which no layer has: put them into one"
+            )
+        return {str(i): layer for i, layer in enumerate(module)}
+    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return {"0": module}
+    raise NetworkError(
+        f"a network is made of layers, but a single {kind} was given: write [layer] for a network of one, or "
+        "list its parts"
+    )
 
 
-def check_owned(modules: Mapping[str, nn.Module]) -> None:
-    """No two layers may share a parameter: each must be able to live on a device of its own."""
-    owner: dict[int, str] = {}
-    for name, module in modules.items():
-        for parameter in module.parameters():
-            other = owner.setdefault(id(parameter), name)
-            if other != name:
-                raise NetworkError(
-                    f"layers {other!r} and {name!r} share weights: each layer must own its weights"
-                )
+def spec_of(
+    name: str, layer: nn.Module | Builder | LayerSpec, shared: Mapping[str, str], awake: bool = False
+) -> LayerSpec:
+    """shared: as of a `LayerSpec`.  awake: whether a module is to be put in training mode."""
+    if isinstance(layer, LayerSpec):
+        return layer
+    return LayerSpec(name, builder_of(name, layer, awake), shared=shared)
 
 
-def builder_of(layer: nn.Module | Builder, awake: bool = False) -> Builder:
+def builder_of(name: str, layer: nn.Module | Builder, awake: bool = False) -> Builder:
     """A module as a builder of copies of itself; a builder as it is.  awake: of copies in training mode."""
     if isinstance(layer, nn.Module):
-        return lambda: copy.deepcopy(layer).train() if awake else copy.deepcopy(layer)
+        check_hooks(name, layer)
+        return lambda: copied(name, layer).train() if awake else copied(name, layer)
     if not callable(layer):
         raise NetworkError(f"{layer!r} is neither a torch.nn.Module nor a function that builds one")
     return layer
@@ -242,4 +298,4 @@ def _layer_specs(layers: Any) -> tuple[LayerSpec, ...]:
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
+    return sorted(name for name, times in Counter(names).items() if times > 1)

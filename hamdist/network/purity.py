@@ -66,7 +66,7 @@ def _tells(attribute: Attribute, other: object, first: Trial, attempt: Callable[
     attribute.put(other)
     try:
         return not first.same(attempt())
-    except Exception:  # it does ask for it
-        return True
+    except Exception:  # that would not go by without a word
+        return False
     finally:
         attribute.put(attribute.value)

@@ -52,6 +52,7 @@ class Facts:
     wanted: per in-edge, whether a costate is returned (not to the source, nor along integers).
     shows_weights: whether its output lies in the memory of its weights, which will move.
     invertible: whether it has an inverse.  beyond: the generators beyond torch's that it draws from.
+    moves: the buffers that it writes in training.
     """
 
     hears: tuple[Like, ...]
@@ -62,6 +63,7 @@ class Facts:
     shows_weights: bool
     invertible: bool = False
     beyond: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
 
     def context(self, training: bool = True) -> Context:
         """The circumstances of an evaluation that is none of a sample's, the same each time."""
@@ -181,6 +183,7 @@ def _examine(
         shows_weights=_shows_weights(layer, signals, behaviour.beyond),
         invertible=layer.invertible,
         beyond=behaviour.beyond,
+        moves=behaviour.moves,
     )
 
 

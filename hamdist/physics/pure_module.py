@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
+from hamdist.physics.modules import unhooked
 from hamdist.physics.randomness import seeded
 
 Tensors = dict[str, Tensor]
@@ -170,13 +171,11 @@ class _Exchanged:
 
 
 _OURS_AND_TORCHS = "torch.nn.modules.", "hamdist.physics."
-_HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 
 
 def _known_code(part: nn.Module) -> bool:
     """Whether a part runs no code of the user's, so that it keeps nothing, and no derivative runs code."""
-    changed = "forward" in vars(part) or any(getattr(part, hooks) for hooks in _HOOKS)
-    return type(part).__module__.startswith(_OURS_AND_TORCHS) and not changed
+    return type(part).__module__.startswith(_OURS_AND_TORCHS) and unhooked(part)
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:

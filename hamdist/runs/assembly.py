@@ -22,11 +22,12 @@ from hamdist.network.learning import Learning
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.losses import LossSpec
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
+from hamdist.network.names import Names
 from hamdist.network.network import LayerSpec, Network, specs_of
-from hamdist.network.placement import Actors, Placement, Request, place
+from hamdist.network.placement import Actors, Placement, Request, count_actors, place
 from hamdist.objects import find_factory, find_loss
 from hamdist.physics.dynamics import Dynamics
-from hamdist.physics.losses import LOSSES, LossFunction
+from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
 from hamdist.streams import Batch, Stream, open_stream
@@ -124,7 +125,7 @@ def network_of(config: NetworkConfig, seed: int) -> Network:
             for index, layer in enumerate(config.layers or ())
             for name in layer.names
         )
-    names = [spec.name for spec in specs]
+    names = Names(spec.name for spec in specs)
     edges = config.edges
     return Network(
         specs,
@@ -161,6 +162,14 @@ def actors_of(config: PlacementConfig, names: Sequence[str]) -> Actors:
     if isinstance(config.actors, str | int):
         return config.actors
     return [[layer_name(layer, names) for layer in layers] for layers in config.actors]
+
+
+def check_placement(config: PlacementConfig, names: Sequence[str]) -> None:
+    """Raises NetworkError for more actors than layers, and for lists and requests of actors that do not fit them."""
+    if isinstance(config.actors, int):
+        count_actors(config.actors, names, devices=1)
+    elif config.actors != "auto":
+        placement_of(config, names, devices=1)
 
 
 def placement_of(
@@ -226,13 +235,14 @@ def _losses(losses: Sequence[LossConfig], names: Sequence[str]) -> dict[str, Los
                     f"layer {layer!r} bears two losses: weigh one, or write one function",
                 )
             )
-        specs[node] = LossSpec(
-            _loss_function(loss.type, f"network.loss.{index}"), layer, loss.type, loss.weight
-        )
+        specs[node] = LossSpec(_loss_function(loss, f"network.loss.{index}"), layer, loss.type, loss.weight)
     return specs
 
 
-def _loss_function(name: str, key: str) -> LossFunction:
+def _loss_function(loss: LossConfig, key: str) -> LossFunction:
+    name = loss.type
+    if loss.class_dim is not None:
+        return CrossEntropy(loss.class_dim)
     if name in LOSSES:
         return LOSSES[name]
     try:

@@ -16,10 +16,18 @@ from hamdist.errors import ConfigError, StreamError, UserError
 from hamdist.network.graph import Graph
 from hamdist.network.locality import apply_locality
 from hamdist.network.loss_fit import check_loss
-from hamdist.network.network import Network, check_owned, make_layers
+from hamdist.network.network import Network, make_layers
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
 from hamdist.physics.layers import Layer
-from hamdist.runs.assembly import dtype_of, locality_of, network_keys, network_of, stream_keys, stream_of
+from hamdist.runs.assembly import (
+    check_placement,
+    dtype_of,
+    locality_of,
+    network_keys,
+    network_of,
+    stream_keys,
+    stream_of,
+)
 from hamdist.runs.prepare import prepare
 from hamdist.runs.trust import check_network, check_stream
 from hamdist.streams import Batch, Stream
@@ -88,11 +96,17 @@ class Check:
         if (placement := self.sections.placement) is not None:
             self._try(lambda: local_device(placement.device))
         batch = self._try(self._first_batch)
+        if batch is not None and self._could_run(batch):
+            return
         network = self._try(self._network)
         if network is None:
             return
+        if placement is not None:
+            self._try(lambda: check_placement(placement, network.names))
         layers = self._try(
-            lambda: make_layers(network.layers, self.sections.seed or 0, self._dtype, torch.device("cpu"))
+            lambda: (
+                make_layers(network.layers, self.sections.seed or 0, self._dtype, torch.device("cpu")).layers
+            )
         )
         graph = self._try(lambda: network.graph, "network.edges")
         if graph is None:
@@ -100,6 +114,19 @@ class Check:
         self._try(lambda: self._locality(network, graph), "network.edges")
         if batch is not None and layers is not None:
             self._try(lambda: self._together(network, graph, layers, batch))
+
+    def _could_run(self, batch: Batch) -> bool:
+        """Whether nothing is wrong at all, which is soon known."""
+        whole = self.sections.whole
+        if whole is None or self.mistakes:
+            return False
+        try:
+            if not self.trust:
+                check_network(whole.network)
+            prepare(whole).built(batch[:2])
+        except UserError:
+            return False
+        return True
 
     def _try(self, look: Callable[[], Found], key: str = "network") -> Found | None:
         """What it gives, or None and one more mistake, of the network at `key` where it knows no key itself."""
@@ -157,7 +184,6 @@ class Check:
 @torch.no_grad()
 def check_shapes(network: Network, graph: Graph, layers: Mapping[str, Layer], batch: Batch) -> None:
     """Whether layers and losses fit each other and the batch, whatever the locality. Raises NetworkError."""
-    check_owned({name: layer.pure.module for name, layer in layers.items()})
     keys = {spec.name: spec.key for spec in network.layers}
 
     def look(name: str, heard: Mapping[str, Heard]) -> Facts:

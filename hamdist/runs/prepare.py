@@ -22,6 +22,7 @@ from hamdist.network.locality import Locality, apply_locality
 from hamdist.network.network import Network
 from hamdist.report.wording import counted
 from hamdist.runs.assembly import (
+    check_placement,
     dtype_of,
     execution_of,
     learning_of,
@@ -80,6 +81,7 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
     """Raises NetworkError, with the keys of the config, for what is wrong with the network as a whole."""
     with network_keys():
         network = network_of(config.network, config.seed)
+    check_placement(config.placement, network.names)
     locality = locality_of(config.locality, network.names, config.stream.hold)
     with network_keys("network.edges"):
         apply_locality(network.graph, locality)

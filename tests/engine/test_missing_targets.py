@@ -89,7 +89,7 @@ def test_as_a_plain_loop_over_the_rows_that_have_a_target(batches, loss):
     found = weights(runtime)
     for name, value in expected.items():
         assert (found[name] - value).abs().max() < TOLERANCE
-    total, missing = runtime.prequential(), [int((~known(y)).sum()) for _, y in batches]
+    total, missing = runtime.loss.prequential.total(), [int((~known(y)).sum()) for _, y in batches]
     assert total["loss"] == pytest.approx(mean, abs=TOLERANCE)
     assert total["unlabelled"] == sum(missing)
     assert [p.unlabelled for p in predictions] == missing
@@ -116,7 +116,9 @@ def test_the_accuracy_is_that_of_the_rows_with_a_target():
     right = [
         p.output.argmax(1)[known(y)] == y[known(y)] for p, (_, y) in zip(predictions, batches, strict=True)
     ]
-    assert runtime.prequential()["accuracy"] == pytest.approx(torch.cat(right).double().mean().item())
+    assert runtime.loss.prequential.total()["accuracy"] == pytest.approx(
+        torch.cat(right).double().mean().item()
+    )
 
 
 def test_nothing_moves_where_no_row_has_a_target():
@@ -149,7 +151,7 @@ def test_with_delays_a_sample_without_a_target_is_one_that_never_drives(place):
     driven = sum(bool(known(y).any()) for _, y in batches)
     assert {node.ledger.drives for node in runtime.nodes.values()} == {driven}
     assert runtime.seen_once()
-    assert runtime.prequential()["unlabelled"] == sum(int((~known(y)).sum()) for _, y in batches)
+    assert runtime.loss.prequential.total()["unlabelled"] == sum(int((~known(y)).sum()) for _, y in batches)
 
 
 def test_with_delays_the_gradients_are_those_of_the_rows_with_a_target():
@@ -186,8 +188,8 @@ def test_stacked_ticks_give_way_to_ticks_node_by_node_and_come_back(place, chunk
     plain, stacked = runs
     for name, value in weights(plain).items():
         assert (weights(stacked)[name] - value).abs().max() < TOLERANCE
-    assert stacked.prequential() == pytest.approx(plain.prequential(), abs=TOLERANCE)
-    assert "unlabelled" in plain.prequential()
+    assert stacked.loss.prequential.total() == pytest.approx(plain.prequential(), abs=TOLERANCE)
+    assert "unlabelled" in plain.loss.prequential.total()
     assert stacked.execution["ticks_with_missing_targets"] == sum(not known(y).all() for _, y in batches)
 
 
@@ -209,7 +211,7 @@ def test_over_actors_bit_for_bit_as_in_one_process(place, execution):
                 assert torch.equal(value, one.nodes[name].carry.parameters[key])
             assert node.ledger == one.nodes[name].ledger
         told = next(o.prequential["loss"] for o in outcomes if o.prequential)
-        assert told == one.prequential()
+        assert told == one.loss.prequential.total()
 
 
 # Positions of a sequence
@@ -253,8 +255,8 @@ def test_classes_along_the_last_dimension(classes):
         ((p.output.argmax(-1) == y) & (y != NONE)).double().sum(1)[known(y)] / (y != NONE).sum(1)[known(y)]
         for p, (_, y) in zip(predictions, batches, strict=True)
     ]
-    assert runtime.prequential()["accuracy"] == pytest.approx(torch.cat(scores).mean().item())
-    assert runtime.prequential()["unlabelled"] == 15
+    assert runtime.loss.prequential.total()["accuracy"] == pytest.approx(torch.cat(scores).mean().item())
+    assert runtime.loss.prequential.total()["unlabelled"] == 15
 
 
 def test_a_loss_that_ignores_another_class():
@@ -263,7 +265,7 @@ def test_a_loss_that_ignores_another_class():
     runtime = runtime_of(residual_net(2), batches, loss=loss, mode="nonlocal")
     run_through(runtime, batches)
     missing = sum(int((y == 0).sum()) for _, y in batches)
-    assert runtime.prequential()["unlabelled"] == missing
+    assert runtime.loss.prequential.total()["unlabelled"] == missing
     model = nn.Sequential(*residual_net(2))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     for x, y in batches:

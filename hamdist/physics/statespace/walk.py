@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hamdist.physics.layers import along
-from hamdist.physics.modules import Residual
+from hamdist.physics.modules import is_residual, is_sequence
 from hamdist.physics.statespace.cells import CellView
 from hamdist.physics.statespace.contract import State, StateSpace, advanced
 
@@ -22,9 +22,9 @@ def memories(module: nn.Module) -> list[Memory]:
         return [module]
     if isinstance(module, nn.RNNCellBase):
         return [CellView(module)]
-    if isinstance(module, nn.Sequential):
+    if is_sequence(module):
         return [memory for part in module for memory in memories(part)]
-    return memories(module.body) if isinstance(module, Residual) else []
+    return memories(module.body) if is_residual(module) else []
 
 
 class Way(ABC):
@@ -41,11 +41,11 @@ class Way(ABC):
         met = memories(module)
         if not met:
             return module(*a)
-        if isinstance(module, nn.Sequential):
+        if is_sequence(module):
             for part in module:
                 a = (self(part, *a),)
             return a[0]
-        if isinstance(module, Residual):
+        if is_residual(module):
             return module.added(a[0], self(module.body, *a))
         before, after = self._at(met[0], a[0])
         return met[0].output(a[0], after if self._reads == "new" else before)
