@@ -125,7 +125,7 @@ def test_run_passes_everything_on(stand_in: Callable[..., None]) -> None:
         "hold-out none",
         "samples 64,000 in 4,010 ticks, each seen once",
         "speed 12,346 samples a second",
-        "time 5.2 s",
+        "duration 5.2 s",
         "directory runs/[digits]",
     ]
 

@@ -97,7 +97,7 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     short = "" if promised is None else f"; the stream ended there, {promised:,} were asked for"
     yield "samples", f"{summary['samples']:,} in {summary['ticks']:,} ticks, {once}{short}"
     yield "speed", f"{summary['samples_per_second']:,.0f} samples a second"
-    yield "time", _phases(summary)
+    yield "duration", _phases(summary)
     for name, told in summary.get("execution", {}).items():
         if reason := told.get("node_by_node"):
             yield "execution", f"{name}: node by node ({reason})"
@@ -107,7 +107,7 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if latency := summary.get("latency"):
         yield "latency", _latency(latency)
     for name, profile in summary.get("profile", {}).items():
-        yield "loop", f"{name}: {_shares(profile['percent'])}"
+        yield "time", f"{name}: {_shares(profile['percent'])}"
     if directory := summary.get("directory"):
         yield "directory", str(directory)
     if directory and "profile" in summary:
