@@ -14,7 +14,9 @@ from hamdist.command import (
     Config,
     Out,
     Overrides,
+    Predictions,
     Profile,
+    Quiet,
     Trust,
     complain,
     console,
@@ -62,10 +64,17 @@ def hamdist(
 
 
 @app.command()
-def run(config: Config, overrides: Overrides = None, out: Out = None, profile: Profile = False) -> None:
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    out: Out = None,
+    profile: Profile = False,
+    predictions: Predictions = None,
+    quiet: Quiet = False,
+) -> None:
     """Learn from a stream: print progress while it goes, and a summary at the end."""
     with exit_status():
-        show_run(config, overrides or (), out, profile)
+        show_run(config, overrides or (), out, profile, predictions, quiet)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any, Literal
 
 import typer
@@ -49,6 +50,19 @@ Profile = Annotated[
 ]
 
 
+Predictions = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write a line of JSON a sample as its prediction leaves: into a file, or '-' for stdout, where samples "
+        "from stdin are answered anyway; all else goes to stderr then.",
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No progress and no summary: only predictions and errors.")
+]
+
+
 Trust = Annotated[
     bool,
     typer.Option(
@@ -71,33 +85,64 @@ def look_here() -> None:
         sys.path.insert(0, "")
 
 
-def show_run(config: str, overrides: Sequence[str], out: Path | None, profile: bool = False) -> None:
-    """Run a config: progress on stderr, the summary on stdout. Raises what the two below do."""
-    show_summary(follow_run(config, overrides, out, profile))
+def show_run(
+    config: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    profile: bool = False,
+    predictions: Path | None = None,
+    quiet: bool = False,
+) -> None:
+    """Run a config: progress on stderr, the summary on stdout, or on stderr where predictions go to stdout.
+
+    Samples from standard input are answered there, unless their predictions go elsewhere. Raises what the two below do.
+    """
+    began = perf_counter()
+    summary = follow_run(config, overrides, out, profile, predictions, quiet)
+    show_summary(_until_now(summary, began), quiet)
 
 
 def follow_run(
-    config: Any, overrides: Sequence[str], out: Path | None, profile: bool = False
+    config: Any,
+    overrides: Sequence[str],
+    out: Path | None,
+    profile: bool = False,
+    predictions: Path | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
+    began = perf_counter()
     from hamdist.config.loader import load
 
     look_here()
     from hamdist.report.progress import progress_on
 
-    load(config, overrides)  # PyTorch takes seconds; mistakes are told before
-    with progress_on(console(stderr=True)) as show:
+    source = load(config, overrides).config.stream.source  # PyTorch takes seconds; mistakes are told before
+    to = "-" if predictions is None and source == "stdin" else predictions
+    with progress_on(console(stderr=True, quiet=quiet)) as show:
         _log.info("loading PyTorch")
         from hamdist.runs.run import run
 
-        return run(config, overrides, out=out, on_progress=show, profile=profile)
+        return run(config, overrides, out=out, on_progress=show, profile=profile, predictions=to, begun=began)
 
 
-def show_summary(summary: dict[str, Any]) -> None:
-    """The summary on stdout. Raises typer.Exit where the run was interrupted."""
+def _until_now(summary: dict[str, Any], began: float) -> dict[str, Any]:
+    """With the time that it took to leave everything in order."""
+    phases, passed = summary.get("phases", {}), perf_counter() - began
+    if not phases:
+        return summary
+    end = passed - phases["start"] - phases["learning"]
+    return {**summary, "wall_seconds": passed, "phases": {**phases, "end": end}}
+
+
+def show_summary(summary: dict[str, Any], quiet: bool = False) -> None:
+    """The summary on stdout, which belongs to the predictions where they go there. Raises typer.Exit where the run was
+    interrupted.
+    """
     from hamdist.report.tables import summary_table
 
-    console().print(summary_table(summary))
+    answered = summary.get("predictions", {}).get("to") == "standard output"
+    console(stderr=answered, quiet=quiet).print(summary_table(summary))
     if summary["status"] == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
@@ -144,7 +189,10 @@ def complain(lines: Iterable[str]) -> None:
         typer.echo(line, err=True)
 
 
-def console(stderr: bool = False) -> Console:
-    """A console as wide as the terminal, and wide enough for every table where there is none."""
-    found = Console(stderr=stderr)
-    return found if found.is_terminal else Console(stderr=stderr, width=160)
+def console(stderr: bool = False, quiet: bool = False) -> Console:
+    """A console as wide as the terminal, and wide enough for every table where there is none.
+
+    quiet: it shows nothing.
+    """
+    found = Console(stderr=stderr, quiet=quiet)
+    return found if found.is_terminal else Console(stderr=stderr, quiet=quiet, width=160)

@@ -105,15 +105,17 @@ def test_run_passes_everything_on(stand_in: Callable[..., None]) -> None:
         out: Path | None,
         on_progress: Callable[[Snapshot], None],
         profile: bool,
+        predictions: Path | None,
+        begun: float,
     ) -> Any:
-        seen.extend([config, list(overrides), out, profile])
+        seen.extend([config, list(overrides), out, profile, predictions])
         on_progress(Snapshot(10, 160, 64000, {"accuracy": 0.125}, 1000.0, 0.1))
         return SUMMARY
 
     stand_in("hamdist.runs.run", run=run)
     result = hamdist("run", "digits", "learning.beta=0.05", "seed=1", "--out", "there", "--profile")
     assert result.exit_code == 0
-    assert seen == ["digits", ["learning.beta=0.05", "seed=1"], Path("there"), True]
+    assert seen == ["digits", ["learning.beta=0.05", "seed=1"], Path("there"), True, None]
     assert result.stderr == "160 of 64,000 samples, 1,000 a second, accuracy 0.125\n"
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines == [
@@ -122,7 +124,8 @@ def test_run_passes_everything_on(stand_in: Callable[..., None]) -> None:
         "prequential loss 0.25, accuracy 0.95",
         "hold-out none",
         "samples 64,000 in 4,010 ticks, each seen once",
-        "speed 12,346 samples a second, 5.2 s in all",
+        "speed 12,346 samples a second",
+        "duration 5.2 s",
         "directory runs/[digits]",
     ]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from hamdist.cluster.breakable import Breakable, LoopBrokenError
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.outcome import Advance, Outcome, Progress, Spent, attributed, outcome_of
+from hamdist.cluster.prediction_box import PredictionBox
 from hamdist.engine.aligned import aligned
 from hamdist.engine.build import LocalBuilder
 from hamdist.engine.channel import Channel, InChannel, OutChannel
@@ -26,6 +27,7 @@ from hamdist.engine.kept import Kept, check_kept, kept_of
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
 from hamdist.engine.partition import Partition, initial_value
+from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import timeline_of
 from hamdist.engine.spec import Outline
 from hamdist.network.network import LayerSpec
@@ -41,6 +43,7 @@ class WorkerSpec:
 
     actor: its number.  name: what errors call it.  device: as in placement.device.  threads: within one operation.
     metrics_every: samples between two windows of metrics.  profile: whether to record where its time goes.
+    labels: of the classes, where predictions are wanted; None where they are not.
     """
 
     actor: int
@@ -51,6 +54,7 @@ class WorkerSpec:
     threads: int = 1
     metrics_every: int = 1000
     profile: bool = False
+    labels: tuple[Any, ...] | None = None
 
 
 class Worker:
@@ -69,6 +73,7 @@ class Worker:
         self._timeline = timeline_of(spec.profile)
         self._traffic = Traffic(timeline=self._timeline)
         self._windows: Windows | None = None
+        self._box: PredictionBox | None = None
         self._free: dict[str, FreeLayer] = {}
         self._stopped = False
         self._breakable = Breakable()
@@ -115,6 +120,8 @@ class Worker:
             hold, batch = self.spec.outline.locality.hold, self._layout_of.inputs.shape[0]
             scores = self.partition.losses[first].prequential
             self._windows = Windows(scores, batch, hold, self.spec.metrics_every)
+            if self.spec.labels is not None:
+                self._box = PredictionBox(lines_of(self.partition.losses[first], self.spec.labels))
 
     @property
     def _layout_of(self) -> Layout:
@@ -181,7 +188,9 @@ class Worker:
     def _loop(self, partition: Partition) -> None:
         traffic, windows = self._traffic, self._windows
         while not self._stopped and (traffic.final < 0 or partition.tick <= traffic.final):
-            partition.go(self._layout_of.chunk)
+            left = partition.go(self._layout_of.chunk)
+            if self._box is not None:
+                self._box.put(left)
             if windows is not None:
                 windows.after(partition.tick)
         _ = partition.nodes  # what runs in one go gives everything back, and looks at its last losses
@@ -200,9 +209,15 @@ class Worker:
         ticks = 0 if self.partition is None else self.partition.tick
         return Progress(ticks, windows=() if self._windows is None else tuple(self._windows.take()))
 
+    def predicted(self) -> list[str]:
+        """Lines of predictions that have left since the last call, where they are wanted and the first loss lives."""
+        return [] if self._box is None else self._box.take()
+
     def stop(self) -> None:
         """Ends the loop at once, also where it waits, or soon, where it computes; the links are gone then."""
         self._stopped = True
+        if self._box is not None:
+            self._box.close()
         if self._wiring is not None:
             self._wiring.close()
         self._breakable.break_soon()

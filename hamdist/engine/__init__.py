@@ -8,6 +8,7 @@ node_spec.py   all that a node must know of the network
 layer_node.py  one layer at work, a step of its state at a time; junction.py: where several edges meet;
                window.py: costates that go back in time
 loss_node.py   a loss at work
+prediction_lines.py  predictions as lines of JSON
 ledger.py      the proof that every sample drove a layer once
 source.py      a stream as messages, tick by tick
 spec.py        what every part of a run knows of the whole

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hamdist.command import Config, Out, Overrides, Profile, exit_status, show_run
+from hamdist.command import Config, Out, Overrides, Predictions, Profile, Quiet, exit_status, show_run
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -16,6 +16,8 @@ def local(
     overrides: Overrides = None,
     out: Out = None,
     profile: Profile = False,
+    predictions: Predictions = None,
+    quiet: Quiet = False,
     actors: Annotated[
         int | None,
         typer.Option(
@@ -25,7 +27,7 @@ def local(
 ) -> None:
     """Learn from a stream over Ray actors on this machine: progress while it goes, and a summary at the end."""
     with exit_status():
-        show_run(config, on_this_machine(overrides or (), actors), out, profile)
+        show_run(config, on_this_machine(overrides or (), actors), out, profile, predictions, quiet)
 
 
 def on_this_machine(overrides: Sequence[str], actors: int | None = None) -> list[str]:

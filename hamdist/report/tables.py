@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hamdist.report.wording import short
+from hamdist.report.wording import lasting, short
 
 
 class ShownLayer(Protocol):
@@ -96,10 +96,8 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     promised = summary.get("samples_promised")
     short = "" if promised is None else f"; the stream ended there, {promised:,} were asked for"
     yield "samples", f"{summary['samples']:,} in {summary['ticks']:,} ticks, {once}{short}"
-    yield (
-        "speed",
-        f"{summary['samples_per_second']:,.0f} samples a second, {summary['wall_seconds']:.1f} s in all",
-    )
+    yield "speed", f"{summary['samples_per_second']:,.0f} samples a second"
+    yield "duration", _phases(summary)
     for name, told in summary.get("execution", {}).items():
         if reason := told.get("node_by_node"):
             yield "execution", f"{name}: node by node ({reason})"
@@ -114,6 +112,12 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "directory", str(directory)
     if directory and "profile" in summary:
         yield "trace", f"{directory}/trace.json, to be opened in ui.perfetto.dev or chrome://tracing"
+
+
+def _phases(summary: Mapping[str, Any]) -> str:
+    """ "1 min 43 s: start 41 s, learning 1 min 0 s, end 2.0 s"."""
+    parts = ", ".join(f"{name} {lasting(seconds)}" for name, seconds in summary.get("phases", {}).items())
+    return lasting(summary["wall_seconds"]) + (f": {parts}" if parts else "")
 
 
 def _latency(latency: Mapping[str, float]) -> str:

@@ -22,3 +22,15 @@ def short(number: float) -> str:
         number /= 1000
     digits = f"{number:.0f}" if number >= 100 or not prefix else f"{number:.2g}"
     return f"{digits} {prefix}"
+
+
+def lasting(seconds: float) -> str:
+    """ "0.4 s", "41 s", "1 min 43 s", "2 h 5 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -12,6 +12,8 @@ interruption.py  Ctrl-C: once to end in order, twice to end
 saved.py         which weights are in a run directory, in words
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory
+answers.py       where predictions go as they leave the network
+lines.py         a file that grows line by line
 layer_file.py    a layer's weights in it; whole_file.py: a file that is there as a whole or not at all
 completeness.py  whether a run directory is whole
 check.py         every mistake of a config at once; representatives.py: of layers that are alike, one is looked at

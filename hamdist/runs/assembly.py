@@ -47,6 +47,11 @@ def execution_of(config: PlacementConfig, live: bool = False) -> Execution:
     return Execution(config.stack or config.compile, config.compile, chunk)
 
 
+def labels_of(config: StreamConfig) -> tuple[Any, ...]:
+    """Of the classes 0, 1, …, where the config lists them."""
+    return tuple(getattr(config, "classes", None) or ())
+
+
 def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype, horizon: int | None = None) -> Stream:
     """The stream, not yet read.
 

@@ -17,6 +17,7 @@ from hamdist.engine.build import Program
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.kept import check_kept, kept_of
 from hamdist.engine.loss_node import Prediction
+from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import Timeline, timeline_of
 from hamdist.engine.source import Given
 from hamdist.errors import DivergenceError, StreamError, StreamExitError, UserError
@@ -24,7 +25,8 @@ from hamdist.physics.targets import unlabelled
 from hamdist.report.latency import Latency
 from hamdist.report.metrics import Windows
 from hamdist.report.wording import listed
-from hamdist.runs.assembly import network_keys
+from hamdist.runs.answers import Answers
+from hamdist.runs.assembly import labels_of, network_keys
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare
 from hamdist.runs.record import RunDirectory
@@ -41,6 +43,8 @@ def run_inline(
     open_directory: Callable[[], RunDirectory],
     on_progress: OnProgress | None,
     profile: bool = False,
+    answers: Answers | None = None,
+    begun: float | None = None,
 ) -> dict[str, Any]:
     """Runs a config in this process and returns the summary; the directory is opened when all is checked."""
     with _threads(config.placement.threads):
@@ -56,20 +60,31 @@ def run_inline(
             len(stream.first.inputs),
             config.stream.hold,
             config.metrics_every,
+            answers,
+            begun,
         )
-        return InlineRun(program, stream, recorder, config.metrics_every, timeline_of(profile)).run()
+        labels = labels_of(config.stream)
+        return InlineRun(program, stream, recorder, config.metrics_every, timeline_of(profile), labels).run()
 
 
 class InlineRun:
-    """One run under way."""
+    """One run under way.  labels: of the classes, where they have names."""
 
     def __init__(
-        self, program: Program, stream: OpenStream, recorder: Recorder, every: int, timeline: Timeline
+        self,
+        program: Program,
+        stream: OpenStream,
+        recorder: Recorder,
+        every: int,
+        timeline: Timeline,
+        labels: Sequence[Any] = (),
     ) -> None:
         self.program, self.stream, self.recorder = program, stream, recorder
         self.runtime = InlineRuntime(program, timeline)
         self._timeline, self._reading = timeline, timeline.span("read")
         self._latency, self._compiling = Latency(), 0.0
+        self._answers, self._lines = recorder.answers, lines_of(self.runtime.loss, labels)
+        self._left_off = False  # since nobody read the answers any more
         self._learnt: Learnt | None = None
         self._windows = Windows(
             self.runtime.loss.prequential, self.runtime.batch, program.locality.hold, every
@@ -90,7 +105,8 @@ class InlineRun:
                 failure = harmless(error, "the run", self.runtime.tick)
                 self._finish(interruption, "failed", failure)
                 raise failure from failure.__cause__
-            return self._finish(interruption, "interrupted" if interruption.asked else "finished")
+            ended = interruption.asked or self._left_off
+            return self._finish(interruption, "interrupted" if ended else "finished")
 
     def _learn(self, interruption: Interruption) -> None:
         """Every batch of the stream, then the drain, also where the stream breaks a promise midway.
@@ -101,6 +117,9 @@ class InlineRun:
             for batches in interruption.until_asked(self._batches()):
                 self._predicted(self.runtime.present_all(map(self._placed, batches)))
                 self._report()
+                if self._answers is not None and self._answers.unread:
+                    self._left_off = True
+                    break
         except (StreamError, StreamExitError):
             if self.runtime.whole:
                 self._drain()
@@ -142,7 +161,10 @@ class InlineRun:
         self._close_lines()
 
     def _predicted(self, predictions: Sequence[Prediction]) -> None:
-        """Notes how long live samples waited for them."""
+        """Hands them to whoever wants them, and notes how long live samples waited for that."""
+        if self._answers is not None:
+            for prediction in predictions:
+                self._answers.add(self._lines(prediction) if prediction.learn else [])
         if not self.stream.stream.live:
             return
         if (compiling := self.runtime.execution.get("compile_seconds", 0.0)) != self._compiling:

@@ -234,6 +234,7 @@ def _specs(setup: RunSetup, placement: Placement) -> list[WorkerSpec]:
             threads=setup.placement.threads,
             metrics_every=setup.metrics_every,
             profile=setup.profile,
+            labels=setup.labels,
         )
         for number, names in enumerate(placement.actors)
     ]

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ class RunSetup:
     """A network with all that every process of a run must know of it; nothing of it is built yet.
 
     placement: where its layers are to live.  metrics_every: samples between two lines of metrics.  profile: whether to
-    record where the time goes.
+    record where the time goes.  labels: of the classes, where predictions are wanted; None where they are not.
     """
 
     network: Network
@@ -50,6 +51,7 @@ class RunSetup:
     placement: PlacementConfig
     metrics_every: int = 1000
     profile: bool = False
+    labels: tuple[Any, ...] | None = None
 
     def live(self) -> "RunSetup":
         """The same, tick by tick, so that no sample waits for the next."""

@@ -4,14 +4,15 @@ Nothing of a tick passes through here. The driver asks for news about once a sec
 """
 
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from hamdist.cluster.failure import Failure
+from hamdist.cluster.failure import Failure, report_of
 from hamdist.cluster.handle import results
 from hamdist.cluster.outcome import Spent
-from hamdist.cluster.ray_workers import STARTED_SECONDS
+from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
 from hamdist.cluster.worker import Worker
@@ -21,7 +22,8 @@ from hamdist.engine.divergence import check_finite
 from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
 from hamdist.report.profile import Profile
-from hamdist.runs.assembly import network_keys, stream_worker_of
+from hamdist.runs.answers import Answers
+from hamdist.runs.assembly import labels_of, network_keys, stream_worker_of
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.launch import LaunchedRun, StreamSource, launched
 from hamdist.runs.prepare import prepare
@@ -40,12 +42,14 @@ def run_on_ray(
     open_directory: Callable[[], RunDirectory],
     on_progress: OnProgress | None,
     profile: bool = False,
+    answers: Answers | None = None,
+    begun: float | None = None,
 ) -> dict[str, Any]:
     """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready."""
-    setup = prepare(config, profile)
+    setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
     with network_keys(), launched(setup, stream_source(config, profile)) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
-        return RayRun(config, run, open_directory(), on_progress).run()
+        return RayRun(config, run, open_directory(), on_progress, answers, begun).run()
 
 
 def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker]:
@@ -64,11 +68,20 @@ class RayRun:
         run: LaunchedRun[StreamWorker],
         directory: RunDirectory,
         on_progress: OnProgress | None,
+        answers: Answers | None = None,
+        begun: float | None = None,
     ) -> None:
-        self.launched = run
+        self.launched, self._answers = run, answers
         rows, stream = run.layout.inputs.shape[0], config.stream
         self.recorder = Recorder(
-            directory, on_progress, stream.samples, rows, stream.hold, config.metrics_every
+            directory,
+            on_progress,
+            stream.samples,
+            rows,
+            stream.hold,
+            config.metrics_every,
+            answers,
+            begun,
         )
         self._promised = stream.samples
         self._grace = config.placement.heartbeat_seconds + GRACE_SECONDS
@@ -80,27 +93,46 @@ class RayRun:
             try:
                 with interruption.learning():
                     self._follow(supervisor, interruption)
+                    while self._answer():
+                        pass
                     ending = self._judged(supervisor.ending())
             except Signalled:
                 self._finish(interruption, "interrupted", supervisor.ending(0.0))
                 interruption.check()
-            summary = self._finish(interruption, _status(ending, interruption), ending)
+            ended = interruption.asked or self._left_off
+            summary = self._finish(interruption, _status(ending, ended), ending)
             if ending.failure is not None:
                 lost = None in (*ending.outcomes, ending.stream)
                 raise ending.failure.raised(interruption.saved if lost else "")
             return summary
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
-        """News now and then, until the run has ended or somebody failed."""
+        """News now and then, and predictions at once, until the run has ended or somebody failed."""
         asked = False
-        while not supervisor.wait(SECONDS_BETWEEN_NEWS):
-            if (interruption.asked or interruption.broken) and not asked:
+        while not supervisor.wait(SECONDS_BETWEEN_NEWS if self._answers is None else 0.0):
+            self._answer()
+            if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
                 supervisor.end()
             learning, stream = supervisor.progress()
             entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
             self.recorder.add(learning.windows, entered, stream.samples)
             self.recorder.snapshot(learning.ticks, stream.samples, dict)
+
+    @property
+    def _left_off(self) -> bool:
+        """Whether nobody reads the predictions any more."""
+        return self._answers is not None and self._answers.unread
+
+    def _answer(self) -> bool:
+        """Hands on the predictions that have come, or come soon; whether there were any."""
+        if self._answers is None:
+            return False
+        asked = self.launched.group.workers[self.launched.first_loss].ask(Worker.predicted)
+        wait([asked], STOPPED_SECONDS)
+        lines = report_of(asked) or []
+        self._answers.add(lines)
+        return bool(lines)
 
     def _judged(self, ending: Ending) -> Ending:
         """A regular end after which weights are not finite is none, though no loss told of it."""
@@ -205,7 +237,8 @@ class RayRun:
         ]
 
 
-def _status(ending: Ending, interruption: Interruption) -> str:
+def _status(ending: Ending, asked: bool) -> str:
+    """asked: for the end."""
     if ending.failure is not None:
         return "failed"
-    return "interrupted" if interruption.asked else "finished"
+    return "interrupted" if asked else "finished"

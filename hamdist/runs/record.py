@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hamdist.report.profile import Profile
 from hamdist.report.trace import trace_events
 from hamdist.report.wording import listed
 from hamdist.runs.layer_file import read_layer, write_layer
+from hamdist.runs.lines import Lines
 from hamdist.runs.whole_file import whole_file, write_whole
 
 CONFIG, METRICS, SUMMARY, WEIGHTS = "config.yaml", "metrics.jsonl", "summary.json", "weights"
@@ -127,32 +128,6 @@ class RunDirectory:
             for number, event in enumerate(trace_events(profiles)):
                 file.write((",\n" if number else "\n") + json.dumps(event))
             file.write("\n]}\n")
-
-
-class Lines:
-    """A file that grows line by line, on disk at once; where there is no room for more it ends with a whole line."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
-        self._length = 0
-
-    def add(self, line: str) -> None:
-        """Raises OSError; nothing of the line is there then."""
-        data = memoryview(f"{line}\n".encode())
-        written = 0
-        try:
-            while written < len(data):
-                written += self._file.write(data[written:])
-        except OSError:
-            if written:
-                os.ftruncate(self._file.fileno(), self._length)
-            raise
-        self._length += written
-
-    def close(self) -> None:
-        """No line follows."""
-        with suppress(OSError):
-            self._file.close()
 
 
 def reason_of(error: Exception) -> str:

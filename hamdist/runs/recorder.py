@@ -10,6 +10,7 @@ from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
 from hamdist.report.metrics import Window
 from hamdist.report.progress import Snapshot
+from hamdist.runs.answers import Answers
 from hamdist.runs.record import RunDirectory, weights_file
 from hamdist.runs.results import Results, summarise
 
@@ -18,7 +19,8 @@ SECONDS_BETWEEN_SNAPSHOTS = 0.25
 
 
 class Recorder:
-    """total: samples that the stream promises, None where it does not.
+    """total: samples that the stream promises, None where it does not.  answers: where predictions go, if anywhere.
+    begun: when the command or the call began, by time.perf_counter; None: now.
 
     batch, hold: rows of a full batch, and the ticks for which it is presented.  every: samples between two lines.
     """
@@ -31,10 +33,13 @@ class Recorder:
         batch: int,
         hold: int,
         every: int,
+        answers: Answers | None = None,
+        begun: float | None = None,
     ) -> None:
-        self.directory = directory
+        self.directory, self.answers = directory, answers
         self.total = total
         self.started = time.perf_counter()
+        self._begun = self.started if begun is None else begun
         self._on_progress = on_progress
         self._latest: dict[str, float] = {}
         self._next_snapshot = SECONDS_BETWEEN_SNAPSHOTS
@@ -96,13 +101,16 @@ class Recorder:
         Whatever fails, the rest is written, and the summary says what is missing; raises RunError then. An interruption
         leaves the weights that were not written yet, and is raised again after the summary.
         """
+        learnt = time.perf_counter()
         self.close(results.samples, results.ticks)
+        if self.answers is not None and self.answers.problem:
+            self.directory.missing[self.answers.path] = self.answers.problem
         interruption: BaseException | None = None
         try:
             self.directory.write(weights, results.profiles)
         except (KeyboardInterrupt, SystemExit) as raised:
             interruption = raised
-        summary = summarise(results, status, self.elapsed, error) | self._written(lost)
+        summary = summarise(results, status, self._phases(learnt), error) | self._written(lost)
         self.directory.write_summary(summary)
         if interruption is not None:
             raise interruption
@@ -110,8 +118,15 @@ class Recorder:
             raise RunError(incomplete if error is None else f"{error}; {incomplete}") from error
         return {**summary, "directory": str(self.directory.path)}
 
+    def _phases(self, learnt: float) -> dict[str, float]:
+        """Seconds until the first tick, until the last one, and since.  learnt: when that had ended."""
+        now = time.perf_counter()
+        return {"start": self.started - self._begun, "learning": learnt - self.started, "end": now - learnt}
+
     def _written(self, lost: Iterable[str]) -> dict[str, Any]:
         """Which tensors were written, by layer, and what is missing of the run directory, where anything is."""
         gone = {weights_file(name): "lost with its actor" for name in lost}
-        missing = gone | self.directory.missing
-        return {"weights": self.directory.weights, **({"missing": missing} if missing else {})}
+        missing, told = gone | self.directory.missing, {}
+        if self.answers is not None:
+            told = self.answers.told()
+        return {**told, "weights": self.directory.weights, **({"missing": missing} if missing else {})}

@@ -80,9 +80,9 @@ def _scores(
 
 
 def summarise(
-    results: Results, status: str, wall_seconds: float, error: Exception | None = None
+    results: Results, status: str, phases: Mapping[str, float], error: Exception | None = None
 ) -> dict[str, Any]:
-    """status: finished, interrupted or failed.  wall_seconds: of the whole run, hold-out included."""
+    """status: finished, interrupted or failed.  phases: seconds by part, from the command's start to this summary."""
     return {
         "status": status,
         **({} if error is None else {"error": str(error)}),
@@ -98,7 +98,8 @@ def summarise(
         "actors": results.actors,
         "peak_memory_bytes": dict(results.peak_memory_bytes),
         "restarts": 0,
-        "wall_seconds": wall_seconds,
+        "wall_seconds": sum(phases.values()),
+        "phases": dict(phases),
         "layers": dict(results.layers),
         **_broken_off(results.reached, status),
         **results.more,

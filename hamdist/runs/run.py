@@ -7,12 +7,14 @@ on the hold-out, and writes its weights and its summary.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from hamdist.config.loader import Loaded, load, resolved_yaml
 from hamdist.errors import RunError, UserError, with_place
 from hamdist.planning.build_plan import plan_of
 from hamdist.planning.plan import Plan
+from hamdist.runs.answers import Answers
 from hamdist.runs.assembly import network_keys
 from hamdist.runs.inline import run_inline
 from hamdist.runs.interruption import Signalled, interruptible
@@ -31,22 +33,34 @@ def run(
     out: str | Path | None = None,
     on_progress: OnProgress | None = None,
     profile: bool = False,
+    predictions: str | Path | None = None,
+    begun: float | None = None,
 ) -> dict[str, Any]:
     """Runs a config to the end of its stream and returns the summary, which is also in the run directory.
 
     config: a file, the name of an example, or a mapping.  out: the run directory, runs/<name> if None.
     profile: record where the time goes: the shares are in the summary then, and trace.json is in the run directory.
+    predictions: a file for a line of JSON a sample, written as its prediction leaves the network; "-" is standard
+    output.  begun: since when its time counts, by time.perf_counter; None: since now.
     Raises UserError for what is wrong with config or stream, RunError for a run that fails on its way.
     """
+    begun = perf_counter() if begun is None else begun
+    answers = None if predictions is None else Answers(predictions)
     loaded = load(config, overrides)
     run_there = run_on_ray if loaded.config.placement.runtime == "ray" else run_inline
 
     def open_directory() -> RunDirectory:
+        if answers is not None:
+            answers.open()
         path = fresh_directory(loaded.config.name) if out is None else Path(out)
         return RunDirectory(path, resolved_yaml(loaded.config))
 
     with interruptible(), _located(loaded), _ending_no_program():
-        return run_there(loaded.config, open_directory, on_progress, profile)
+        try:
+            return run_there(loaded.config, open_directory, on_progress, profile, answers, begun)
+        finally:
+            if answers is not None:
+                answers.close()
 
 
 def plan(config: Source, overrides: Sequence[str] = ()) -> Plan:

@@ -43,7 +43,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Instead of running, a run is noted here: (config, overrides, out, profile)."""
     noted: list[tuple[Any, ...]] = []
 
-    def run(config: Any, overrides: Any, out: Any, on_progress: Any, profile: bool) -> dict[str, Any]:
+    def run(
+        config: Any, overrides: Any, out: Any, on_progress: Any, profile: bool, **_: Any
+    ) -> dict[str, Any]:
         noted.append((config, list(overrides), out, profile))
         return SUMMARY
 
@@ -411,3 +413,10 @@ def test_ways_to_launch_are_scripts_too(tmp_path: Path, way: str, more: list[str
     )
     assert done.returncode == 2
     assert done.stderr.startswith("no.yaml: there is no such file")
+
+
+def test_what_a_submitted_run_could_not_do_is_refused() -> None:
+    for option in (["--predictions", "file"], ["--quiet"]):
+        result = launched("cluster", "digits", "--submit", "--address", "http://there:8265", *option)
+        assert result.exit_code == 2
+        assert "are for runs that this command drives: leave out --submit" in result.stderr

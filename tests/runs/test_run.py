@@ -112,6 +112,8 @@ def test_the_run_directory():
     assert summary["loss"] == summary["prequential"]["loss"]
     assert summary["peak_memory_bytes"]["inline"] > 2**20
     assert summary["wall_seconds"] > 200 / summary["samples_per_second"] * 0.99
+    assert list(summary["phases"]) == ["start", "learning", "end"]
+    assert sum(summary["phases"].values()) == pytest.approx(summary["wall_seconds"])
     assert summary["versions"].keys() == {"hamdist", "torch", "python"}
 
 
@@ -462,7 +464,8 @@ def test_json_lines_to_their_end():
     process = command("run", path, "--out", "piped")
     out, errors = process.communicate("".join(json_lines(45)))
     assert process.returncode == 0, errors
-    assert "45 in 10 ticks, each seen once" in " ".join(out.split())
+    assert "45 in 10 ticks, each seen once" in " ".join(errors.split())
+    assert [json.loads(line)["sample"] for line in out.splitlines()] == list(range(45))
     assert summary_in("piped")["status"] == "finished"
     run(config(iterable(count=45)), out="iterable")
     assert same(weights_in("piped"), weights_in("iterable"))
@@ -485,10 +488,10 @@ def test_an_interrupted_run_keeps_all_it_was_given(request_to_end, status):
         assert json.loads(metrics.readline())["samples"] == 8
         process.send_signal(request_to_end)
         assert json.loads(metrics.readline())["predicted"] == 8
-    out, errors = process.communicate()
+    _, errors = process.communicate()
     assert process.returncode == status, errors
     if status == 130:
-        assert "status interrupted" in " ".join(out.split())
+        assert "status interrupted" in " ".join(errors.split())
     else:
         assert errors.splitlines()[-1] == "terminated; the weights of all layers are in out"
     summary = summary_in("out")

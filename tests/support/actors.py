@@ -71,6 +71,7 @@ class Ensemble:
         execution: Execution = PLAIN,
         profile: bool = False,
         idle_seconds: float = math.inf,
+        labels: tuple[Any, ...] | None = None,
     ) -> None:
         outline = outline_of(network, locality, learning, seed, dtype, execution)
         specs = {spec.name: spec for spec in network.layers}
@@ -83,6 +84,7 @@ class Ensemble:
                     tuple(specs[name] for name in names),
                     metrics_every=metrics_every,
                     profile=profile,
+                    labels=labels,
                 )
             )
             for number, names in enumerate(actors)
