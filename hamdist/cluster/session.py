@@ -49,7 +49,14 @@ def this_machine() -> Node:
 
 
 class Session:
-    """A Ray that is connected."""
+    """A Ray that is connected.  processes: those that were started with it, none of a Ray that was there before."""
+
+    def __init__(self, processes: RayProcesses | None = None) -> None:
+        self._processes = processes or RayProcesses()
+
+    def lost(self) -> str:
+        """What of a Ray that was started here has ended though nobody wanted it to; "" where nothing has."""
+        return self._processes.lost()
 
     def nodes(self) -> list[Node]:
         """The nodes alive."""
@@ -82,12 +89,12 @@ def ray_session(address: str = AUTO) -> Iterator[Session]:
         return
     started, joined = RayProcesses(), cluster_address(address)
     try:
-        with signals_wait(), _own_handlers():
+        with signals_wait(), handlers_kept():
             if joined is None:
                 _start(started)
             else:
                 _join(joined)
-        yield Session()
+        yield Session(started)
     finally:
         with signals_wait():
             ray.shutdown()
@@ -116,7 +123,7 @@ def _start(processes: RayProcesses) -> None:
 
 
 @contextmanager
-def _own_handlers() -> Iterator[None]:
+def handlers_kept() -> Iterator[None]:
     """Ray puts its handlers of SIGTERM into the place of ours, one of them in C++, which prints its stack and dies. At
     the end those from before are back; where there was none, SIGTERM ends the program as `sys.exit` does.
     """

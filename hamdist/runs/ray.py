@@ -79,20 +79,20 @@ class RayRun:
             try:
                 with interruption.learning():
                     self._follow(supervisor, interruption)
-                    ending = self._judged(supervisor.ending())
+                    ending = self._ending(supervisor)
             except Signalled:
                 self._finish(interruption, "interrupted", supervisor.ending(0.0))
                 interruption.check()
             summary = self._finish(interruption, _status(ending, interruption), ending)
             if ending.failure is not None:
-                lost = None in (*ending.outcomes, ending.stream)
-                raise ending.failure.raised(interruption.saved if lost else "")
+                whole = None not in ending.outcomes and not self.launched.session.lost()
+                raise ending.failure.raised("" if whole else interruption.saved)
             return summary
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
-        """News now and then, until the run has ended or somebody failed."""
+        """News now and then, until the run has ended, or somebody failed, or Ray itself."""
         asked = False
-        while not supervisor.wait(SECONDS_BETWEEN_NEWS):
+        while not supervisor.wait(SECONDS_BETWEEN_NEWS) and not self.launched.session.lost():
             if (interruption.asked or interruption.broken) and not asked:
                 asked = True
                 supervisor.end()
@@ -100,6 +100,17 @@ class RayRun:
             entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
             self.recorder.add(learning.windows, entered, stream.samples)
             self.recorder.snapshot(learning.ticks, stream.samples, dict)
+
+    def _ending(self, supervisor: Supervisor) -> Ending:
+        """Without Ray the actors may go on for a while, and can say what they have."""
+        lost = self.launched.session.lost()
+        if not lost:
+            return self._judged(supervisor.ending())
+        supervisor.end()
+        ending = supervisor.ending()
+        ticks = ending.stream.ticks if ending.stream else supervisor.progress()[0].ticks
+        error = RunError(f"{lost} ended at about tick {ticks}, and so the run; start it again")
+        return replace(ending, failure=Failure(error))
 
     def _judged(self, ending: Ending) -> Ending:
         """A regular end after which weights are not finite is none, though no loss told of it."""

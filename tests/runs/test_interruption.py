@@ -24,7 +24,7 @@ def test_the_first_ctrl_c_while_a_run_learns_is_a_request(caplog: pytest.LogCapt
                 signal.raise_signal(INT)
             worked.append(number)
     assert (worked, interruption.asked, interruption.broken) == ([0, 1, 2, 3], True, None)
-    assert [record.getMessage() for record in caplog.records] == [ASKED]
+    assert [record.getMessage() for record in caplog.records] == [ASKED % "Ctrl-C"]
 
 
 def silent(number: int) -> Iterator[int]:
