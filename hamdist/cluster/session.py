@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,6 +30,7 @@ from hamdist.signal_mask import signals_wait
 LOCAL, AUTO = "local", "auto"
 ADDRESS, AUTH_MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
 KNOCK_SECONDS = 5.0
+TOKEN = Path("~/.ray/auth_token")
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,14 @@ def _start(processes: RayProcesses) -> None:
 
     with processes.apart(), on_loopback():
         ray.init(LOCAL, include_dashboard=False, logging_level=logging.WARNING)
+    keep_private(TOKEN.expanduser())
+
+
+def keep_private(file: Path) -> None:
+    """Ray makes its token as the umask says, which may let others read it."""
+    with suppress(OSError):
+        if file.stat().st_mode & 0o077:
+            file.chmod(0o600)
 
 
 @contextmanager
