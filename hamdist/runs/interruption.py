@@ -50,8 +50,8 @@ class Asked(Signalled):
 
 class Interruption:
     """asked: whether the user has asked for the end.  broken: the signal that breaks off, None while there is none.
-    insisted: whether another one came after it, since writing began.  saved: what has been
-    written, in words.  asking: the signals that ask for the end when they come first.
+    insisted: whether another one came after it, since writing began.  saved: what has been written, in words.
+    asking: the signals that ask for the end when they come first.
     """
 
     def __init__(self, asking: Sequence[int] = (signal.SIGINT,)) -> None:

@@ -113,13 +113,13 @@ class RayRun:
         return replace(ending, failure=Failure(error))
 
     def _judged(self, ending: Ending) -> Ending:
-        """A regular end after which weights are not finite is none, though no loss told of it."""
+        """A regular end after which weights are not finite, or cannot be looked at, is none, though no loss told of it."""
         if ending.failure is not None:
             return ending
         assert ending.stream is not None
         asked = [worker.call(Worker.extents) for worker in self.launched.group.workers]
-        extents = [extent for part in results(asked, STARTED_SECONDS) for extent in part]
         try:
+            extents = [extent for part in results(asked, STARTED_SECONDS) for extent in part]
             check_finite(ending.stream.ticks, extents)
         except RunError as error:
             return replace(ending, failure=Failure(error))
