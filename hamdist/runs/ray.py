@@ -113,7 +113,7 @@ class RayRun:
         return replace(ending, failure=Failure(error))
 
     def _judged(self, ending: Ending) -> Ending:
-        """A regular end after which weights are not finite, or cannot be looked at, is none, though no loss told of it."""
+        """A regular end after which weights are not finite, or cannot be seen, is none, though no loss told of it."""
         if ending.failure is not None:
             return ending
         assert ending.stream is not None
