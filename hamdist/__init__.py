@@ -17,13 +17,13 @@ The map, from the ground up; imports only point down.
     learner.py     learning one batch at a time, in Python, here or on actors
     launch/        runs over Ray actors on this machine, on a cluster, by Slurm
     command.py     what the commands share; cli.py is `hamdist`
-    errors.py      what can go wrong, by whose hand; objects.py: the user's own code, by its name;
-                   signal_mask.py: moments in which no signal comes in between
+    errors.py      what can go wrong, by whose hand; objects.py: the user's own code, by its name
+    naming.py      names that become files; signal_mask.py: moments in which no signal comes in between
 
 Public names, loaded when first used:
 
     Learner      a network that learns batch after batch
-    Network      layers, edges and losses; LayerSpec and LossSpec are its parts
+    Network      layers, edges and losses; LayerSpec, Edge and LossSpec are its parts
     Coupling     a reversible module; Residual, a residual one
     Prediction   what left the network in a step
     run          runs a config to the end of its stream and returns the summary
@@ -39,7 +39,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hamdist.engine.loss_node import Prediction
     from hamdist.learner import Learner
-    from hamdist.network.network import LayerSpec, LossSpec, Network
+    from hamdist.network.graph import Edge
+    from hamdist.network.losses import LossSpec
+    from hamdist.network.network import LayerSpec, Network
     from hamdist.network.plain import plain_model
     from hamdist.physics.modules import Coupling, Residual
     from hamdist.runs.check import check
@@ -48,9 +50,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Coupling": "hamdist.physics.modules",
+    "Edge": "hamdist.network.graph",
     "Learner": "hamdist.learner",
     "LayerSpec": "hamdist.network.network",
-    "LossSpec": "hamdist.network.network",
+    "LossSpec": "hamdist.network.losses",
     "Network": "hamdist.network.network",
     "Prediction": "hamdist.engine.loss_node",
     "Residual": "hamdist.physics.modules",
@@ -64,6 +67,7 @@ _HOMES = {
 
 __all__ = [
     "Coupling",
+    "Edge",
     "LayerSpec",
     "Learner",
     "LossSpec",

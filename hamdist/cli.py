@@ -15,9 +15,11 @@ from hamdist.command import (
     Out,
     Overrides,
     Profile,
+    Trust,
     complain,
     console,
     exit_status,
+    look_here,
     show_generated,
     show_run,
 )
@@ -67,15 +69,20 @@ def run(config: Config, overrides: Overrides = None, out: Out = None, profile: P
 
 
 @app.command()
-def check(config: Config, overrides: Overrides = None) -> None:
+def check(config: Config, overrides: Overrides = None, trust: Trust = False) -> None:
     """Find every mistake in a config, each with its place, without running it."""
     with exit_status():
-        from hamdist.runs.check import check as check_config
+        if trust:
+            look_here()
+        from hamdist.runs.check import findings
 
-        if problems := check_config(config, overrides or ()):
-            complain(problems)
+        mistakes, notes = findings(config, overrides or (), trust)
+        if mistakes:
+            complain(mistakes)
             raise typer.Exit(BAD_INPUT)
         typer.echo(f"{config}: no problems found")
+        for note in notes:
+            typer.echo(f"note: {note}")
 
 
 @app.command()
@@ -90,6 +97,7 @@ def plan(
 ) -> None:
     """Show the layers, their delays and costs, and the edges between them, without running."""
     with exit_status():
+        look_here()
         from hamdist.report.tables import edges_table, layers_table
         from hamdist.runs.run import plan as plan_config
 
@@ -120,13 +128,16 @@ def export(
 @app.command()
 def generate(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a finished run.")],
-    steps: Annotated[int, typer.Option(min=1, help="How many steps to run freely.")],
+    steps: Annotated[
+        int, typer.Option(min=0, help="How many steps to run freely; 0: what it says of the last batch.")
+    ],
     feed: Annotated[
         Literal["output", "zero", "same"],
         typer.Option(help="What the network hears: its own last output, zero, or its last input all along."),
     ] = "output",
     prime: Annotated[int, typer.Option(min=1, help="Batches of the run's stream to go through first.")] = 1,
+    trust: Trust = False,
 ) -> None:
     """Let a trained network run freely: a line of JSON a step, beside what the run's stream has there."""
     with exit_status():
-        show_generated(directory, steps, feed, prime)
+        show_generated(directory, steps, feed, prime, trust)

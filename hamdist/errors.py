@@ -7,7 +7,10 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
+
+MOST_CHOICES = 1000
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class MissingExtraError(UserError):
         super().__init__(f"{what} needs an optional package: pip install 'hamdist[{extra}]'")
 
 
+class EvaluationModeWarning(UserWarning):
+    """A model that came in evaluation mode as a whole learns in training mode."""
+
+
 class RunError(RuntimeError):
     """A run that failed on its way; the command line turns it into exit status 1."""
 
@@ -75,14 +82,14 @@ class StreamExitError(RunError):
 
 
 class DivergenceError(RunError):
-    """A layer's numbers are no longer finite; the message names the layer, the tick and what to lower.
+    """Numbers are no longer finite; the message names the layer or the loss, the tick and what to do.
 
-    loss: the one that is not finite, None where weights ran away before any loss told of it.
+    failed: the loss that is not finite, with what is known of it; None where weights ran away before any loss told.
     """
 
-    def __init__(self, message: str, loss: float | None = None) -> None:
-        super().__init__(message, loss)
-        self.loss = loss
+    def __init__(self, message: str, failed: Any = None) -> None:
+        super().__init__(message, failed)
+        self.failed = failed
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -97,6 +104,10 @@ def with_place(error: BaseException) -> str:
 
 
 def did_you_mean(name: object, choices: Iterable[object]) -> str:
-    """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close."""
-    close = get_close_matches(str(name), [str(choice) for choice in choices], n=1)
+    """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close.
+
+    Among very many none is looked for.
+    """
+    words = [str(choice) for choice in islice(choices, MOST_CHOICES + 1)]
+    close = get_close_matches(str(name), words, n=1) if len(words) <= MOST_CHOICES else []
     return f"; did you mean {close[0]!r}?" if close else ""

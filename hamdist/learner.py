@@ -1,78 +1,47 @@
 """Learning one batch at a time, in Python: in this process, or on the workers of a run over actors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from hamdist.config.learning_schema import LearningConfig
-from hamdist.config.placement_schema import PlacementConfig
-from hamdist.config.problems import problems_of, suggestion
-from hamdist.config.schema import LocalityConfig
 from hamdist.engine.free_run import Feed
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
 from hamdist.errors import ConfigError, Problem, RunError, StreamError
-from hamdist.network.learning import Learning
+from hamdist.network.edges import EdgeLike
 from hamdist.network.locality import Mode
-from hamdist.network.network import Builder, EdgeLike, LayerSpec, Network
-from hamdist.physics.losses import LOSSES, LossFunction
-from hamdist.runs.assembly import learning_of, locality_of
+from hamdist.network.losses import Losses, called
+from hamdist.network.network import Layers, Network
+from hamdist.network.plain import plain_model
+from hamdist.network.plain_graph import PlainLayers
+from hamdist.network.sequence import PlainSequence
+from hamdist.runs.assembly import locality_of
 from hamdist.runs.prepare import setup_of
+from hamdist.runs.settings import (
+    Actors,
+    Settings,
+    check_numbers,
+    check_settings,
+    learning_settings,
+    locality_settings,
+    placement_settings,
+)
 from hamdist.streams.checked import check_flags
 from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
-from hamdist.streams.sample import tensor_of
+from hamdist.streams.missing import NO_FORM, is_missing, missing_rows, nothing, with_gaps
+from hamdist.streams.sample import rows_of
 from hamdist.streams.stream import as_target
 
 if TYPE_CHECKING:
     from hamdist.runs.released import ReleasedRuntime
 
     Runtime = InlineRuntime | ReleasedRuntime
-
-Model = TypeVar("Model", bound=BaseModel)
-Layers = (
-    nn.Sequential | Mapping[str, nn.Module | Builder] | Sequence[nn.Module | Builder | LayerSpec] | Network
-)
-
-Actors = int | Literal["auto", "per-layer"] | Sequence[Sequence[int | str]]
-
-
-class Settings(TypedDict, total=False):
-    """The keys of the config's sections `locality` and `learning`, with their defaults there.
-
-    beta may also be a function of the number of updates (a 0-dimensional tensor).
-    """
-
-    groups: Sequence[Sequence[int | str]]
-    delays: Mapping[str, int]
-    balance: bool
-    pairing: str
-    stash: str
-    gate: str
-    time: str
-    horizon: int
-    window: str
-    states: str
-    warmup: str
-    tolerance: float
-    step: str
-    tau: float
-    beta: float | Mapping[str, Any] | Callable[[Tensor], Tensor]
-    beta_scale: Mapping[str, float]
-    gamma: float
-    sign: int
-    dissipation: Mapping[str, float]
-    clip: float
-    rate: str
-    adaptive: Mapping[str, Any]
-    nesterov: bool
-    weight_decay: float
 
 
 class Learner:
@@ -82,11 +51,14 @@ class Learner:
         for x, target in stream:
             prediction = learner.step(x, target)
 
-    layers: an nn.Sequential, modules, functions that build them, or a Network (whose losses then count).
-    loss: a name such as "cross_entropy", or a function (output, target) → mean over the batch.
-    edges: "0->1" and the like; the chain if None.  locality: "local", "nonlocal" or "groups".
-    hold: ticks each batch is presented for.  stack, compile, chunk: as in the config's section `placement`; chunks of
-    ticks run in `steps`.  settings: see `Settings`.
+    layers: an nn.Sequential, modules, functions that build them, a plain model as `load_model` returns it, or a
+    Network, which has its losses and edges.
+    Modules are copied; parameters that require no gradient stay as they are, and so do the statistics of parts in
+    evaluation mode. A model in evaluation mode as a whole is put in training mode, with an EvaluationModeWarning.
+    loss: a name such as "cross_entropy" (which it is by default), a function (output, target) → mean over the batch,
+    or several, see `Network.of`.  edges: "0->1" and the like; the chain if None.
+    locality: "local", "nonlocal" or "groups".  hold: ticks each batch is presented for.  stack, compile, chunk: as in
+    the config's section `placement`; chunks of ticks run in `steps`.  settings: see `Settings`.
     runtime, actors: as there, too; with runtime="ray" layers live on Ray's workers, which start with the first batch
     and do nothing unless they are asked; `close`, or the end of a `with`, stops them.
     Raises ConfigError and NetworkError; what depends on shapes is checked with the first batch.
@@ -97,8 +69,8 @@ class Learner:
 
     def __init__(
         self,
-        layers: Layers,
-        loss: str | LossFunction = "cross_entropy",
+        layers: Layers | Network | PlainLayers,
+        loss: Losses | None = None,
         *,
         edges: Iterable[EdgeLike] | None = None,
         locality: Mode = "local",
@@ -112,28 +84,34 @@ class Learner:
         actors: Actors | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        self.network = layers if isinstance(layers, Network) else Network.of(layers, _loss(loss), edges)
-        if not isinstance(layers, Network) and isinstance(loss, str):
-            node, spec = next(iter(self.network.losses.items()))
-            self.network = replace(self.network, losses={node: replace(spec, name=loss)})
-        if hold < 1:
-            raise ConfigError(Problem("hold", f"a batch is presented for at least 1 tick, not {hold}"))
-        if chunk < 1:
-            raise ConfigError(Problem("chunk", f"at least 1 tick runs in one go, not {chunk}"))
-        place, motion = _split({"mode": locality, **settings})
-        self.locality = locality_of(_validated(LocalityConfig, place), self.network.names, hold)
-        self.learning = _learning(motion)
+        check_settings(settings)
+        check_numbers(hold, chunk, seed, dtype)
+        network = _network(layers, loss, edges)
+        self.locality = locality_of(locality_settings(locality, settings), network.names, hold)
+        self.learning = learning_settings(settings)
+        tau = self.learning.dynamics.tau
+        if isinstance(layers, PlainSequence) and layers.tau != tau:
+            message = (
+                f"the model's memories were learnt in steps of {layers.tau:g}, and these would be of {tau:g}"
+            )
+            raise ConfigError(Problem("tau", f"{message}: set tau={layers.tau:g}, or the model's tau"))
+        self.network = replace(network, tau=tau)
         self.seed, self.dtype = seed, dtype
-        self.placement = _placement(runtime, actors, stack=stack, compile=compile, chunk=chunk)
+        self.placement = placement_settings(runtime, actors, stack=stack, compile=compile, chunk=chunk)
         self._closed = False
         self._runtime: Runtime | None = None
         self._form: SampleForm | None = None  # of the first batch's rows
+        self._device: torch.device | None = None  # where it was
 
     def step(self, x: Any, target: Any, restart: Any = False) -> Prediction | None:
         """Presents one batch, x [R, …] and target [R, …], and learns; R may be less than at first, not more.
 
         restart: whether an episode begins with it, for all rows or one flag a row [R]: layers with a memory start anew
         there. The first batch always begins one.
+
+        A row without a target (NaN in all its numbers, the class −100, None in a list; target None: no row has one) is
+        predicted, drives nothing, and is in no metric; `metrics` counts it as unlabelled. Where no row has one, no
+        weight moves.
 
         Returns the prediction that left the network meanwhile, None while it fills: with delays it is of an
         earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite or not of
@@ -156,46 +134,94 @@ class Learner:
             return []
         return self._started_with(*first[:2]).present_all(chain([first], coming))
 
-    def _checked(self, batches: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    def _checked(self, batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         sample = self.samples
-        for x, target, *restart in batches:
-            where = f"the batch at sample {sample}"
-            inputs, targets = self._batch(x, target, where)
-            flags = self._flags(restart[0] if restart else False, len(inputs), where)
+        for batch in batches:
+            inputs, targets, flags = self._parts(batch, f"the batch at sample {sample}")
             sample += len(inputs)
             yield inputs.clone(), targets.clone(), flags  # whoever made them may use the memory again
+
+    def _held_out(self, batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Hold-out batches, in pieces of as many rows as a full batch has."""
+        remembers, full, last = self._started.remembers, self._started.batch, 0
+        for number, batch in enumerate(batches):
+            where = f"hold-out batch {number}"
+            inputs, targets, flags = self._parts(batch, where)
+            rows, begins = len(inputs), flags is not None and bool(flags.all())
+            if remembers and not begins and (rows > full or (last and rows != last)):
+                raise StreamError(
+                    f"{where}: {rows} rows, where memories have {last or full}: give sequences of at most {full} rows, "
+                    "one after another, each with restart=True at its start"
+                )
+            last = min(rows, full)
+            pieces = inputs.split(full), targets.split(full)
+            yield from zip(
+                *pieces, [None] * len(pieces[0]) if flags is None else flags.split(full), strict=True
+            )
+
+    def _restarted(self, inputs: Iterable[Any], noun: str) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Inputs, each with its flags."""
+        for number, given in enumerate(inputs):
+            where = f"{noun} {number}" if noun == "input" else noun
+            x, restart = given if isinstance(given, tuple) and len(given) == 2 else (given, False)
+            rows = self._inputs(x, where)
+            yield rows, self._flags(restart, len(rows), where)
 
     def drain(self) -> list[Prediction]:
         """Goes on until every batch has driven every layer; returns the predictions that were still under way."""
         return [] if self._runtime is None else list(self._started.drain())
 
     def predict(self, x: Any) -> Tensor:
-        """The output for x [R, …] with today's weights, in one plain pass; nothing moves."""
-        return self._started.predict(self._tensor(x, "the input"))
+        """The output for x [R, …] with today's weights, in one plain pass; nothing moves. Memories are at their start:
+        `predict_steps` goes through a sequence."""
+        return self._started.predict(self._inputs(x, "the input"))
+
+    def predict_steps(self, inputs: Iterable[Any]) -> list[Tensor]:
+        """The outputs for one input after another, each x [R, …] or (x, restart), with today's weights; nothing moves.
+
+        Memories begin with the first, go on from each input to the next, and begin anew where `restart` says so, for
+        all rows or one flag a row [R]. A tensor of sequences [B, T, …] is gone through as x.unbind(1).
+        """
+        with self._started.free_run() as free:
+            return [free.step(x, flags) for x, flags in self._restarted(inputs, "input")]
 
     def generate(self, first: Iterable[Any], steps: int, feed: Feed = "output") -> list[Tensor]:
-        """Runs freely with today's weights: through inputs `first` [R, …], then so many steps more, whose outputs it
-        returns; nothing here moves.
+        """Runs freely with today's weights: through inputs `first`, each x [R, …] or (x, restart), then so many steps
+        more, whose outputs it returns; with 0 steps, the output at the last of the first. Nothing here moves.
 
         feed: the input of a step is the "output" of the one before, "zero", or the "same" as the last of the first.
         """
-        primes = [self._tensor(x, "an input") for x in first]
-        if not primes:
-            raise StreamError("generate needs a first input, from which memories start")
         with self._started.free_run() as free:
-            return list(free.go(primes, steps, feed))
+            return list(free.go(self._restarted(first, "an input"), steps, feed))
 
-    def evaluate(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
-        """Metrics over hold-out batches (x, target), of any size, sent through without learning from them.
+    def evaluate(self, batches: Iterable[tuple[Any, ...]]) -> dict[str, float]:
+        """Metrics over hold-out batches (x, target) or (x, target, restart), sent through without learning from them.
 
+        Memories begin with the first batch, go on from each to the next, and begin anew where `restart` says so.
+        Batches may be of any size, but for memories, which have as many rows as the first batch that was learnt from.
         Batches still under way go on learning meanwhile: drain first for the weights of one moment.
+        Several losses: as `metrics`. Raises StreamError, after which nothing of these batches is left to count.
         """
-        rows = self._started.batch
-        tensors = (self._batch(x, target, "a hold-out batch") for x, target in batches)
-        parts = (part for x, y in tensors for part in zip(x.split(rows), y.split(rows), strict=True))
-        for _ in self._started.evaluate(parts):
+        started, failed = self._started, []
+
+        def parts() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+            try:
+                yield from self._held_out(batches)
+            except Exception as error:
+                failed.append(error)
+
+        for _ in started.evaluate(parts()):
             pass
-        return self._started.holdout()
+        found = started.holdout()
+        if failed:
+            raise failed[0]
+        return _by_loss(self.network, found)
+
+    def plain_model(self) -> nn.Module:
+        """The plain PyTorch model, as `hamdist.plain_model` makes it, with today's weights, in evaluation mode."""
+        model = plain_model(self.network, self.seed, self.dtype)
+        model.load_state_dict({key: tensor.cpu() for key, tensor in self.state_dict().items()})
+        return model.eval()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers."""
@@ -211,8 +237,12 @@ class Learner:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Prequential means so far: every sample was predicted before it was learnt from."""
-        return {} if self._runtime is None else self._started.prequential()
+        """Prequential means so far: every sample was predicted before it was learnt from.
+
+        Those of the first loss by their names; of another loss, "aux", as "aux.loss" and the like. Where samples came
+        without a target, "unlabelled" is their number; the means are over the others.
+        """
+        return {} if self._runtime is None else _by_loss(self.network, self._started.prequential())
 
     @property
     def execution(self) -> dict[str, dict[str, Any]]:
@@ -249,7 +279,7 @@ class Learner:
         """The runtime; the first batch tells the shapes."""
         if self._runtime is None and not self._closed:
             self._runtime = self._start((inputs, targets))
-            self._form = form_of_rows(inputs, targets)
+            self._form, self._device = form_of_rows(inputs, targets), inputs.device
         return self._started
 
     def _start(self, first: tuple[Tensor, Tensor]) -> "Runtime":
@@ -270,78 +300,104 @@ class Learner:
             raise RunError("the network takes its shapes from the first batch: call step(x, target) first")
         return self._runtime
 
+    def _parts(self, batch: Any, where: str) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs, targets and flags of (x, target) or (x, target, restart)."""
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            got = f"a {type(batch).__name__}" + (
+                f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+            )
+            raise StreamError(f"{where}: a batch is (x, target) or (x, target, restart), not {got}")
+        inputs, targets = self._batch(batch[0], batch[1], where)
+        return inputs, targets, self._flags(batch[2] if len(batch) == 3 else False, len(inputs), where)
+
     def _batch(self, x: Any, target: Any, where: str) -> tuple[Tensor, Tensor]:
         """Inputs and targets as the first batch had them; `where` opens the messages."""
         inputs = self._tensor(x, f"{where}: x")
-        targets = as_target(self._tensor(target, f"{where}: target"))
+        targets = self._targets(target, len(inputs), f"{where}: target")
         if len(inputs) != len(targets):
             raise StreamError(f"{where}: {len(inputs)} rows of x, but {len(targets)} of target")
         form = form_of_rows(inputs, targets)
         require_same_form(self._form or form, form, where)
         return inputs, targets
 
+    def _targets(self, target: Any, rows: int, what: str) -> Tensor:
+        """Those of a batch; where there are none, NaN or the class that is none, as before."""
+        if target is None or (isinstance(target, list | tuple | float) and is_missing(target)):
+            if self._form is None or self._form.targets is None:
+                raise StreamError(f"{what} is missing: {NO_FORM}")
+            return self._placed(nothing((rows, *self._form.targets.shape), self._form.targets.dtype))
+        told = with_gaps(target) if isinstance(target, list | tuple) else target
+        return self._finite(as_target(rows_of(told, what)), what, may_be_missing=True)
+
+    def _inputs(self, x: Any, where: str) -> Tensor:
+        """Inputs alone, as the first batch had them."""
+        inputs = self._tensor(x, where)
+        assert self._form is not None, "whoever asks has started"
+        require_same_form(self._form, self._form._replace(inputs=form_of_rows(inputs, None).inputs), where)
+        return inputs
+
     def _flags(self, restart: Any, rows: int, where: str) -> Tensor | None:
         """One flag a row; None where there is none."""
-        if isinstance(restart, bool):
+        if isinstance(restart, bool | np.bool_):
             return torch.full((rows,), True) if restart else None
-        flags = torch.as_tensor(restart)
+        try:
+            flags = torch.as_tensor(restart)
+        except (TypeError, ValueError, RuntimeError):
+            raise StreamError(f"{where}: restart is a flag, or one a row, not {restart!r}") from None
         check_flags(flags, rows, where)
-        return flags
+        return flags.cpu()
 
     def _tensor(self, values: Any, what: str) -> Tensor:
-        """A tensor of the network's dtype where it is floating; batches have their rows first."""
-        tensor = values.detach() if isinstance(values, Tensor) else tensor_of(np.asarray(values), what)
+        """A tensor of the network's dtype where it is floating, on its device; batches have their rows first."""
+        return self._finite(rows_of(values, what), what)
+
+    def _finite(self, tensor: Tensor, what: str, may_be_missing: bool = False) -> Tensor:
+        """Raises StreamError for what is no batch of finite numbers; rows that may be missing are NaN as a whole."""
         if tensor.dim() == 0:
             raise StreamError(f"{what} must be a batch, its first dimension the rows, not a single number")
+        if tensor.layout != torch.strided:
+            raise StreamError(
+                f"{what} is a {str(tensor.layout).removeprefix('torch.')} tensor: give its to_dense()"
+            )
+        if not len(tensor):
+            raise StreamError(f"{what} has no rows: a batch has one at least")
         if tensor.is_floating_point():
             tensor = tensor.to(self.dtype)
-            if not torch.isfinite(tensor).all():
+            finite = torch.isfinite(tensor)
+            if not finite.all() and not (may_be_missing and finite[~missing_rows(tensor)].all()):
                 raise StreamError(f"{what} holds values that are not finite")
-        return tensor
+        return self._placed(tensor)
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        """Where the first batch was."""
+        return tensor if self._device is None else tensor.to(self._device)
 
 
-def _loss(loss: str | LossFunction) -> LossFunction:
-    if not isinstance(loss, str):
-        return loss
-    if loss not in LOSSES:
-        raise ConfigError(Problem("loss", f"there is no loss {loss!r}; {suggestion(loss, LOSSES)}"))
-    return LOSSES[loss]
+def _network(
+    layers: Layers | Network | PlainLayers, loss: Losses | None, edges: Iterable[EdgeLike] | None
+) -> Network:
+    """Raises ConfigError for what a Network, or a plain model, has already."""
+    if isinstance(layers, Network):
+        _refuse_twice("Network", loss=loss, edges=edges)
+        return layers
+    loss = "cross_entropy" if loss is None else loss
+    if isinstance(layers, PlainLayers):
+        _refuse_twice("model", edges=edges)
+        return Network.of(layers.specs(), loss, layers.edges)
+    return Network.of(layers, loss, edges)
 
 
-def _placement(runtime: str, actors: Actors | None, **execution: Any) -> PlacementConfig:
-    """The settings of the section `placement`. Raises ConfigError."""
-    wanted = {"runtime": runtime, **({} if actors is None else {"actors": actors}), **execution}
-    placement = _validated(PlacementConfig, wanted)
-    if actors is not None and placement.runtime != "ray":
-        message = f"only runtime 'ray' has actors, not {runtime!r}: add runtime=\"ray\", or leave actors out"
-        raise ConfigError(Problem("actors", message))
-    return placement
+def _refuse_twice(owner: str, **arguments: Any) -> None:
+    if given := [name for name, value in arguments.items() if value is not None]:
+        message = f"the {owner} has its own: leave it out, or give the layers instead of the {owner}"
+        raise ConfigError(*(Problem(name, message) for name in given))
 
 
-def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the sections `locality` and `learning`. Raises ConfigError for those of neither."""
-    accepted = (*LocalityConfig.model_fields, *LearningConfig.model_fields)
-    unknown = [name for name in settings if name not in accepted]
-    if unknown:
-        raise ConfigError(
-            *(Problem(name, f"unknown setting; {suggestion(name, accepted)}") for name in unknown)
-        )
-    place = {name: value for name, value in settings.items() if name in LocalityConfig.model_fields}
-    return place, {name: value for name, value in settings.items() if name not in place}
-
-
-def _learning(settings: dict[str, Any]) -> Learning:
-    """The learning constants; a function for β goes past the schema."""
-    beta = settings.get("beta")
-    if not callable(beta):
-        return learning_of(_validated(LearningConfig, settings))
-    learning = learning_of(_validated(LearningConfig, {k: v for k, v in settings.items() if k != "beta"}))
-    rate = replace(learning.dynamics.rate, beta=beta)
-    return replace(learning, dynamics=replace(learning.dynamics, rate=rate))
-
-
-def _validated(model: type[Model], settings: Mapping[str, Any]) -> Model:
-    try:
-        return model.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(*problems_of(error, model, settings)) from None
+def _by_loss(network: Network, means: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Metrics of every loss: those of the first by their names, of the others after what users call the loss."""
+    first, *others = network.losses
+    return dict(means[first]) | {
+        f"{called(node, network.losses[node])}.{name}": value
+        for node in others
+        for name, value in means[node].items()
+    }

@@ -149,17 +149,17 @@ def test_an_interrupted_run_is_status_130(stand_in: Callable[..., None]) -> None
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
 
-def check(config: str, overrides: list[str]) -> list[str]:
-    """As `hamdist.checking.check`, but for the config alone."""
+def findings(config: str, overrides: list[str], trust: bool = False) -> tuple[list[str], list[str]]:
+    """As `hamdist.runs.check.findings`, but for the config alone."""
     try:
         load(config, overrides)
     except ConfigError as error:
-        return [str(problem) for problem in error.problems]
-    return []
+        return [str(problem) for problem in error.problems], []
+    return [], ["stream.samples: too many"]
 
 
 def test_check_prints_every_problem(stand_in: Callable[..., None]) -> None:
-    stand_in("hamdist.runs.check", check=check)
+    stand_in("hamdist.runs.check", findings=findings)
     result = hamdist("check", "digits", "locality.mode=lokal", "learning.tau=0")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
@@ -169,9 +169,13 @@ def test_check_prints_every_problem(stand_in: Callable[..., None]) -> None:
 
 
 def test_check_of_a_good_config(stand_in: Callable[..., None]) -> None:
-    stand_in("hamdist.runs.check", check=check)
+    stand_in("hamdist.runs.check", findings=findings)
     result = hamdist("check", "digits")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "digits: no problems found\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        0,
+        "digits: no problems found\nnote: stream.samples: too many\n",
+        "",
+    )
 
 
 def test_plan_prints_layers_edges_and_notes(stand_in: Callable[..., None]) -> None:

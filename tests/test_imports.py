@@ -13,10 +13,11 @@ import pytest
 import hamdist
 
 ROOT = Path(hamdist.__file__).parent
-BASE = {"errors", "objects"}
+BASE = {"errors", "naming", "objects"}
 SIGNALS = {"signal_mask"}
 MAY_IMPORT = {
     "errors": set(),
+    "naming": set(),
     "objects": {"errors"},
     "signal_mask": set(),
     "physics": set(),

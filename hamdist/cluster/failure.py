@@ -116,4 +116,4 @@ def _diverged(
         traceback.print_exc()
         return Failure(error, details)
     extents = [extent for part in found for extent in part]
-    return Failure(DivergenceError(diagnosis(tick, error.loss, extents)), details)
+    return Failure(DivergenceError(diagnosis(tick, error.failed, extents), error.failed), details)

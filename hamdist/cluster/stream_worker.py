@@ -71,7 +71,8 @@ class StreamWorker(SourceWorker):
         """Joins those that hear the source."""
         super().connect(addresses)
         layout = self._layout
-        self._source = Source(layout.inputs.shape[0], layout.outline.locality.hold, layout.stream_ticks)
+        rows, outline = layout.inputs.shape[0], layout.outline
+        self._source = Source(rows, outline.locality.hold, layout.stream_ticks, outline.ignored)
         messages = AHEAD * math.ceil(layout.stream_ticks / self._source.hold)
         self._batches.count = max(AHEAD, min(messages, AHEAD_BYTES // layout.tick_bytes))
 

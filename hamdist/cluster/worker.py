@@ -20,7 +20,7 @@ from hamdist.engine.aligned import aligned
 from hamdist.engine.build import LocalBuilder
 from hamdist.engine.channel import Channel, InChannel, OutChannel
 from hamdist.engine.device import local_device
-from hamdist.engine.divergence import Extent, extents
+from hamdist.engine.extent import Extent, extents
 from hamdist.engine.free_run import FreeLayer
 from hamdist.engine.kept import Kept, check_kept, kept_of
 from hamdist.engine.layer_view import LayerView
@@ -239,6 +239,10 @@ class Worker:
         """Whether each of so many samples drove each of its layers exactly once."""
         return all(node.ledger.seen_once(samples) for node in self._ready.nodes.values())
 
+    def remembers(self) -> bool:
+        """Whether one of its layers has a memory."""
+        return any(node.spec.layer.remembers for node in self._ready.nodes.values())
+
     def prequential(self, node: str) -> dict[str, float]:
         """The means of a loss since the start."""
         return self._ready.losses[node].prequential.total()
@@ -253,9 +257,10 @@ class Worker:
         """Its layers, with the weights that they have now, begin anew, apart from those that learn."""
         self._free = {name: FreeLayer.of(node) for name, node in self._ready.nodes.items()}
 
-    def free_step(self, name: str, inputs: tuple[Tensor, ...]) -> Tensor:
+    def free_step(self, name: str, inputs: tuple[Tensor, ...], restarts: Tensor | None = None) -> Tensor:
         """What one of these layers says; its state moves on."""
-        return self._free[name](tuple(aligned(x.to(self.device)) for x in inputs)).cpu()
+        flags = None if restarts is None else restarts.to(self.device)
+        return self._free[name](tuple(aligned(x.to(self.device)) for x in inputs), flags).cpu()
 
     def end_free_run(self) -> None:
         """They are dropped."""

@@ -2,10 +2,11 @@
 
 schema.py and its *_schema.py     the sections, their keys, defaults and checks
 types.py                          the value types they are made of
-document.py                       YAML with positions
+document.py                       YAML with positions; composer.py: its bounds; scalars.py: what its words mean
 overrides.py                      "key.path=value"
 examples.py                       the configs that travel with the package
 problems.py, schema_walk.py       pydantic's errors in plain words
+torch_words.py                    PyTorch's words for what has another name here
 loader.py                         all of it together
 """
 

@@ -1,6 +1,6 @@
 """Loads a config: a file, an example's name or a mapping, with overrides, into one typed and frozen object."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -123,15 +123,27 @@ def _document(config: str | Path | Mapping[str, Any]) -> Document:
 
 def _file(path: Path) -> Path:
     """The file itself, or the example of that name."""
-    if path.is_file():
+    if _is(path, Path.is_file):
         return path
-    if len(path.parts) == 1 and not path.suffix and (example := path_of(path.name)).is_file():
-        return example
+    if _is(path, Path.is_dir):
+        raise ConfigError(f"{path} is a folder: name the file in it, such as {path / 'config.yaml'}")
+    if _is(path, Path.exists):
+        raise ConfigError(f"{path} is no plain file")
+    if len(path.parts) == 1 and not path.suffix and path.name in names():
+        return path_of(path.name)
     hint = did_you_mean(path.stem, names())
     listed = ", ".join(names())
     raise ConfigError(
         f"{path}: there is no such file, and no example of that name{hint} (examples: {listed})"
     )
+
+
+def _is(path: Path, what: Callable[[Path], bool]) -> bool:
+    """A name that no file can have is that of none."""
+    try:
+        return what(path)
+    except (OSError, ValueError):
+        return False
 
 
 def _locate(marks: Mapping[str, str], key: str) -> str:

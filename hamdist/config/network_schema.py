@@ -1,6 +1,5 @@
 """The `network` section: layers, edges and the loss."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -25,11 +24,13 @@ from hamdist.config.types import (
     Positive,
     Section,
     Text,
+    Whole,
     WholeOrZero,
     parse_edge,
     refuse,
 )
 from hamdist.errors import did_you_mean
+from hamdist.naming import layer_name_problem
 
 LOSSES = ("cross_entropy", "mse", "l1", "huber", "bce_with_logits", "nll")
 RESERVED_NAMES = ("source", "loss")
@@ -66,8 +67,8 @@ class CouplingConfig(Section):
 
 
 def _layer_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError(f"a layer's name is made of letters, digits, '_' and '-', got {name!r}")
+    if problem := layer_name_problem(name):
+        raise ValueError(problem)
     if name.isdecimal():
         raise ValueError(f"{name!r} would be taken for an index: give the layer a name with a letter in it")
     if name in RESERVED_NAMES:
@@ -79,7 +80,7 @@ class LayerConfig(Section):
     """A layer, or `repeat` of them in a row."""
 
     name: Annotated[str, AfterValidator(_layer_name)] = Field(
-        description="Letters, digits, `_` and `-`; `source` and `loss` are reserved."
+        description="Letters, digits, `_` and `-`, 100 at most; `source` and `loss` are reserved."
     )
     repeat: Count = Field(
         default=1, description="Makes that many layers: `block`, four times, is `block0` … `block3`."
@@ -120,6 +121,12 @@ class LayerConfig(Section):
     def _not_neither(self) -> "LayerConfig":
         if self.modules is None and self.coupling is None:
             raise ValueError("a layer needs modules, or a coupling")
+        return self
+
+    @model_validator(mode="after")
+    def _numbered_names_are_short(self) -> "LayerConfig":
+        if problem := layer_name_problem(self.names[-1]):
+            refuse((("name",), problem))
         return self
 
 
@@ -166,6 +173,20 @@ class LossConfig(Section):
         default=None, description="Name or index of the layer; `null`: the last listed."
     )
     weight: Positive = Field(default=1.0, description="Its weight in the sum of losses.")
+    class_dim: Whole | None = Field(
+        default=None,
+        description="Of `cross_entropy`, the dimension of the output along which the classes lie: −1 for an output"
+        " [B, T, classes] with targets [B, T]; `null`: 1, as in torch.",
+    )
+
+    @field_validator("class_dim")
+    @classmethod
+    def _only_for_classes(cls, dim: int | None, info: ValidationInfo) -> int | None:
+        if dim == 0:
+            raise ValueError("0 is the rows of a batch: classes lie along another dimension, such as 1 or -1")
+        if dim is not None and info.data.get("type", "cross_entropy") != "cross_entropy":
+            raise ValueError(f"only cross_entropy has one, not {info.data['type']}")
+        return dim
 
 
 def _losses(value: Any) -> Any:

@@ -1,9 +1,10 @@
 """Overrides from the command line, "key.path=value", written into a config that was read."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hamdist.config.composer import MOST_DEPTH, MOST_VALUES
 from hamdist.config.document import Document, parse_value
 from hamdist.errors import ConfigError
 
@@ -29,10 +30,24 @@ def apply(document: Document, overrides: Sequence[str]) -> Document:
 
 
 def unshared(data: Any) -> Any:
-    """A copy whose parts are all its own: YAML aliases make one mapping appear in several places."""
+    """A copy whose parts are all its own: in Python one mapping may appear in several places.
+
+    Raises ConfigError where it holds more than YAML may.
+    """
+    return _copied(data, 0, iter(range(MOST_VALUES)))
+
+
+def _copied(data: Any, depth: int, left: Iterator[int]) -> Any:
+    """depth: how many lists and mappings it is in.  left: has an item for every value that may still come."""
+    if next(left, None) is None:
+        raise ConfigError(f"the config stands for more than {MOST_VALUES:,} values: too many")
+    if depth > MOST_DEPTH:
+        raise ConfigError(f"the config holds itself, or is nested more than {MOST_DEPTH} levels deep")
     if isinstance(data, Mapping):
-        return {key: unshared(value) for key, value in data.items()}
-    return [unshared(value) for value in data] if isinstance(data, list | tuple) else data
+        return {key: _copied(value, depth + 1, left) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_copied(value, depth + 1, left) for value in data]
+    return data
 
 
 def split(text: str) -> tuple[list[str], Any]:
@@ -43,7 +58,12 @@ def split(text: str) -> tuple[list[str], Any]:
     try:
         return key.split("."), parse_value(value)
     except ConfigError as error:
-        raise ValueError(f"the value is not YAML: {value}") from error
+        raise ValueError(f"the value is not YAML: {value}: {_without_place(error)}") from error
+
+
+def _without_place(error: ConfigError) -> str:
+    """What is wrong with a value that stands alone in its line."""
+    return str(error.problems[0]).removeprefix("value:").partition(": ")[2].removeprefix("not YAML: ")
 
 
 def _set(data: Any, path: Sequence[str], value: Any) -> int:

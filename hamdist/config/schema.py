@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import NetworkConfig
@@ -19,6 +19,7 @@ from hamdist.config.types import (
     WholeOrZero,
     refuse,
 )
+from hamdist.naming import run_name_problem
 
 Group = Annotated[tuple[LayerReference, ...], Field(min_length=1)]
 
@@ -138,10 +139,18 @@ class LocalityConfig(Section):
         return gate
 
 
+def _run_name(name: str) -> str:
+    if problem := run_name_problem(name):
+        raise ValueError(problem)
+    return name
+
+
 class RunConfig(Section):
     """A run: what is learnt from, by which network, how local, how, and where."""
 
-    name: Text = Field(description="Names the run and its directory.")
+    name: Annotated[Text, AfterValidator(_run_name)] = Field(
+        description="Names the run and its directory: no path, 100 characters at most."
+    )
     seed: WholeOrZero = Field(default=0, description="Weights, orders and random layers are drawn from it.")
     stream: StreamConfig = Field(description="Where samples come from.")
     network: NetworkConfig = Field(description="Layers, edges and the loss.")

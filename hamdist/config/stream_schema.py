@@ -32,6 +32,10 @@ class StreamBase(Section):
         " `null`: all there are, once.",
     )
     hold: Count = Field(default=1, description="Ticks each batch is presented for.")
+    missing_target: Literal["refuse", "predict"] = Field(
+        default="refuse",
+        description="What a sample is whose target is missing: a mistake, or one to predict and not to learn from.",
+    )
     standardise: Flag = Field(
         default=False,
         description="Shift and scale each feature by its running mean and variance, learnt online.",

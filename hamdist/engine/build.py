@@ -18,9 +18,11 @@ from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.loss_fit import check_loss, check_targets
-from hamdist.network.network import LayerSpec, Network, check_owned, make_layers
+from hamdist.network.network import LayerSpec, Network, make_layers
+from hamdist.network.ownership import check_still
 from hamdist.network.reversible import check_some_reversible, reversible_problems
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
+from hamdist.physics.targets import represented
 
 
 class LayerBuilder(ABC):
@@ -73,18 +75,21 @@ class LocalBuilder(LayerBuilder):
         self.targets: Tensor | None = None
         self._keys = {spec.name: spec.key for spec in specs}
         self._facts: dict[str, Facts] = {}
-        self._layers = make_layers(specs, outline.seed, outline.dtype, device, outline.learning.dynamics.tau)
-        check_owned({name: layer.pure.module for name, layer in self._layers.items()})
+        self._layers, self._shared = make_layers(
+            specs, outline.seed, outline.dtype, device, outline.learning.dynamics.tau
+        )
 
     def examine(self, name: str, heard: Mapping[str, Heard]) -> Facts:
         outline, layer, key = self.outline, self._layers[name], self._keys[name]
         outputs = tensors_like(heard, self.device)
         with torch.no_grad():
-            self._facts[name] = examine(outline.graph, name, layer, outputs, key, outline.seed)
-        return self._facts[name]
+            facts = examine(outline.graph, name, layer, outputs, key, outline.seed)
+        check_still(name, facts.moves, self._shared[name], key)
+        self._facts[name] = facts
+        return facts
 
     def check_losses(self, targets: Tensor) -> None:
-        self.targets = targets.to(self.device)
+        self.targets = represented(targets.to(self.device), self.outline.ignored)
         for node, spec in self.outline.losses.items():
             if spec.layer in self._layers:
                 with torch.no_grad():

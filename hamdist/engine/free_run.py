@@ -6,7 +6,7 @@ brings what was said as many samples ago as it does in a run.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,17 +16,16 @@ from hamdist.engine.build import Program
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import Outline
-from hamdist.errors import NetworkError
+from hamdist.errors import NetworkError, StreamError, UserError
 from hamdist.network.graph import Edge
-from hamdist.network.plain import forward_pass
+from hamdist.network.plain_graph import forward_pass
 from hamdist.network.timing import feedback_lag
 from hamdist.physics.layers import Point
-from hamdist.physics.pure_module import Context
 from hamdist.physics.statespace.contract import advanced
 from hamdist.physics.step import Weights
 
 Feed = Literal["output", "zero", "same"]
-Says = Callable[[tuple[Tensor, ...]], Tensor]
+Says = Callable[[tuple[Tensor, ...], Tensor | None], Tensor]
 
 
 class FreeLayer:
@@ -43,16 +42,31 @@ class FreeLayer:
         return cls(node.spec, Weights(parameters, buffers))
 
     @torch.no_grad()
-    def __call__(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """What it says of inputs [R, …], in evaluation mode; its state moves on."""
+    def __call__(self, inputs: tuple[Tensor, ...], restarts: Tensor | None = None) -> Tensor:
+        """What it says of inputs [R, …], in evaluation mode; its state moves on.  restarts: flags [R] of the rows in
+        which an episode begins. Raises StreamError for other rows than before, unless all begin one."""
         plan, (parameters, buffers) = self._plan, self._weights
-        layer, context = plan.layer, Context(training=False, seed=0 if plan.facts.random else None)
+        layer, context = plan.layer, plan.facts.context(training=False)
         if not layer.remembers:
             return layer.pure(parameters, buffers, inputs, context)[0]
-        state = self._state or layer.initial_state(parameters, buffers, inputs)
+        state = self._before(inputs, restarts)
         values = layer(parameters, buffers, Point(inputs, state, context))
         self._state = advanced(state, values.drift, plan.dynamics.tau)
         return values.output
+
+    def _before(self, inputs: tuple[Tensor, ...], restarts: Tensor | None) -> tuple[Tensor, ...]:
+        layer, (parameters, buffers) = self._plan.layer, self._weights
+        if not self._state or (restarts is not None and restarts.all()):
+            return layer.initial_state(parameters, buffers, inputs)
+        rows, known = len(inputs[0]), len(self._state[0])
+        if rows != known:
+            raise StreamError(
+                f"{rows} rows came to layer {self._plan.name!r}, whose memory has {known}: say restart=True where "
+                "others begin"
+            )
+        if restarts is None:
+            return self._state
+        return layer.restarted(parameters, buffers, inputs, self._state, restarts)
 
 
 class FreeRun:
@@ -74,26 +88,32 @@ class FreeRun:
         return cls(program.outline, layers, shapes)
 
     @torch.no_grad()
-    def step(self, x: Tensor) -> Tensor:
-        """What the network says of x [R, …], at its first loss; its states move on."""
+    def step(self, x: Tensor, restarts: Tensor | None = None) -> Tensor:
+        """What the network says of x [R, …], at its first loss; its states move on.  restarts: flags [R]."""
         told = {edge.name: self._heard(edge, x) for edge in self._feedback}
-        outputs = forward_pass(self._graph, lambda name, inputs: self._layers[name](inputs), x, told)
+        outputs = forward_pass(
+            self._graph, lambda name, inputs: self._layers[name](inputs, restarts), x, told
+        )
         for edge in self._feedback:
             self._said[edge.name].append(outputs[edge.source])
         return outputs[self._last]
 
-    def go(self, first: Iterable[Tensor], steps: int, feed: Feed) -> Iterator[Tensor]:
-        """Goes through the inputs `first`, then so many steps more, of which the outputs are given.
+    def go(self, first: Iterable[tuple[Tensor, Tensor | None]], steps: int, feed: Feed) -> Iterator[Tensor]:
+        """Goes through the inputs `first`, each with its restarts, then so many steps more, of which the outputs are
+        given; with none, the output at the last of the first.
 
         feed: the input of a step is the output of the one before, zero, or the same all along. Where an input is a
         window of the last values, channel after channel, as the source `signals` makes them, an output is its latest.
-        Raises NetworkError where outputs do not fit into inputs.
+        Raises StreamError, and NetworkError where outputs do not fit into inputs.
         """
+        check_free(steps, feed)
         x = y = None
-        for x in first:
-            y = self.step(x)
-        assert x is not None, "it goes through one input at least"
-        assert y is not None
+        for x, restarts in first:
+            y = self.step(x, restarts)
+        if x is None or y is None:
+            raise StreamError("generate needs a first input, from which memories start")
+        if not steps:
+            yield y
         for _ in range(steps):
             x = fed(x, y) if feed == "output" else torch.zeros_like(x) if feed == "zero" else x
             y = self.step(x)
@@ -103,6 +123,14 @@ class FreeRun:
         """What feedback brings to the sample x: zeros, until so much was said as it lags behind."""
         said = self._said[edge.name]
         return said[0] if len(said) == said.maxlen else x.new_zeros(len(x), *self._shapes[edge.source][1:])
+
+
+def check_free(steps: Any, feed: Any) -> None:
+    """Raises UserError for what says nothing."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise UserError(f"steps is a whole number, 0 or more, not {steps!r}")
+    if feed not in get_args(Feed):
+        raise UserError(f"feed is one of {', '.join(get_args(Feed))}, not {feed!r}")
 
 
 def fed(x: Tensor, y: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from hamdist.engine.build import Program
 from hamdist.engine.channel import Channel
 from hamdist.engine.device import keep_freed_memory
-from hamdist.engine.divergence import check_finite, extents
+from hamdist.engine.divergence import check_finite
+from hamdist.engine.extent import extents
 from hamdist.engine.free_run import FreeLayer, FreeRun
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.layer_view import LayerView
@@ -51,7 +52,9 @@ class InlineRuntime:
             execution.chunk,
             timeline,
         )
-        self._source = Source(len(program.targets), program.locality.hold, execution.chunk)
+        self._source = Source(
+            len(program.targets), program.locality.hold, execution.chunk, program.outline.ignored
+        )
         self._read = [channel for channel in self._channels if channel.edge.source == SOURCE]
 
     @property
@@ -102,6 +105,11 @@ class InlineRuntime:
     def loss(self) -> LossNode:
         """The first loss, whose scores are the run's."""
         return next(iter(self.losses.values()))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a layer has a memory."""
+        return any(spec.layer.remembers for spec in self.program.nodes.values())
 
     def cut(self) -> RuntimeState:
         """A copy of all that moves, as it is now; nothing here moves."""
@@ -169,13 +177,13 @@ class InlineRuntime:
         """Every layer as it is now."""
         return [LayerView.of(name, node.carry) for name, node in self.nodes.items()]
 
-    def prequential(self) -> dict[str, float]:
-        """The means of the first loss since the start."""
-        return self.loss.prequential.total()
+    def prequential(self) -> dict[str, dict[str, float]]:
+        """The means of every loss since the start, by node."""
+        return {node: loss.prequential.total() for node, loss in self.losses.items()}
 
-    def holdout(self) -> dict[str, float]:
-        """Its means over the hold-out samples that came since the last time."""
-        return self.loss.holdout.window()
+    def holdout(self) -> dict[str, dict[str, float]]:
+        """Their means over the hold-out samples that came since the last time."""
+        return {node: loss.holdout.window() for node, loss in self.losses.items()}
 
     def close(self) -> None:
         """Nothing is left to be stopped."""

@@ -193,8 +193,10 @@ def _costates(spec: NodeSpec, token: Token, point: Point, partials: Partials) ->
 
 
 def _gate(spec: NodeSpec, state: NodeState, tick: int, q: Tensor, driving: Token) -> tuple[NodeState, bool]:
-    """Whether this costate may drive the weights; one that has not settled is counted as skipped."""
+    """Whether this costate may drive the weights: of samples with a target; one that has not settled is skipped."""
     opens = driving.valid and gate_open(spec.gate, tick, spec.hold)
+    if opens and not driving.teaches:
+        state, opens = state._replace(ledger=state.ledger.passed(driving)), False
     if spec.settling is None or state.latest is None:
         return state, opens
     carry = state.carry
@@ -237,7 +239,7 @@ def _context(spec: NodeSpec, token: Token) -> Context:
     facts = spec.facts
     seed = derive_seed(spec.seed, spec.name, token.first) if facts.random else None
     rows = token.rows if facts.batch_statistics and 0 < token.rows < spec.batch else None
-    return Context(True, seed, rows)
+    return Context(True, seed, rows, facts.beyond)
 
 
 class LayerNode:

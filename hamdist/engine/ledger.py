@@ -10,6 +10,8 @@ class Ledger(NamedTuple):
 
     drives: costates that drove the layer.  samples: rows in them.  skipped: costates that came while the gate was open
     but had not settled.  due: the number of the next sample.  in_order: whether every number came when it was due.
+
+    Samples without a target pass when they are due, and drive nothing.
     """
 
     drives: int = 0
@@ -33,8 +35,13 @@ class Ledger(NamedTuple):
             self.in_order and in_order and first.first == self.due,
         )
 
+    def passed(self, token: Token) -> "Ledger":
+        """Samples without a target were met."""
+        in_order = self.in_order and token.first == self.due
+        return self._replace(due=token.first + token.rows, in_order=in_order)
+
     def seen_once(self, samples: int) -> bool:
-        """Whether the numbers 0 … samples − 1 each drove the layer exactly once."""
+        """Whether the numbers 0 … samples − 1 each drove the layer, or passed it, exactly once."""
         return self.in_order and self.due == samples
 
     def counts(self) -> dict[str, int]:

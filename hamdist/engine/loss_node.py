@@ -13,11 +13,13 @@ from hamdist.engine.message import NO_COSTATE, Costate, Signal, Token
 from hamdist.engine.state import LossState
 from hamdist.errors import RunError, StreamError
 from hamdist.network.locality import Horizon, Locality
-from hamdist.network.loss_fit import class_beyond
-from hamdist.network.network import LossSpec
-from hamdist.physics.losses import loss_and_costate
+from hamdist.network.loss_fit import stray_class
+from hamdist.network.losses import LossSpec
+from hamdist.network.wording import describe
+from hamdist.physics.losses import LossFunction, chosen, classes_of, loss_and_costate
 from hamdist.physics.memory import gate_open
-from hamdist.report.metrics import Scores, metrics_for
+from hamdist.physics.targets import IGNORED, unlabelled
+from hamdist.report.metrics import Classes, Scores, metrics_for
 
 
 def gathered(
@@ -37,14 +39,27 @@ def gathered(
     values = [c.value for c in waiting if c.value is not None]
     missing = horizon.ticks - len(values)
     window = torch.stack([*[torch.zeros_like(values[0])] * missing, *values])
-    return (), Costate(waiting[-1].token, aligned(window))
+    return (), Costate(_spoken_for([c.token for c in waiting]), aligned(window))
+
+
+def _spoken_for(tokens: list[Token]) -> Token:
+    """The last of a window's; there is something to learn from it if any of them teaches."""
+    last = tokens[-1]
+    return last if last.teaches or not any(t.teaches for t in tokens) else last._replace(unlabelled=0)
+
+
+def _classes(loss: LossFunction) -> Classes | None:
+    """How a loss reads classes, if that is known, as metrics are told it."""
+    known = classes_of(loss)
+    return None if known is None else Classes(known.dim, tuple({known.ignored, IGNORED}))
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What left the network in one tick: the output of the samples first … first + rows − 1, and their mean loss.
 
-    learn: False for hold-out samples, whose numbers are those of the next samples to learn from.
+    learn: False for hold-out samples, whose numbers are those of the next samples to learn from.  unlabelled: how many
+    of the rows have no target; the loss is the mean over the others, and NaN where there are none.
     """
 
     output: Tensor  # [rows, …]
@@ -52,25 +67,36 @@ class Prediction:
     rows: int
     loss: Tensor  # 0-dimensional
     learn: bool = True
+    unlabelled: int = 0
 
 
 class LossNode:
     """One loss at work. Prequential scores count each sample once, before it is learnt from.
 
+    It judges the rows that have a target. The others drive nothing, and are counted, but in no score; where no row has
+    one, the costate is zero and its token tells every layer that there is nothing to learn.
+
     spec, place: what it is, and how gate, hold and horizon are set.  gamma: γ.  example: an output and targets like
-    those to come, from which the metrics are chosen.
+    those to come, from which the metrics are chosen.  ignored: the class that is none.
     """
 
     def __init__(
-        self, name: str, spec: LossSpec, gamma: float, place: Locality, example: tuple[Tensor, Tensor]
+        self,
+        name: str,
+        spec: LossSpec,
+        gamma: float,
+        place: Locality,
+        example: tuple[Tensor, Tensor],
+        ignored: int = IGNORED,
     ) -> None:
         self.name = name
         self.spec = spec
         self.weight = gamma * spec.weight
         self._gate, self._hold, self._horizon = place.gate, place.hold, place.horizon
-        self.prequential = Scores(metrics_for(spec.name, *example))
-        self.holdout = Scores(metrics_for(spec.name, *example))
+        metrics = metrics_for(spec.name, *example, _classes(spec.function))
+        self.prequential, self.holdout = Scores(metrics), Scores(metrics)
         self.example = example[1]
+        self._ignored = ignored
         self.prediction: Prediction | None = None  # of this tick
         self.loss: Tensor | None = None  # of this tick
         self._costate = NO_COSTATE  # of this tick
@@ -96,14 +122,36 @@ class LossNode:
                 f"loss {self.name!r} at tick {tick}: the output of sample {token.first} met the target of sample "
                 f"{target.token.first}; this is a fault of hamdist: please report it with your config"
             )
-        loss, q = loss_and_costate(self.spec.function, output.value, target.value, rows, self.weight)
-        self.loss = loss
+        labelled = self._labelled(target.token, target.value)
+        self.loss, q = self._judged(output.value, target.value, rows, labelled)
         if self._counts(tick, token):
-            scores = self.prequential if token.learn else self.holdout
-            scores.add(loss, output.value[:rows], target.value[:rows])
-            self.prediction = Prediction(output.value[:rows], token.first, rows, loss, token.learn)
+            loss = output.value.new_full((), torch.nan) if self.loss is None else self.loss
+            self._score(token, loss, *(chosen(v, rows, labelled) for v in (output.value, target.value)))
+            shown = output.value[:rows]
+            self.prediction = Prediction(shown, token.first, rows, loss, token.learn, token.unlabelled)
         if token.learn:
             self._costate = Costate(token, aligned(q), output.value)
+
+    def _labelled(self, token: Token, target: Tensor) -> Tensor | None:
+        """The places of the rows with a target; None: all have one."""
+        if not token.unlabelled:
+            return None
+        return torch.nonzero(~unlabelled(target[: token.rows], self._ignored)).flatten()
+
+    def _judged(
+        self, output: Tensor, target: Tensor, rows: int, labelled: Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """The mean loss over the rows with a target, None where there are none, and γ ∂loss/∂output."""
+        if labelled is not None and not len(labelled):
+            return None, torch.zeros_like(output)
+        return loss_and_costate(self.spec.function, output, target, rows, self.weight, labelled)
+
+    def _score(self, token: Token, loss: Tensor, output: Tensor, target: Tensor) -> None:
+        """output, target: of the rows with a target."""
+        scores = self.prequential if token.learn else self.holdout
+        scores.count(0, token.unlabelled)
+        if len(output):
+            scores.add(loss, output, target)
 
     def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mean loss over full batches, γ ∂loss/∂output, and what `prequential` adds up of them."""
@@ -111,17 +159,23 @@ class LossNode:
         return loss, q, self.prequential.of(loss, output, target)
 
     def refused(self, output: Signal, target: Signal) -> StreamError | None:
-        """Says that targets are of a class that the output does not have; None if they are not."""
+        """Says that a target is of a class that the output does not have; None if it is not."""
         if output.value is None or target.value is None:
             return None
-        beyond, token = class_beyond(output.value, target.value), target.token
-        if beyond is None:
+        stray = stray_class(self.spec.function, output.value, target.value)
+        if stray is None:
             return None
-        first, last = token.first, token.first + token.rows - 1
         return StreamError(
-            f"class {beyond} came in samples {first} to {last}, but layer {self.spec.layer!r} has "
-            f"{output.value.shape[1]} outputs: it needs {beyond + 1}"
+            f"class {stray.number} came in sample {target.token.first + stray.row}, but layer {self.spec.layer!r} "
+            f"{stray.wanting}"
         )
+
+    def described(self, output: Signal, target: Signal) -> str:
+        """What it is called in an error, and what it was given."""
+        if output.value is None or target.value is None:
+            return f"the loss {self.spec.name}"
+        given = f"an output {describe(output.value)} and targets {describe(target.value)}"
+        return f"the loss {self.spec.name}, of {given},"
 
     def react(self) -> tuple[Costate, Costate]:
         """The costate along the edge from the layer; along the target's edge nothing returns."""

@@ -20,7 +20,8 @@ class Token(NamedTuple):
     """tick: at which the samples entered.  first, rows: their numbers, first … first + rows − 1 (rows 0: none).
 
     repeat: which tick of its hold this is, from 0.  valid: an invalid token moves nothing.  learn: False for
-    hold-out samples.  restarts: the rows in which an episode begins, as bits, the lowest for row 0.
+    hold-out samples.  restarts: the rows in which an episode begins, as bits, the lowest for row 0.  unlabelled: how
+    many of its rows have no target.
     """
 
     tick: int = -1
@@ -30,6 +31,12 @@ class Token(NamedTuple):
     valid: bool = True
     learn: bool = True
     restarts: int = 0
+    unlabelled: int = 0
+
+    @property
+    def teaches(self) -> bool:
+        """Whether there is a target to learn from; samples without any pass, and no weight moves."""
+        return not self.rows or self.unlabelled < self.rows
 
 
 INVALID = Token(valid=False)

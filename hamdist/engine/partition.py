@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from hamdist.engine.channel import Channel, InChannel, OutChannel
-from hamdist.engine.divergence import diagnosis, extents
+from hamdist.engine.divergence import diagnosis
+from hamdist.engine.extent import extents
+from hamdist.engine.failed_loss import FailedLoss
 from hamdist.engine.fused.executor import FusedExecutor
 from hamdist.engine.fused.obstacles import obstacle, slow_layers
 from hamdist.engine.layer_node import LayerNode
@@ -237,11 +239,10 @@ class Partition:
             with self._judging:
                 loss.evaluate(self.tick, output, target)
         except BaseException as error:
-            refused = (
-                None if isinstance(error, RunError | KeyboardInterrupt) else loss.refused(output, target)
-            )
-            raise refused or self._failed(f"the loss {loss.spec.name}", error) from error
-        self._check(node)
+            known = isinstance(error, RunError | KeyboardInterrupt)
+            refused = None if known else loss.refused(output, target)
+            raise refused or self._failed(loss.described(output, target), error) from error
+        self._check(node, output.value, target.value)
 
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]
@@ -257,12 +258,14 @@ class Partition:
         for way, costate in zip(self._into[node], self.losses[node].react(), strict=True):
             way.costates.append(costate)
 
-    def _check(self, node: str) -> None:
+    def _check(self, node: str, output: Tensor | None, target: Tensor | None) -> None:
         """Stops at the first tick whose loss is not finite, before any layer reacts in it."""
-        loss = self.losses[node].loss
-        if loss is not None and not self._finite(loss):
-            value = loss.item()
-            raise DivergenceError(diagnosis(self.tick, value, extents(self._nodes)), value)
+        judge = self.losses[node]
+        if judge.loss is not None and not self._finite(judge.loss):
+            assert output is not None
+            assert target is not None
+            failed = FailedLoss.of(judge.spec, judge.loss.item(), output, target)
+            raise DivergenceError(diagnosis(self.tick, failed, extents(self._nodes)), failed)
 
     def _failed(self, what: str, error: BaseException) -> BaseException:
         """What a module raised, with where and when; what hamdist itself raised says so already, and a
@@ -297,4 +300,5 @@ def initial_value(outline: Outline, edge: Edge, plan: NodeSpec) -> Tensor | None
 def _loss_node(outline: Outline, node: str, plan: NodeSpec, targets: Tensor | None) -> LossNode:
     assert targets is not None
     example = (plan.facts.output, targets)
-    return LossNode(node, outline.losses[node], outline.learning.gamma, outline.locality, example)
+    spec, gamma = outline.losses[node], outline.learning.gamma
+    return LossNode(node, spec, gamma, outline.locality, example, outline.ignored)

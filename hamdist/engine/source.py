@@ -11,6 +11,7 @@ from hamdist.engine.aligned import aligned
 from hamdist.engine.message import INVALID, Message, Token, bits, every_row
 from hamdist.engine.state import SourceState
 from hamdist.errors import StreamError
+from hamdist.physics.targets import IGNORED, unlabelled
 
 INPUTS, TARGETS = 0, 1
 """Which tensor of the source's messages goes to the layers that read it, and which to the losses."""
@@ -19,17 +20,23 @@ INPUTS, TARGETS = 0, 1
 class Rows(NamedTuple):
     """A batch as it is presented, inputs [B, …] and targets [B, …], of which the first `known` rows are samples.
 
-    restarts: as a token's.
+    restarts, unlabelled: as a token's.
     """
 
     inputs: Tensor
     targets: Tensor
     known: int
     restarts: int
+    unlabelled: int
 
 
-Given = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None]
-"""A batch: inputs [R, …], targets [R, …] and, where episodes begin in it, flags [R]."""
+Given = (
+    tuple[Tensor, Tensor]
+    | tuple[Tensor, Tensor, Tensor | None]
+    | tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+)
+"""A batch: inputs [R, …], targets [R, …]; where episodes begin in it, flags [R]; where that is known already, flags [R]
+of the rows without a target, which are found otherwise."""
 
 
 class Source:
@@ -37,11 +44,11 @@ class Source:
 
     tick: how many ticks were given.  samples: how many samples entered, hold-out not counted.
     batch: the rows of a full batch, those of the first one.  hold: ticks for which a batch is presented.  most: ticks
-    of a message, which ends where so many times any number were given.
+    of a message, which ends where so many times any number were given.  ignored: the class that is none.
     """
 
-    def __init__(self, batch: int, hold: int, most: int = 1) -> None:
-        self.batch, self.hold, self._most = batch, hold, most
+    def __init__(self, batch: int, hold: int, most: int = 1, ignored: int = IGNORED) -> None:
+        self.batch, self.hold, self._most, self.ignored = batch, hold, most, ignored
         self.tick = 0
         self.samples = 0
         self._begins = True
@@ -65,7 +72,7 @@ class Source:
         sample = self.samples
         try:
             for inputs, targets, *flags in batches:
-                ready.append(self._rows(inputs, targets, flags[0] if flags else None, sample))
+                ready.append(self._rows(sample, inputs, targets, *flags))
                 sample += ready[-1].known
         finally:
             yield from self._messages(ready, learn)
@@ -78,7 +85,9 @@ class Source:
                 rows, repeat = ticks.popleft()
                 piece.append(rows)
                 restarts = 0 if repeat else self._restarts(rows)
-                tokens.append(Token(self.tick, self.samples, rows.known, repeat, True, learn, restarts))
+                tokens.append(
+                    Token(self.tick, self.samples, rows.known, repeat, True, learn, restarts, rows.unlabelled)
+                )
                 self.tick += 1
                 if learn and repeat == self.hold - 1:
                     self.samples += rows.known
@@ -110,21 +119,31 @@ class Source:
         """Of a tensor for ticks given one by one, which share the copy that was made at once."""
         return tensor if self._most == 1 else tensor.clone()
 
-    def _rows(self, inputs: Tensor, targets: Tensor, flags: Tensor | None, sample: int) -> Rows:
+    def _rows(
+        self,
+        sample: int,
+        inputs: Tensor,
+        targets: Tensor,
+        restarts: Tensor | None = None,
+        missing: Tensor | None = None,
+    ) -> Rows:
         """sample: the number of the first.  Raises StreamError where the rows do not fit."""
         known = inputs.shape[0]
         if targets.shape[0] != known:
             raise StreamError(f"{known} rows came with {len(targets)} targets at sample {sample}")
-        if not 0 < known <= self.batch:
+        if known > self.batch:
             raise StreamError(
                 f"a batch of {known} rows came at sample {sample}, but the first had {self.batch}"
             )
-        restarts = 0 if flags is None else bits(flags)
+        if not known:
+            raise StreamError(f"a batch of 0 rows came at sample {sample}; expected one at least")
+        missing = unlabelled(targets, self.ignored) if missing is None else missing
+        told = 0 if restarts is None else bits(restarts), int(missing.sum())
         if known < self.batch:
-            return Rows(self._filled(inputs), self._filled(targets), known, restarts)
+            return Rows(self._filled(inputs), self._filled(targets), known, *told)
         if self._most > 1:
-            return Rows(inputs, targets, known, restarts)
-        return Rows(aligned(inputs.clone()), aligned(targets.clone()), known, restarts)
+            return Rows(inputs, targets, known, *told)
+        return Rows(aligned(inputs.clone()), aligned(targets.clone()), known, *told)
 
     def _filled(self, rows: Tensor) -> Tensor:
         return torch.cat([rows, rows[-1:].expand(self.batch - len(rows), *rows.shape[1:])])

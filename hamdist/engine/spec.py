@@ -16,11 +16,13 @@ from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
-from hamdist.network.network import LossSpec, Network
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.network.survey import Facts
 from hamdist.network.tick_order import Turn, tick_order
 from hamdist.network.timing import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
 from hamdist.physics.layers import Layer
+from hamdist.physics.losses import ignored_by
 from hamdist.physics.statespace.walk import memories
 
 
@@ -65,6 +67,11 @@ class Outline:
     flush: int
     reach: int
     execution: Execution = PLAIN
+
+    @property
+    def ignored(self) -> int:
+        """The class that is none."""
+        return ignored_by(loss.function for loss in self.losses.values())
 
     def node_spec(self, name: str, layer: Layer, facts: Facts, fitter: Fitter) -> NodeSpec:
         """All that the node of one layer must know.  fitter: finds the form of the layer, unless all are plain."""

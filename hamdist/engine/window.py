@@ -1,5 +1,6 @@
 """A layer whose costates go back through a window of time (`time: backward`): what its second half does there."""
 
+from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -31,16 +32,18 @@ def sweep(
             spec.step_back, state.carry, points, q[ticks - len(points) :].unbind(), spec.motion.wanted
         )
     with spec.motion.integrating:
-        carry = learn(carry, partials, spec.dynamics)
-    ledger = _drove_all(state.ledger, driving)
+        carry = learn(carry, partials, spec.dynamics) if token.teaches else carry
+    ledger = _drove_all(state.ledger, driving, token.teaches)
     return state._replace(carry=carry, undriven=state.undriven[len(driving) :], ledger=ledger), [
         Costate(token, None if value is None else aligned(_whole(value, ticks))) if forward else NO_COSTATE
         for forward, value in zip(spec.inward.forward, partials.inputs, strict=True)
     ]
 
 
-def _drove_all(ledger: Ledger, driving: list[Token]) -> Ledger:
-    """What was evaluated up to the samples of a token drives the layer: a block, or a single tick."""
+def _drove_all(ledger: Ledger, driving: list[Token], teaches: bool) -> Ledger:
+    """What was evaluated up to the samples of a token drives the layer, or passes: a block, or a single tick."""
+    if not teaches:
+        return reduce(Ledger.passed, driving, ledger)
     in_order = all(before.first + before.rows == after.first for before, after in pairwise(driving))
     rows = sum(token.rows for token in driving)
     return ledger.drove_in_a_row(1, rows, driving[0], driving[-1], in_order)

@@ -6,10 +6,13 @@ d ticks and the costate signal backward with the same delay.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from itertools import pairwise
 
 from hamdist.errors import NetworkError
+from hamdist.network.wording import all_of
 
 SOURCE = "source"
 LOSS = "loss"
@@ -69,11 +72,21 @@ class Graph:
 
     def into(self, node: str) -> tuple[Edge, ...]:
         """The in-edges of a node, in edge order."""
-        return tuple(edge for edge in self.edges if edge.target == node)
+        return self._ends[1].get(node, ())
 
     def out_of(self, node: str) -> tuple[Edge, ...]:
         """The out-edges of a node, in edge order."""
-        return tuple(edge for edge in self.edges if edge.source == node)
+        return self._ends[0].get(node, ())
+
+    @cached_property
+    def _ends(self) -> tuple[dict[str, tuple[Edge, ...]], dict[str, tuple[Edge, ...]]]:
+        """Edges by their source, and by their target."""
+        ends: tuple[dict[str, list[Edge]], dict[str, list[Edge]]] = ({}, {})
+        for edge in self.edges:
+            ends[0].setdefault(edge.source, []).append(edge)
+            ends[1].setdefault(edge.target, []).append(edge)
+        out_of, into = ({node: tuple(edges) for node, edges in side.items()} for side in ends)
+        return out_of, into
 
     def latency(self, node: str) -> int:
         return self.latencies.get(node, 0)
@@ -105,11 +118,13 @@ def sorted_nodes(nodes: Iterable[str], edges: Iterable[Edge], complaint: str) ->
     except CycleError as error:
         cycle = " -> ".join(error.args[1])
         raise NetworkError(f"the cycle {cycle} {complaint}") from None
+    names = tuple(rank)
     order: list[str] = []
-    ready: list[str] = []
+    ready: list[int] = []
     while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()], key=rank.__getitem__)
-        order.append(ready.pop(0))
+        for node in sorter.get_ready():
+            heappush(ready, rank[node])
+        order.append(names[heappop(ready)])
         sorter.done(order[-1])
     return tuple(order)
 
@@ -148,12 +163,11 @@ def check_ends(layers: tuple[str, ...], losses: Mapping[str, str], edges: tuple[
     """Every edge joins layers that exist (or starts at the source, or ends at its layer's loss), once, with a delay of
     0 or more."""
     problems, seen = [], set()
+    sources, targets, known = {*layers, SOURCE}, {*layers, *losses}, all_of(layers)
     for edge in edges:
-        for end, allowed in ((edge.source, (*layers, SOURCE)), (edge.target, (*layers, *losses))):
+        for end, allowed in ((edge.source, sources), (edge.target, targets)):
             if end not in allowed:
-                problems.append(
-                    f"edge {edge.name}: there is no layer {end!r}; the layers are {', '.join(layers)}"
-                )
+                problems.append(f"edge {edge.name}: there is no layer {end!r}; the layers are {known}")
         bearer = losses.get(edge.target, edge.source)
         if edge.source != bearer:
             problems.append(f"edge {edge.name}: {edge.target!r} judges layer {bearer!r}, not {edge.source!r}")
@@ -169,7 +183,8 @@ def check_ends(layers: tuple[str, ...], losses: Mapping[str, str], edges: tuple[
 def check_reach(graph: Graph) -> None:
     """Every layer leads to a loss along forward edges: without one it would never hear a costate."""
     reaching = set(graph.losses)
-    for edge in sorted(graph.forward, key=lambda e: graph.nodes.index(e.source), reverse=True):
+    rank = {node: index for index, node in enumerate(graph.nodes)}
+    for edge in sorted(graph.forward, key=lambda e: rank[e.source], reverse=True):
         if edge.target in reaching:
             reaching.add(edge.source)
     lost = [name for name in graph.layers if name not in reaching]

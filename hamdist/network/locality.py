@@ -7,6 +7,7 @@
 Source and loss edges have d = 0, feedback edges d = 1, unless set.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 from hamdist.errors import NetworkError, Problem, did_you_mean
 from hamdist.network.graph import SOURCE, Edge, Graph
 from hamdist.network.timing import balanced, is_balanced, shortest_hold
+from hamdist.network.wording import all_of
 from hamdist.physics.memory import Gate, PairingName, StashName
 
 Mode = Literal["local", "nonlocal", "groups"]
@@ -98,15 +100,14 @@ def _delay(graph: Graph, edge: Edge, mode: Mode, group_of: Mapping[str, int]) ->
 def _group_problems(graph: Graph, locality: Locality) -> list[Problem]:
     if locality.mode != "groups":
         return []
-    listed = [name for group in locality.groups for name in group]
-    unknown = [name for name in listed if name not in graph.layers]
-    twice = sorted({name for name in listed if listed.count(name) > 1})
+    listed = Counter(name for group in locality.groups for name in group)
+    layers, known = set(graph.layers), all_of(graph.layers)
+    unknown = [name for name in listed.elements() if name not in layers]
+    twice = sorted(name for name, times in listed.items() if times > 1)
     missing = [name for name in graph.layers if name not in listed]
     return [
         *(
-            Problem(
-                "locality.groups", f"there is no layer {name!r}; the layers are {', '.join(graph.layers)}"
-            )
+            Problem("locality.groups", f"there is no layer {name!r}; the layers are {known}")
             for name in unknown
         ),
         *(
@@ -121,12 +122,12 @@ def _group_problems(graph: Graph, locality: Locality) -> list[Problem]:
 
 
 def _delay_problems(graph: Graph, locality: Locality) -> list[Problem]:
-    names = [edge.name for edge in graph.edges]
+    names = dict.fromkeys(edge.name for edge in graph.edges)
     problems = []
     for name, delay in locality.delays.items():
         key = f"locality.delays.{name}"
         if name not in names:
-            hint = did_you_mean(name, names) or f"; the edges are {', '.join(names)}"
+            hint = did_you_mean(name, names) or f"; the edges are {all_of(tuple(names))}"
             problems.append(Problem(key, f"there is no edge {name!r}{hint}"))
         elif delay < 0:
             problems.append(Problem(key, f"the delay is {delay}, but a delay is 0 ticks or more"))

@@ -1,5 +1,6 @@
 """Torch modules from their description: a type and its keyword arguments."""
 
+import builtins
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from hamdist.errors import NetworkError, Problem, UserError, did_you_mean
-from hamdist.objects import find_object
+from hamdist.objects import find_layer
 from hamdist.physics import statespace
 from hamdist.physics.modules import Coupling, Merging, Residual
 
@@ -45,11 +46,11 @@ class ModuleSpec:
                 return did_you_mean(name, accepted) or f"; it takes {', '.join(accepted)}"
         return ""
 
-    def find(self) -> Any:
-        """The class, or the function that makes the module."""
+    def find(self) -> "builtins.type[nn.Module]":
+        """The class."""
         if ":" in self.type:
             try:
-                return find_object(self.type)
+                return find_layer(self.type)
             except UserError as error:
                 raise NetworkError(Problem(f"{self.key}.type", str(error))) from error
         kind = getattr(statespace if self.type in statespace.__all__ else nn, self.type, None)

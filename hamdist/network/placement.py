@@ -6,6 +6,7 @@ per-layer   an actor a layer
 lists       actor k hosts the layers of list k
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from hamdist.errors import NetworkError, Problem, did_you_mean
+from hamdist.network.wording import all_of
 
 Actors = Literal["auto", "per-layer"] | int | Sequence[Sequence[str]]
 
@@ -65,7 +67,8 @@ def place(
         weights = [1.0 if costs is None else costs[name] for name in names]
         hosted = tuple(tuple(names[start:stop]) for start, stop in pack(weights, count))
     else:
-        hosted = tuple(tuple(name for name in names if name in layers) for layers in actors)
+        rank = {name: index for index, name in enumerate(names)}
+        hosted = tuple(tuple(sorted(layers, key=rank.__getitem__)) for layers in actors)
     return Placement(hosted, _requests_of(hosted, names, requests or {}))
 
 
@@ -119,11 +122,11 @@ def _least_maximum(spans: np.ndarray, parts: int) -> float:
 
 
 def _list_problems(actors: Sequence[Sequence[str]], names: Sequence[str]) -> Iterator[Problem]:
-    listed = [name for layers in actors for name in layers]
-    for name in dict.fromkeys(listed):
-        if name not in names:
+    listed, known = Counter(name for layers in actors for name in layers), set(names)
+    for name, times in listed.items():
+        if name not in known:
             yield Problem("placement.actors", f"there is no layer {name!r}{_hint(name, names)}")
-        elif listed.count(name) > 1:
+        elif times > 1:
             yield Problem("placement.actors", f"layer {name!r} is listed twice: it lives on one actor")
     for name in names:
         if name not in listed:
@@ -204,4 +207,4 @@ def _largest(*amounts: float | None) -> float | None:
 
 
 def _hint(name: str, names: Sequence[str]) -> str:
-    return did_you_mean(name, names) or f"; the layers are {', '.join(names)}"
+    return did_you_mean(name, names) or f"; the layers are {all_of(names)}"

@@ -5,6 +5,7 @@ import torch
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.survey import Facts
+from hamdist.network.wording import all_of
 from hamdist.physics.layers import Layer
 from hamdist.physics.pure_module import Context
 
@@ -15,7 +16,7 @@ def check_some_reversible(graph: Graph, some: bool) -> None:
         raise NetworkError(
             Problem(
                 "locality.pairing",
-                f"'reversible' needs layers that can be inverted, and none of {', '.join(graph.layers)} "
+                f"'reversible' needs layers that can be inverted, and none of {all_of(graph.layers)} "
                 "has an inverse: use coupling layers (or a module with an inverse method), or pairing: stashed",
             )
         )

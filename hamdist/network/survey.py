@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from hamdist.errors import NetworkError, Problem
+from hamdist.network.behaviour import behaviour_of
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
 from hamdist.network.wording import describe, first_line
 from hamdist.physics.layers import Layer
+from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context, Join
-from hamdist.physics.randomness import derive_seed, seeded
+from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 
 Shape = tuple[int, ...]
 
@@ -45,11 +47,12 @@ def like(tensor: Tensor) -> Like:
 class Facts:
     """What the survey found of one layer.
 
-    hears: what it gets, one per in-edge.  says: its output.  random: whether it draws random numbers in training.
+    hears: what it gets, one per in-edge.  says: its output.  random: whether it draws random numbers.
     batch_statistics: whether its output depends on all rows at once.
     wanted: per in-edge, whether a costate is returned (not to the source, nor along integers).
     shows_weights: whether its output lies in the memory of its weights, which will move.
-    invertible: whether it has an inverse.
+    invertible: whether it has an inverse.  beyond: the generators beyond torch's that it draws from.
+    moves: the buffers that it writes in training.
     """
 
     hears: tuple[Like, ...]
@@ -59,6 +62,12 @@ class Facts:
     wanted: tuple[bool, ...]
     shows_weights: bool
     invertible: bool = False
+    beyond: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
+
+    def context(self, training: bool = True) -> Context:
+        """The circumstances of an evaluation that is none of a sample's, the same each time."""
+        return Context(training, 0 if self.random else None, beyond=self.beyond)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -148,12 +157,8 @@ def _examine(
     copies = tuple(signal.clone() for signal in signals)
     _materialise(edges, layer, signals, key, seed)
     versions = [copy._version for copy in copies]
-    with seeded(0, signals[0].device):
-        before = _generator_state(signals[0].device)
-        output, buffers = _first_output(edges, layer, copies, key)
-        random = any(
-            not torch.equal(a, b) for a, b in zip(before, _generator_state(signals[0].device), strict=True)
-        )
+    with seeded(0, signals[0].device, BEYOND_TORCH):
+        output, _ = _first_output(edges, layer, copies, key)
     if [copy._version for copy in copies] != versions:
         raise NetworkError(
             Problem(
@@ -162,13 +167,24 @@ def _examine(
                 "use inplace=False in its first module",
             )
         )
-    moved = any(not torch.equal(buffers[n], b) for n, b in layer.pure.buffers().items())
+    behaviour = behaviour_of(name, layer, signals, key)
+    quiet = Context(not behaviour.draws, 0, beyond=behaviour.beyond)
     normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
-    mixed = moved or normed or _mixes_rows(layer, signals, random)
-    wanted = tuple(e.source != SOURCE and a.is_floating_point() for e, a in zip(edges, signals, strict=True))
-    shows = _shows_weights(layer, signals)
-    hears = tuple(map(like, signals))
-    return Facts(hears, like(output), random, mixed, wanted, shows, layer.invertible)
+    mixed = bool(behaviour.moves) or normed or _mixes_rows(layer, behaviour.signals, quiet)
+    wanted = tuple(
+        e.source != SOURCE and differentiable(a.dtype) for e, a in zip(edges, signals, strict=True)
+    )
+    return Facts(
+        hears=tuple(map(like, signals)),
+        says=like(output),
+        random=bool(behaviour.draws),
+        batch_statistics=mixed,
+        wanted=wanted,
+        shows_weights=_shows_weights(layer, signals, behaviour.beyond),
+        invertible=layer.invertible,
+        beyond=behaviour.beyond,
+        moves=behaviour.moves,
+    )
 
 
 def _first_output(
@@ -195,31 +211,32 @@ def _materialise(
 ) -> None:
     """Lazy modules take shapes from the signals, and weights from (seed, layer name)."""
     try:
-        with seeded(derive_seed(seed, edges[0].target), signals[0].device):
+        with seeded(derive_seed(seed, edges[0].target), signals[0].device, BEYOND_TORCH):
             layer.pure.materialise(signals)
     except Exception as error:
         raise NetworkError(Problem(key, _misfit(edges, layer.pure.module, signals, error))) from error
 
 
-def _shows_weights(layer: Layer, signals: tuple[Tensor, ...]) -> bool:
-    parameters = layer.pure.parameters()
-    output, _ = layer.pure(parameters, layer.pure.buffers(), signals, Context(training=False, seed=0))
+def _shows_weights(layer: Layer, signals: tuple[Tensor, ...], beyond: tuple[str, ...]) -> bool:
+    parameters, quiet = layer.pure.parameters(), Context(False, 0, beyond=beyond)
+    output, _ = layer.pure(parameters, layer.pure.buffers(), signals, quiet)
     memory = output.untyped_storage().data_ptr()
     return any(parameter.untyped_storage().data_ptr() == memory for parameter in parameters.values())
 
 
-def _mixes_rows(layer: Layer, signals: tuple[Tensor, ...], random: bool) -> bool:
-    """Whether the first rows come out otherwise without the last one; a random layer is asked in evaluation mode."""
+def _mixes_rows(layer: Layer, signals: tuple[Tensor, ...], quiet: Context) -> bool:
+    """Whether the first rows come out otherwise without the last one."""
     parameters, buffers = layer.pure.parameters(), layer.pure.buffers()
-    quiet = Context(training=not random, seed=0)
     output, _ = layer.pure(parameters, buffers, signals, quiet)
-    if len(output) < 2 or not output.is_floating_point():
+    if len(output) < 2 or not differentiable(output.dtype):
         return False
     try:
         fewer, _ = layer.pure(parameters, buffers, tuple(a[:-1] for a in signals), quiet)
     except Exception:
         return True
-    return fewer.shape != output[:-1].shape or not torch.allclose(fewer, output[:-1], rtol=1e-3, atol=1e-3)
+    return fewer.shape != output[:-1].shape or not torch.allclose(
+        fewer, output[:-1], rtol=1e-3, atol=1e-3, equal_nan=True
+    )
 
 
 def _misfit(edges: tuple[Edge, ...], module: nn.Module, signals: tuple[Tensor, ...], error: Exception) -> str:
@@ -255,8 +272,3 @@ def check_feedback(graph: Graph, name: str, hears: Sequence[Like], facts: Mappin
                 f"feedback edge {edge.name}: {edge.source!r} gives {list(says.shape)}, "
                 f"but {name!r} takes {list(heard.shape)} there"
             )
-
-
-def _generator_state(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states

@@ -46,12 +46,11 @@ def crossings(order: Sequence[Turn], edges: Sequence[Edge]) -> tuple[Crossing, .
 
     Signals as their sources are evaluated, costates as their targets react, each node's in edge order.
     """
-    return tuple(
-        Crossing(index, half == "evaluate")
-        for half, node in order
-        for index, edge in enumerate(edges)
-        if node == (edge.source if half == "evaluate" else edge.target)
-    )
+    ends: dict[Turn, list[int]] = {}
+    for index, edge in enumerate(edges):
+        ends.setdefault(Turn("evaluate", edge.source), []).append(index)
+        ends.setdefault(Turn("react", edge.target), []).append(index)
+    return tuple(Crossing(index, turn.half == "evaluate") for turn in order for index in ends.get(turn, ()))
 
 
 def described(order: Sequence[Turn], graph: Graph) -> list[str]:
@@ -81,13 +80,22 @@ def islands(graph: Graph) -> tuple[tuple[str, ...], ...]:
     Next come all nodes that a loss must wait for within the tick, as one island, so that no layer reacts in a tick
     before every loss was judged; then the others, as listed. Raises NetworkError as Graph.order.
     """
-    order = graph.order()
-    island = {node: node for node in order}  # node → the first of its island
     joined = [(edge.source, edge.target) for edge in graph.edges if edge.delay == 0 and edge.source != SOURCE]
-    for one, other in (*joined, *((graph.losses[0], loss) for loss in graph.losses)):
-        kept, merged = island[one], island[other]
-        island = {node: kept if first == merged else first for node, first in island.items()}
-    judged = {island[loss] for loss in graph.losses}
-    firsts = dict.fromkeys(island[node] for node in order)
-    ranked = sorted(firsts, key=lambda first: (first != SOURCE, first not in judged))
-    return tuple(tuple(node for node in order if island[node] == first) for first in ranked)
+    groups = joint(graph.order(), [*joined, *((graph.losses[0], loss) for loss in graph.losses)])
+    losses = set(graph.losses)
+    return tuple(sorted(groups, key=lambda group: (group[0] != SOURCE, losses.isdisjoint(group))))
+
+
+def joint(nodes: Sequence[str], pairs: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """The nodes in the groups that the pairs make of them; groups and their nodes in the order of the nodes."""
+    group = {node: [node] for node in nodes}
+    for one, other in pairs:
+        kept, merged = sorted((group[one], group[other]), key=len, reverse=True)
+        if kept is not merged:
+            kept += merged
+            group |= dict.fromkeys(merged, kept)
+    rank = {node: index for index, node in enumerate(nodes)}
+    each = {id(members): members for members in group.values()}
+    return sorted(
+        (tuple(sorted(members, key=rank.__getitem__)) for members in each.values()), key=lambda m: rank[m[0]]
+    )

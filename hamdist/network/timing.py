@@ -24,7 +24,8 @@ def arrivals(graph: Graph) -> dict[str, int]:
 def depths(graph: Graph) -> dict[str, int]:
     """D of every layer: how many ticks after its evaluation a layer's costate returns."""
     arrival = arrivals(graph)
-    return {name: 2 * (sink(graph, arrival) - arrival[name]) for name in graph.layers}
+    last = sink(graph, arrival)
+    return {name: 2 * (last - arrival[name]) for name in graph.layers}
 
 
 def sink(graph: Graph, arrival: dict[str, int]) -> int:
@@ -65,7 +66,7 @@ def balanced(graph: Graph, joins: bool = True) -> Graph:
     Losses and their targets are always balanced, to one common sink; joins of layers only if `joins`.
     """
     arrival = arrivals(graph)
-    meeting = arrival | {loss: sink(graph, arrival) for loss in graph.losses}
+    meeting = arrival | dict.fromkeys(graph.losses, sink(graph, arrival))
     return graph.with_edges(
         edge.delayed(meeting[edge.target] - arrival[edge.source] - graph.latency(edge.source))
         if not edge.feedback and (joins or edge.target in graph.losses)

@@ -12,7 +12,7 @@ memory.py        what a costate meets: current, stashed (inputs or graphs), reve
 bptt.py          state costates integrated backward over a window of time
 statespace/      layers with a memory: the contract, the modules, and what makes layers of them
 stack.py         N layers of equal structure as one
-losses.py        losses, and the costate they give
+losses.py        losses, and the costate they give; targets.py: which rows have none
 numerics.py      sums in one kernel; whether torch.func must take the derivatives, or autograd may
 randomness.py    seeds that a recomputation repeats
 """

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hamdist.physics.layers import Layer, Point, Values
 from hamdist.physics.numerics import transformed
-from hamdist.physics.pure_module import Tensors
+from hamdist.physics.pure_module import Context, Tensors
 
 
 class Wanted(NamedTuple):
@@ -64,21 +64,44 @@ def linearise(
 def _by_autograd(
     layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
 ) -> tuple[Values, Pullback]:
+    graph = graph_at(layer, parameters, buffers, point, wanted)
+    values = graph.values
+    after = {name: buffer.detach() for name, buffer in values.buffers.items()}
+    drift = tuple(f.detach() for f in values.drift)
+    return Values(values.output.detach(), drift, after), graph.pullback
+
+
+def graph_at(layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted) -> "Graph":
+    """A layer evaluated at a point, with autograd's graph of it."""
     with torch.enable_grad():
         weights = {name: _leaf(theta) for name, theta in parameters.items()} if wanted.weights else {}
         signals = tuple(_leaf(a) if want else a for a, want in zip(point.inputs, wanted.inputs, strict=True))
         state = tuple(map(_leaf, point.state))
         values = layer(parameters | weights, buffers, point._replace(inputs=signals, state=state))
-    leaves = [*weights.values(), *(a for a, want in zip(signals, wanted.inputs, strict=True) if want), *state]
-    outputs = (values.output, *values.drift)
+    leaves = (*weights.values(), *(a for a, want in zip(signals, wanted.inputs, strict=True) if want), *state)
+    return Graph(layer, values, parameters | weights, buffers, point.context, tuple(weights), leaves, wanted)
 
-    def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
+
+class Graph(NamedTuple):
+    """An evaluation that can be differentiated, once, by its leaves: the weights of these names, the inputs that are
+    wanted, and the state."""
+
+    layer: Layer
+    values: Values
+    parameters: Tensors
+    buffers: Tensors
+    context: Context
+    names: tuple[str, ...]
+    leaves: tuple[Tensor, ...]
+    wanted: Wanted
+
+    def pullback(self, q: Tensor, p: tuple[Tensor, ...]) -> Partials:
+        """The partial derivatives of H; code that they run meets the module as it was evaluated."""
+        outputs = (self.values.output, *self.values.drift)
         told = [(y, costate) for y, costate in zip(outputs, (q, *p), strict=True) if y.requires_grad]
-        return _partials(tuple(weights), wanted, _gradients(told, leaves))
-
-    after = {name: buffer.detach() for name, buffer in values.buffers.items()}
-    drift = tuple(f.detach() for f in values.drift)
-    return Values(values.output.detach(), drift, after), pullback
+        with self.layer.pure.present(self.parameters, self.buffers, self.context):
+            gradients = _gradients(told, self.leaves)
+        return _partials(self.names, self.wanted, gradients)
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -86,7 +109,7 @@ def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_()
 
 
-def _gradients(told: list[tuple[Tensor, Tensor]], leaves: list[Tensor]) -> tuple[Tensor, ...]:
+def _gradients(told: list[tuple[Tensor, Tensor]], leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """∂/∂leaf of the sum of ⟨costate, y⟩, for each leaf; zeros where y does not depend on it."""
     if not (told and leaves):
         return tuple(map(torch.zeros_like, leaves))
@@ -113,7 +136,9 @@ def _by_transform(
     (output, *drift), pull, after = torch.func.vjp(evaluate, *primals, has_aux=True)  # type: ignore[misc]
 
     def pullback(q: Tensor, p: tuple[Tensor, ...]) -> Partials:
-        return _partials(names, wanted, pull((q, *p), retain_graph=False))
+        with layer.pure.present(parameters, buffers, point.context):
+            gradients = pull((q, *p), retain_graph=False)
+        return _partials(names, wanted, gradients)
 
     return Values(output, tuple(drift), after), pullback
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hamdist.physics.modules import invertible
 from hamdist.physics.pure_module import Context, PureModule, Tensors
+from hamdist.physics.randomness import BEYOND_TORCH
 
 
 class Point(NamedTuple):
@@ -127,7 +128,7 @@ class Relaxing(Layer):
     def initial_state(
         self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        target, _ = self.pure(parameters, buffers, inputs, Context(training=False, seed=0))
+        target, _ = self.pure(parameters, buffers, inputs, Context(False, 0, beyond=BEYOND_TORCH))
         return (torch.zeros_like(target),)
 
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:

@@ -1,7 +1,10 @@
 """Two modules that torch lacks and that locality calls for: a residual block, and a coupling that can be inverted."""
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 
 class Merging(nn.Sequential):
@@ -13,6 +16,30 @@ class Merging(nn.Sequential):
         for module in others:
             y = module(y)
         return y
+
+
+def is_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Whether a module is its parts, one after another, and nothing else: no forward, tensors or hooks of its own."""
+    kind = type(module)
+    called: bool = (
+        kind.forward in (nn.Sequential.forward, Merging.forward) and kind.__call__ is nn.Module.__call__
+    )
+    return (
+        called and not (module._parameters or module._buffers or is_parametrized(module)) and unhooked(module)
+    )
+
+
+def calls(module: nn.Module) -> bool:
+    """Whether a container can be called, as lists and mappings of modules cannot."""
+    return "forward" in vars(module) or type(module).forward is not nn.ModuleList.forward
+
+
+def unhooked(module: nn.Module) -> bool:
+    """Whether nothing but its forward runs when a module is called."""
+    return "forward" not in vars(module) and not any(getattr(module, hooks) for hooks in _HOOKS)
+
+
+_HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 
 
 class Residual(nn.Module):
@@ -32,6 +59,11 @@ class Residual(nn.Module):
                 f"a residual body must keep the shape, but turns {list(x.shape)} into {list(y.shape)}"
             )
         return x + y
+
+
+def is_residual(module: nn.Module) -> TypeGuard[Residual]:
+    """Whether a module is a residual block, and nothing else."""
+    return type(module).forward is Residual.forward and unhooked(module)
 
 
 class Coupling(nn.Module):

@@ -34,6 +34,11 @@ def tracing() -> Iterator[None]:
         _here.tracing = False
 
 
+def differentiable(dtype: torch.dtype) -> bool:
+    """Whether derivatives are taken by numbers of this type."""
+    return dtype.is_floating_point or dtype.is_complex
+
+
 Factor = float | Tensor
 
 

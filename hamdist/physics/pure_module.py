@@ -1,6 +1,7 @@
 """Any nn.Module that maps tensors to a tensor, as a pure function of its parameters, buffers and inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
+from hamdist.physics.modules import unhooked
 from hamdist.physics.randomness import seeded
 
 Tensors = dict[str, Tensor]
@@ -21,10 +23,14 @@ class Context(NamedTuple):
     training: bool = True
     seed: int | None = None  # what a random layer draws from
     rows: int | None = None  # rows that are real, for batch statistics over a padded batch
+    beyond: tuple[str, ...] = ()  # generators beyond torch's that it draws from
 
 
 class PureModule:
-    """Any nn.Module that maps tensors to a tensor, as a function of its parameters, buffers and inputs."""
+    """Any nn.Module that maps tensors to a tensor, as a function of its parameters, buffers and inputs.
+
+    bare: whether all of it is torch's code, and hamdist's.
+    """
 
     def __init__(self, module: nn.Module, join: Join = "sum") -> None:
         self.module = module
@@ -34,6 +40,7 @@ class PureModule:
         self._mutable = frozenset(name for name, _ in module.named_buffers())
         self._names = _first_names(module)
         self._tied = any(name != first for name, first in self._names.items())
+        self.bare = all(map(_known_code, module.modules()))
 
     def parameters(self) -> Tensors:
         """What learns: copies of the parameters that require a gradient."""
@@ -51,18 +58,34 @@ class PureModule:
         buffers = self._prepared(buffers, context)
         arguments = joined(tuple(a[: context.rows] for a in inputs), self.join)
         tensors = {**parameters, **buffers}
-        output = self._output(tensors, arguments, context.seed)
+        output = self._output(tensors, arguments, context)
         after = {name: tensors[name] for name in buffers}  # a module may assign a buffer anew
         return (output if context.rows is None else padded(output, len(inputs[0]))), after
 
-    def _output(self, tensors: Tensors, arguments: tuple[Tensor, ...], seed: int | None) -> Tensor:
+    @contextmanager
+    def present(self, parameters: Mapping[str, Tensor], buffers: Tensors, context: Context) -> Iterator[None]:
+        """Within it the module is as it was evaluated: code that its derivative runs (a checkpoint that computes
+        again, a backward that reads a weight) finds the tensors, the mode and the seed of then.
+
+        What such code writes into buffers is forgotten: they move once an evaluation.
+        """
+        if self.bare or torch.compiler.is_compiling():
+            yield
+            return
+        tensors = {**parameters, **self._prepared(buffers, context)}
+        device = next(iter(tensors.values())).device if tensors else None
+        with seeded(context.seed, device, context.beyond), _Exchanged(self._places, tensors):
+            yield
+
+    def _output(self, tensors: Tensors, arguments: tuple[Tensor, ...], context: Context) -> Tensor:
         """What the module says with these tensors, which are afterwards those that it assigned."""
         if torch.compiler.is_compiling():  # torch's compiler knows its own way to do the same
             return functional_call(self.module, tensors, arguments, tie_weights=self._tied)
-        if seed is None:
+        if context.seed is None:
             with _Exchanged(self._places, tensors):
                 return self.module(*arguments)
-        with seeded(seed, arguments[0].device), _Exchanged(self._places, tensors):
+        drawing = seeded(context.seed, arguments[0].device, context.beyond)
+        with drawing, _Exchanged(self._places, tensors):
             return self.module(*arguments)
 
     @cached_property
@@ -145,6 +168,14 @@ class _Exchanged:
         for (there, key, name), own in zip(self._places, self._own, strict=True):
             self._tensors[name] = there[key]  # type: ignore[assignment]
             there[key] = own
+
+
+_OURS_AND_TORCHS = "torch.nn.modules.", "hamdist.physics."
+
+
+def _known_code(part: nn.Module) -> bool:
+    """Whether a part runs no code of the user's, so that it keeps nothing, and no derivative runs code."""
+    return type(part).__module__.startswith(_OURS_AND_TORCHS) and unhooked(part)
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:

@@ -14,8 +14,7 @@ from hamdist.network.timing import arrivals, feedback_lag
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Layer, Point, Relaxing
 from hamdist.physics.memory import Pairing, Returned, pairing_of
-from hamdist.physics.modules import Residual
-from hamdist.physics.pure_module import Context
+from hamdist.physics.modules import is_residual, is_sequence
 from hamdist.physics.step import Carry, Motion, initial_carry, valued
 from hamdist.planning.notes import notes_on
 from hamdist.planning.plan import EdgeRow, LayerRow, Plan
@@ -49,7 +48,7 @@ def operations(node: NodeSpec) -> int:
     facts, carry = node.facts, initial_carry(node.layer, node.facts.inputs, node.dynamics)
     motion = Motion(node.layer, node.dynamics, Wanted(True, facts.wanted))
     pairing = pairing_of(node.pairing, node.layer, node.depth, node.stash)
-    here = Point(facts.inputs, carry.state, Context(seed=0))
+    here = Point(facts.inputs, carry.state, facts.context())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         point = here if pairing.linearises else _met(motion, carry, pairing, here)
         _, pullback = valued(motion, carry, point)
@@ -73,9 +72,9 @@ def kind_of(layer: Layer) -> str:
 
 
 def _described(module: nn.Module) -> str:
-    if isinstance(module, Residual):
+    if is_residual(module):
         return f"Residual({_described(module.body)})"
-    if isinstance(module, nn.Sequential) and len(module):
+    if is_sequence(module) and len(module):
         parts = [_described(part) for part in module]
         return "+".join(parts if len(parts) <= 4 else [*parts[:2], "…", parts[-1]])
     return type(module).__name__

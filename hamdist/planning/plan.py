@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hamdist.network.graph import SOURCE, Edge, Graph
-from hamdist.network.tick_order import described, tick_order
+from hamdist.network.tick_order import described, joint, tick_order
 from hamdist.network.timing import arrivals, depths
 from hamdist.report.layout import Arrow, Box
 from hamdist.report.picture import draw
@@ -86,11 +86,7 @@ def _arrow(graph: Graph, edge: Edge) -> Arrow:
 
 def instants(graph: Graph) -> dict[str, int]:
     """A number for every set of two layers or more that edges of delay 0 join; other layers have none."""
-    leader = {name: name for name in graph.layers}
-    for edge in graph.edges:
-        if edge.delay == 0 and edge.source in leader and edge.target in leader:
-            old, new = leader[edge.target], leader[edge.source]
-            leader = {name: new if first == old else first for name, first in leader.items()}
-    leaders = list(leader.values())
-    joint = list(dict.fromkeys(first for first in leaders if leaders.count(first) > 1))
-    return {name: joint.index(first) for name, first in leader.items() if first in joint}
+    layers = set(graph.layers)
+    instant = [(e.source, e.target) for e in graph.edges if e.delay == 0 and {e.source, e.target} <= layers]
+    groups = [group for group in joint(graph.layers, instant) if len(group) > 1]
+    return {name: number for number, group in enumerate(groups) for name in group}

@@ -10,7 +10,6 @@ from hamdist.engine.node_spec import NodeSpec
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Point
 from hamdist.physics.memory import Stash, StashName, pairing_of
-from hamdist.physics.pure_module import Context
 from hamdist.physics.step import Carry, Motion, initial_carry, valued
 
 
@@ -30,7 +29,7 @@ def stash_sizes(node: NodeSpec) -> StashSizes:
     if not isinstance(pairing_of(node.pairing, node.layer, node.depth), Stash):
         return StashSizes()
     carry = initial_carry(node.layer, node.facts.inputs, node.dynamics)
-    point = Point(node.facts.inputs, carry.state, Context(seed=0))
+    point = Point(node.facts.inputs, carry.state, node.facts.context())
     inputs = _size(point.inputs) + _size(point.state)
     graph = inputs + _saved(node, carry, point) + _size(carry.parameters.values())
     return StashSizes(node.depth * inputs, node.depth * graph)

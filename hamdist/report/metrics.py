@@ -6,6 +6,7 @@ A loss's metrics go to metrics.jsonl in windows, closed where a run in one proce
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,16 +15,37 @@ from torch import Tensor
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 
-def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """The number of rows whose largest output is at the target's class; one output is a logit of class 1.
+class Classes(NamedTuple):
+    """How targets are classes.  dim: that of the output along which they lie.  none: those that say there is none."""
 
-    Shapes: output [R, C, …] with target [R, …] of classes, or output [R] or [R, 1] with target of 0s and 1s.
+    dim: int
+    none: tuple[int, ...]
+
+
+def logit_accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """The number of rows whose output is above 0 where the target is 1: a logit.
+
+    Shapes: output [R, …] with target [R, …], or [R, 1] with [R], of 0s and 1s; of several in a row the mean counts.
     """
-    if output.shape == target.shape or output.shape[1:] == (1,):
-        right = (output.reshape(len(output), -1) > 0) == (target.reshape(len(target), -1) > 0.5)
-    else:
-        right = output.argmax(dim=1) == target
-    return right.reshape(len(right), -1).double().mean(dim=1).sum()
+    right = (output.reshape(len(output), -1) > 0) == (target.reshape(len(target), -1) > 0.5)
+    return right.double().mean(dim=1).sum()
+
+
+def accuracy(classes: Classes, output: Tensor, target: Tensor) -> Tensor:
+    """The number of rows whose largest output is at the target's class.
+
+    Shapes: output [R, C, …], or with the classes along another dimension, and target [R, …]; of several positions in a
+    row the mean counts, over those that have a target.
+    """
+    right = output.argmax(dim=classes.dim) == target
+    if target.dim() == 1:
+        return right.double().sum()
+    known = torch.ones_like(right)
+    for none in classes.none:
+        known = known & (target != none)
+    known = known.reshape(len(known), -1)
+    counted = right.reshape(known.shape) & known
+    return (counted.double().sum(dim=1) / known.double().sum(dim=1).clamp(min=1)).sum()
 
 
 def absolute_error(output: Tensor, target: Tensor) -> Tensor:
@@ -34,37 +56,65 @@ def absolute_error(output: Tensor, target: Tensor) -> Tensor:
 LOGITS = ("bce_with_logits", "binary_cross_entropy_with_logits", "BCEWithLogitsLoss")
 
 
-def metrics_for(loss: str, output: Tensor, target: Tensor) -> dict[str, Metric]:
-    """Accuracy where the targets are classes, the mean absolute error where they are numbers like the output."""
-    if loss in LOGITS or not target.is_floating_point():
-        return {"accuracy": accuracy}
-    return {"mae": absolute_error} if output.shape == target.shape else {}
+def metrics_for(
+    loss: str, output: Tensor, target: Tensor, classes: Classes | None = None
+) -> dict[str, Metric]:
+    """Accuracy where the targets are classes, the mean absolute error where they are numbers like the output.
+
+    classes: how the loss reads them; None where that is not known: then as the shapes say, where they say it.
+    """
+    if loss in LOGITS:
+        return {"accuracy": logit_accuracy}
+    if target.is_floating_point():
+        return {"mae": absolute_error} if output.shape == target.shape else {}
+    if classes is None and (output.shape == target.shape or output.shape[1:] == (1,)):
+        return {"accuracy": logit_accuracy}
+    if classes is None and (dim := only_dim(output, target)) is not None:
+        classes = Classes(dim, ())
+    return {} if classes is None else {"accuracy": partial(accuracy, classes)}
+
+
+def only_dim(output: Tensor, target: Tensor) -> int | None:
+    """The dimension without which an output has the shape of a target; None where there is none, or more than one."""
+    shape = tuple(output.shape)
+    found = [dim for dim in range(1, output.dim()) if shape[:dim] + shape[dim + 1 :] == tuple(target.shape)]
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Sums over `rows` rows, by metric."""
+    """Sums over `rows` rows, by metric.  unlabelled: rows beside them that had no target."""
 
     rows: int
     sums: dict[str, float]
+    unlabelled: int = 0
 
     def plus(self, other: "Cut") -> "Cut":
-        return Cut(self.rows + other.rows, {name: s + other.sums[name] for name, s in self.sums.items()})
+        return Cut(
+            self.rows + other.rows,
+            {name: s + other.sums[name] for name, s in self.sums.items()},
+            self.unlabelled + other.unlabelled,
+        )
 
     def means(self) -> dict[str, float]:
-        return {name: total / self.rows for name, total in self.sums.items()}
+        """The means, where there are rows, and how many were unlabelled, if any were."""
+        means = {name: total / self.rows for name, total in self.sums.items()} if self.rows else {}
+        return means | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
 
 
 class Sums(NamedTuple):
     """Over rows, since the start and since the last cut: how many rows, and the sums [1 + number of metrics], float64.
 
     Both are added up apart, so that no total depends on where the cuts were. The tensors are written into.
+    unlabelled: rows beside them that had no target.
     """
 
     rows: int = 0
     window_rows: int = 0
     total: Tensor | None = None
     window: Tensor | None = None
+    unlabelled: int = 0
+    window_unlabelled: int = 0
 
 
 class Scores:
@@ -76,8 +126,13 @@ class Scores:
 
     @property
     def rows(self) -> int:
-        """Those counted since the start."""
+        """Those scored since the start."""
         return self.state.rows
+
+    @property
+    def predicted(self) -> int:
+        """These, and those without a target."""
+        return self.state.rows + self.state.unlabelled
 
     def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """loss: mean over the rows; output, target: those rows."""
@@ -91,14 +146,19 @@ class Scores:
         rows = [metric(output, target) for metric in self.metrics.values()]
         return torch.stack([loss.detach().double() * len(output), *rows])
 
-    def count(self, rows: int) -> None:
-        """Rows whose sums somebody else added to `sums`."""
-        rows_before, window_rows, *_ = self.state
-        self.state = self.state._replace(rows=rows_before + rows, window_rows=window_rows + rows)
+    def count(self, rows: int, unlabelled: int = 0) -> None:
+        """Rows whose sums somebody else added to `sums`, and those that have none."""
+        before = self.state
+        self.state = before._replace(
+            rows=before.rows + rows,
+            window_rows=before.window_rows + rows,
+            unlabelled=before.unlabelled + unlabelled,
+            window_unlabelled=before.window_unlabelled + unlabelled,
+        )
 
     def sums(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """The tensors [1 + number of metrics] that hold the sums since the start and since the last cut."""
-        _, _, total, window = self.state
+        total, window = self.state.total, self.state.window
         if total is None:
             total = torch.zeros(1 + len(self.metrics), dtype=torch.float64, device=device)
         if window is None:
@@ -108,9 +168,13 @@ class Scores:
 
     def cut(self) -> Cut | None:
         """The sums since the last cut; None if nothing came."""
-        _, rows, _, window = self.state
-        self.state = self.state._replace(window_rows=0, window=None)
-        return Cut(rows, self._named(window)) if window is not None and rows else None
+        rows, window, unlabelled = self.state.window_rows, self.state.window, self.state.window_unlabelled
+        self.state = self.state._replace(window_rows=0, window=None, window_unlabelled=0)
+        if not rows and not unlabelled:
+            return None
+        return Cut(
+            rows, self._named(torch.zeros(1 + len(self.metrics)) if window is None else window), unlabelled
+        )
 
     def window(self) -> dict[str, float]:
         """The means since the last cut, which this one is then; {} if nothing came."""
@@ -118,9 +182,10 @@ class Scores:
         return {} if cut is None else cut.means()
 
     def total(self) -> dict[str, float]:
-        """The means since the start; {} if nothing ever came."""
-        rows, _, total, _ = self.state
-        return self._named(total / rows) if total is not None and rows else {}
+        """The means since the start, and how many rows were unlabelled, if any were; {} if nothing ever came."""
+        state = self.state
+        sums = {} if state.total is None or not state.rows else self._named(state.total)
+        return Cut(state.rows, sums, state.unlabelled).means()
 
     def _named(self, sums: Tensor) -> dict[str, float]:
         return dict(zip(("loss", *self.metrics), sums.tolist(), strict=True))
@@ -161,7 +226,7 @@ class Windows:
         """Closes the open one, where anything came."""
         cut = self._scores.cut()
         if cut is not None:
-            self._closed.append(Window(ticks, self._scores.rows, cut))
+            self._closed.append(Window(ticks, self._scores.predicted, cut))
 
     def take(self) -> list[Window]:
         """Those closed since the last call, from any thread."""

@@ -93,7 +93,9 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "prequential", _metrics(summary["prequential"])
     yield "hold-out", _metrics(summary["holdout"])
     once = "each seen once" if summary["samples_seen_once"] else "not each seen exactly once"
-    yield "samples", f"{summary['samples']:,} in {summary['ticks']:,} ticks, {once}"
+    promised = summary.get("samples_promised")
+    short = "" if promised is None else f"; the stream ended there, {promised:,} were asked for"
+    yield "samples", f"{summary['samples']:,} in {summary['ticks']:,} ticks, {once}{short}"
     yield (
         "speed",
         f"{summary['samples_per_second']:,.0f} samples a second, {summary['wall_seconds']:.1f} s in all",

@@ -3,6 +3,7 @@
 run.py           a run, in this process or over Ray actors; also its plan
 prepare.py       what is to be run, its stream opened, its layers built: where all of these begin
 assembly.py      from sections of a config to streams, networks, localities
+settings.py      the same sections as the arguments of a Learner
 inline.py        a run in one process
 launch.py        from a setup to actors that stand ready; ray.py: a run whose layers are Ray actors
 released.py      a Learner's network on actors, which go as far as they are told
@@ -13,6 +14,7 @@ record.py        the run directory
 layer_file.py    a layer's weights in it; whole_file.py: a file that is there as a whole or not at all
 completeness.py  whether a run directory is whole
 check.py         every mistake of a config at once
+trust.py         what the config of a stranger may name
 generate.py      a finished run that goes on by itself
 weights.py       a run's weights, and the plain model that has them
 """

@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
 
 from hamdist.cluster.stream_worker import Pairs, StreamWorker
 from hamdist.config.learning_schema import LearningConfig
@@ -17,16 +16,19 @@ from hamdist.config.schema import LocalityConfig, RunConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.engine.spec import Execution
 from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
+from hamdist.network.edges import edge_name, layer_name
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Horizon, Locality
+from hamdist.network.losses import LossSpec
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
-from hamdist.network.network import LayerSpec, LossSpec, Network, edge_name, layer_name, named_layers, spec_of
-from hamdist.network.placement import Actors, Placement, Request, place
-from hamdist.objects import find_object
+from hamdist.network.names import Names
+from hamdist.network.network import LayerSpec, Network, specs_of
+from hamdist.network.placement import Actors, Placement, Request, count_actors, place
+from hamdist.objects import find_factory, find_loss
 from hamdist.physics.dynamics import Dynamics
-from hamdist.physics.losses import LOSSES, LossFunction
-from hamdist.physics.randomness import derive_seed, seeded
+from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
+from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
 from hamdist.streams import Batch, Stream, open_stream
 
@@ -123,7 +125,7 @@ def network_of(config: NetworkConfig, seed: int) -> Network:
             for index, layer in enumerate(config.layers or ())
             for name in layer.names
         )
-    names = [spec.name for spec in specs]
+    names = Names(spec.name for spec in specs)
     edges = config.edges
     return Network(
         specs,
@@ -160,6 +162,14 @@ def actors_of(config: PlacementConfig, names: Sequence[str]) -> Actors:
     if isinstance(config.actors, str | int):
         return config.actors
     return [[layer_name(layer, names) for layer in layers] for layers in config.actors]
+
+
+def check_placement(config: PlacementConfig, names: Sequence[str]) -> None:
+    """Raises NetworkError for more actors than layers, and for lists and requests of actors that do not fit them."""
+    if isinstance(config.actors, int):
+        count_actors(config.actors, names, devices=1)
+    elif config.actors != "auto":
+        placement_of(config, names, devices=1)
 
 
 def placement_of(
@@ -203,9 +213,9 @@ def _module_specs(modules: Sequence[ModuleConfig], key: str) -> list[ModuleSpec]
 def _from_factory(factory: str, args: dict[str, Any], seed: int) -> tuple[LayerSpec, ...]:
     """The layers that a user's function returns, as modules or as builders."""
     try:
-        with seeded(derive_seed(seed, "factory")):
-            layers = find_object(factory)(**args)
-        return tuple(spec_of(name, layer) for name, layer in named_layers(layers).items())
+        with seeded(derive_seed(seed, "factory"), beyond=BEYOND_TORCH):
+            layers = find_factory(factory)(**args)
+        return specs_of(layers)
     except UserError as error:
         raise NetworkError(Problem("network.factory", str(error))) from error
     except Exception as error:
@@ -225,20 +235,26 @@ def _losses(losses: Sequence[LossConfig], names: Sequence[str]) -> dict[str, Los
                     f"layer {layer!r} bears two losses: weigh one, or write one function",
                 )
             )
-        specs[node] = LossSpec(
-            _loss_function(loss.type, f"network.loss.{index}"), layer, loss.type, loss.weight
-        )
+        specs[node] = LossSpec(_loss_function(loss, f"network.loss.{index}"), layer, loss.type, loss.weight)
     return specs
 
 
-def _loss_function(name: str, key: str) -> LossFunction:
+def _loss_function(loss: LossConfig, key: str) -> LossFunction:
+    name = loss.type
+    if loss.class_dim is not None:
+        return CrossEntropy(loss.class_dim)
     if name in LOSSES:
         return LOSSES[name]
     try:
-        found = find_object(name)
+        found = find_loss(name)
     except UserError as error:
         raise NetworkError(Problem(key, str(error))) from error
-    return found() if isinstance(found, type) and issubclass(found, nn.Module) else found
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise NetworkError(Problem(key, f"{name} cannot be made without arguments: {error!r}")) from error
 
 
 def _beta(beta: Any) -> float | Schedule:

@@ -6,40 +6,71 @@ then with the others, as far as they are.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from hamdist.config.loader import Sections, load_sections
 from hamdist.engine.device import local_device
-from hamdist.errors import ConfigError, UserError
+from hamdist.errors import ConfigError, StreamError, UserError
 from hamdist.network.graph import Graph
 from hamdist.network.locality import apply_locality
 from hamdist.network.loss_fit import check_loss
-from hamdist.network.network import Network, check_owned, make_layers
+from hamdist.network.network import Network, make_layers
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
 from hamdist.physics.layers import Layer
-from hamdist.runs.assembly import dtype_of, locality_of, network_keys, network_of, stream_keys, stream_of
+from hamdist.runs.assembly import (
+    check_placement,
+    dtype_of,
+    locality_of,
+    network_keys,
+    network_of,
+    stream_keys,
+    stream_of,
+)
 from hamdist.runs.prepare import prepare
-from hamdist.streams import Batch
+from hamdist.runs.trust import check_network, check_stream
+from hamdist.streams import Batch, Stream
 
 Found = TypeVar("Found")
 
 
-def check(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> list[str]:
-    """Every mistake in a config, with its place; the stream is opened, but standard input is not read."""
+class Findings(NamedTuple):
+    """mistakes, notes: a line each, with its place; a config with notes alone runs."""
+
+    mistakes: list[str]
+    notes: list[str]
+
+
+def check(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), trust: bool = False
+) -> list[str]:
+    """Every mistake in a config, with its place; the stream is opened, but standard input is not read.
+
+    trust: whether code that the config names may be imported and called, beyond torch's layers and what this program
+    has imported itself; without it such a name is a mistake, and what it stands for is not looked at.
+    """
+    return findings(config, overrides, trust).mistakes
+
+
+def findings(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), trust: bool = False
+) -> Findings:
+    """As `check`, and what is no mistake, but worth knowing before a run."""
     try:
-        return Check(load_sections(config, overrides)).lines()
+        found = Check(load_sections(config, overrides), trust)
+        return Findings(found.lines(), found.notes())
     except ConfigError as error:
-        return [str(problem) for problem in error.problems]
+        return Findings([str(problem) for problem in error.problems], [])
 
 
 class Check:
     """One look at a config; `mistakes` are what was found beyond the schema."""
 
-    def __init__(self, sections: Sections) -> None:
-        self.sections = sections
+    def __init__(self, sections: Sections, trust: bool = False) -> None:
+        self.sections, self.trust = sections, trust
         self.mistakes: list[UserError] = []
+        self._stream: Stream | None = None
 
     def lines(self) -> list[str]:
         """One a mistake."""
@@ -47,15 +78,35 @@ class Check:
         found = [str(problem) for problem in self.sections.problems]
         return found + [line for error in self.mistakes for line in self.sections.explain(error)]
 
+    def notes(self) -> list[str]:
+        """Of a config without mistakes: a stream that will end before it gives what is asked of it."""
+        config, stream = self.sections.stream, self._stream
+        if config is None or stream is None or config.samples is None or self.mistakes:
+            return []
+        try:
+            available = stream.available
+        except StreamError:  # which the run will tell, once it is there
+            return []
+        if available is None or available >= config.samples:
+            return []
+        told = f"{config.samples:,} are asked for, and the source has {available:,}: the run will finish with these"
+        return [f"stream.samples: {told}"]
+
     def _look(self) -> None:
         if (placement := self.sections.placement) is not None:
             self._try(lambda: local_device(placement.device))
         batch = self._try(self._first_batch)
+        if batch is not None and self._could_run(batch):
+            return
         network = self._try(self._network)
         if network is None:
             return
+        if placement is not None:
+            self._try(lambda: check_placement(placement, network.names))
         layers = self._try(
-            lambda: make_layers(network.layers, self.sections.seed or 0, self._dtype, torch.device("cpu"))
+            lambda: (
+                make_layers(network.layers, self.sections.seed or 0, self._dtype, torch.device("cpu")).layers
+            )
         )
         graph = self._try(lambda: network.graph, "network.edges")
         if graph is None:
@@ -63,6 +114,19 @@ class Check:
         self._try(lambda: self._locality(network, graph), "network.edges")
         if batch is not None and layers is not None:
             self._try(lambda: self._together(network, graph, layers, batch))
+
+    def _could_run(self, batch: Batch) -> bool:
+        """Whether nothing is wrong at all, which is soon known."""
+        whole = self.sections.whole
+        if whole is None or self.mistakes:
+            return False
+        try:
+            if not self.trust:
+                check_network(whole.network)
+            prepare(whole).built(batch[:2])
+        except UserError:
+            return False
+        return True
 
     def _try(self, look: Callable[[], Found], key: str = "network") -> Found | None:
         """What it gives, or None and one more mistake, of the network at `key` where it knows no key itself."""
@@ -82,9 +146,11 @@ class Check:
         stream = self.sections.stream
         if stream is None:
             return None
+        if not self.trust:
+            check_stream(stream)
         locality = self.sections.locality
         horizon = None if locality is None else locality.horizon
-        opened = stream_of(stream, self.sections.seed or 0, self._dtype, horizon)
+        self._stream = opened = stream_of(stream, self.sections.seed or 0, self._dtype, horizon)
         if stream.source == "stdin":
             return None
         with stream_keys():
@@ -92,7 +158,11 @@ class Check:
 
     def _network(self) -> Network | None:
         network = self.sections.network
-        return None if network is None else network_of(network, self.sections.seed or 0)
+        if network is None:
+            return None
+        if not self.trust:
+            check_network(network)
+        return network_of(network, self.sections.seed or 0)
 
     def _locality(self, network: Network, graph: Graph) -> None:
         """Whether a locality fits the network; what depends on the hold is seen only where the stream is sound."""
@@ -114,7 +184,6 @@ class Check:
 @torch.no_grad()
 def check_shapes(network: Network, graph: Graph, layers: Mapping[str, Layer], batch: Batch) -> None:
     """Whether layers and losses fit each other and the batch, whatever the locality. Raises NetworkError."""
-    check_owned({name: layer.pure.module for name, layer in layers.items()})
     keys = {spec.name: spec.key for spec in network.layers}
 
     def look(name: str, heard: Mapping[str, Heard]) -> Facts:

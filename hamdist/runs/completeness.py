@@ -47,12 +47,13 @@ def check_complete(directory: Path, weights: Mapping[str, Collection[str]]) -> N
         raise UserError(f"{directory} does not hold a whole run: {'; '.join(problems)}{_ending(told)}")
 
 
-def load_into(module: nn.Module, state: Mapping[str, Any], whose: str) -> None:
-    """Raises UserError, which `whose` opens, where a state_dict has not all that the module has, or something else."""
+def load_into(module: nn.Module, state: Mapping[str, Any], directory: str | Path) -> None:
+    """Raises UserError where a run's state_dict has not all that the module has, or something else."""
     try:
         module.load_state_dict(state)
     except Exception as error:
-        raise UserError(f"{whose} do not fit its config: {' '.join(str(error).split())}") from error
+        told = " ".join(str(error).split())
+        raise UserError(f"{directory}: the weights are not those of its config: {told}") from error
 
 
 def _absent(

@@ -213,6 +213,7 @@ class InlineRun:
         profile, latency = outcome.profile, self._latency.told()
         return replace(
             results_of(told, layers, runtime.loss.name, learnt),
+            promised=self.stream.asked,
             profiles={f"{NAME} ({listed(layers)})": profile} if profile else {},
             more=executions(told) | ({"latency": latency} if latency else {}),
         )

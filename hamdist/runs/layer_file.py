@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hamdist.engine.kept import Kept
@@ -26,11 +26,14 @@ def write_layer(path: Path, kept: Kept) -> None:
 
 
 def read_layer(path: Path) -> dict[str, Any]:
-    """The state_dict in it. Raises UserError for a file that is not one, or not all of one."""
+    """The state_dict in it. Raises UserError for what is no such file: a pickle would run code, so there is no other
+    format.
+    """
     try:
         return _read(path)
-    except Exception as error:
-        raise UserError(f"{path} does not hold a layer's weights, or not all of them: {error}") from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+        message = f"{path} holds no weights: it was cut off, changed, or is no file of safetensors ({error})"
+        raise UserError(message) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

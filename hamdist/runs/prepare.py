@@ -22,6 +22,7 @@ from hamdist.network.locality import Locality, apply_locality
 from hamdist.network.network import Network
 from hamdist.report.wording import counted
 from hamdist.runs.assembly import (
+    check_placement,
     dtype_of,
     execution_of,
     learning_of,
@@ -80,6 +81,7 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
     """Raises NetworkError, with the keys of the config, for what is wrong with the network as a whole."""
     with network_keys():
         network = network_of(config.network, config.seed)
+    check_placement(config.placement, network.names)
     locality = locality_of(config.locality, network.names, config.stream.hold)
     with network_keys("network.edges"):
         apply_locality(network.graph, locality)
@@ -91,11 +93,15 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
 
 @dataclass(frozen=True)
 class OpenStream:
-    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it."""
+    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it.
+
+    asked: how many samples the config asks for, None: all.
+    """
 
     stream: Stream
     first: Batch
     batches: Iterator[Batch]
+    asked: int | None = None
 
 
 def open_stream_of(config: RunConfig) -> OpenStream:
@@ -106,7 +112,7 @@ def open_stream_of(config: RunConfig) -> OpenStream:
         batches = iter(stream)
     with stream_keys(), stream_opening():
         first = next(batches)
-    return OpenStream(stream, first, chain([first], batches))
+    return OpenStream(stream, first, chain([first], batches), config.stream.samples)
 
 
 def built_here(setup: RunSetup, stream: OpenStream) -> Program:

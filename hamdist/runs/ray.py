@@ -70,6 +70,7 @@ class RayRun:
         self.recorder = Recorder(
             directory, on_progress, stream.samples, rows, stream.hold, config.metrics_every
         )
+        self._promised = stream.samples
         self._grace = config.placement.heartbeat_seconds + GRACE_SECONDS
 
     def run(self) -> dict[str, Any]:
@@ -168,6 +169,7 @@ class RayRun:
             came,
             peak_memory_bytes={**came.peak_memory_bytes, **peaks},
             actors=len(ending.outcomes),
+            promised=self._promised,
             profiles=self._profiles(ending),
             more={
                 "startup_seconds": self.launched.startup.seconds,

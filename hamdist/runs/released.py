@@ -7,7 +7,7 @@ of that tick. Nothing of it is in the loop of a run that goes on by itself.
 import atexit
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -63,7 +63,8 @@ class ReleasedRuntime:
         self._closing.atexit = False
         atexit.register(self._closing)  # after Ray's own, and so before it
         layout = self._run.layout
-        self._source = Source(layout.rows, layout.outline.locality.hold, layout.stream_ticks)
+        outline = layout.outline
+        self._source = Source(layout.rows, outline.locality.hold, layout.stream_ticks, outline.ignored)
         self._under_way: deque[Release] = deque()
         self._failure: Failure | None = None
 
@@ -134,13 +135,18 @@ class ReleasedRuntime:
         found = self._all([worker.call(Worker.execution) for worker in self._workers])
         return {name: told for name, told in zip(self._run.group.names, found, strict=False) if told}
 
-    def prequential(self) -> dict[str, float]:
-        """The means of the first loss since the start."""
-        return self._all([self._judge.call(Worker.prequential, self._first_loss)])[0]
+    def prequential(self) -> dict[str, dict[str, float]]:
+        """The means of every loss since the start, by node."""
+        return self._of_losses(Worker.prequential)
 
-    def holdout(self) -> dict[str, float]:
-        """Its means over the hold-out samples that came since the last time."""
-        return self._all([self._judge.call(Worker.holdout, self._first_loss)])[0]
+    def holdout(self) -> dict[str, dict[str, float]]:
+        """Their means over the hold-out samples that came since the last time."""
+        return self._of_losses(Worker.holdout)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a layer has a memory."""
+        return any(self._all([worker.call(Worker.remembers) for worker in self._workers]))
 
     def close(self) -> None:
         """No actor is left."""
@@ -157,20 +163,17 @@ class ReleasedRuntime:
     def _names(self) -> tuple[str, ...]:
         return self._run.setup.network.names
 
-    @property
-    def _first_loss(self) -> str:
-        return next(iter(self._run.setup.outline.losses))
-
-    @property
-    def _judge(self) -> Handle[Worker]:
-        """The worker with the first loss."""
-        return self._host(self._first_loss)
+    def _of_losses(self, means: Callable[[Worker, str], dict[str, float]]) -> dict[str, dict[str, float]]:
+        """What the workers that host the losses say of them."""
+        nodes = list(self._run.setup.outline.losses)
+        found = self._all([self._host(node).call(means, node) for node in nodes])
+        return dict(zip(nodes, found, strict=True))
 
     def _host(self, node: str) -> Handle[Worker]:
         return self._workers[self._run.layout.hosts[node]]
 
-    def _free_step(self, name: str, inputs: tuple[Tensor, ...]) -> Tensor:
-        return self._all([self._host(name).call(Worker.free_step, name, inputs)])[0]
+    def _free_step(self, name: str, inputs: tuple[Tensor, ...], restarts: Tensor | None) -> Tensor:
+        return self._all([self._host(name).call(Worker.free_step, name, inputs, restarts)])[0]
 
     def _all(self, calls: Sequence[Future[Result]]) -> list[Result]:
         return results(calls, STARTED_SECONDS)

@@ -17,7 +17,8 @@ class Results:
     """ticks, seconds: of learning; the drain is part of it, the hold-out is not.  layers: counts by layer.
 
     reached: by layer, the fewest and the most ticks in its weights.  peak_memory_bytes: by actor.  profiles: by actor,
-    if they were wanted.  more: what else the summary has to tell.
+    if they were wanted.  promised: the samples that were asked for, None where all were.  more: what else the
+    summary has to tell.
     """
 
     ticks: int
@@ -31,6 +32,7 @@ class Results:
     reached: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     actors: int = 1
     profiles: Mapping[str, Profile] = field(default_factory=dict)
+    promised: int | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -86,6 +88,7 @@ def summarise(
         **({} if error is None else {"error": str(error)}),
         "ticks": results.ticks,
         "samples": results.samples,
+        **_promised(results, status),
         "samples_seen_once": results.seen_once,
         "loss": results.prequential.get("loss"),
         "prequential": dict(results.prequential),
@@ -106,6 +109,12 @@ def summarise(
             "python": platform.python_version(),
         },
     }
+
+
+def _promised(results: Results, status: str) -> dict[str, Any]:
+    """What was asked for, where the stream ended before."""
+    short = status == "finished" and results.promised is not None and results.samples < results.promised
+    return {"samples_promised": results.promised} if short else {}
 
 
 def _broken_off(reached: Mapping[str, tuple[int, int]], status: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A run's weights as a plain state_dict, or in the plain PyTorch model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from hamdist.network.plain import plain_model
 from hamdist.runs.assembly import dtype_of, network_of
 from hamdist.runs.completeness import load_into, whole_weights
 from hamdist.runs.record import CONFIG
+from hamdist.runs.trust import config_of_run
 
 
 def export(directory: str | Path, to: str | Path) -> int:
@@ -31,15 +33,19 @@ def export(directory: str | Path, to: str | Path) -> int:
     return len(ordered)
 
 
-def load_model(directory: str | Path) -> nn.Module:
-    """The plain PyTorch model of a finished run, with its weights, in evaluation mode.
+def load_model(directory: str | Path, trust: bool = False) -> nn.Module:
+    """The plain PyTorch model of a finished run, with its weights, in evaluation mode; of layers with a memory a
+    PlainSequence, which takes sequences [B, T, …] and hands on its state.
 
-    Raises UserError where the directory holds no whole run, NetworkError for a network with feedback.
+    trust: whether code that its config names may be imported and called, beyond torch's layers and what this program
+    has imported itself. Raises UserError where the directory holds no whole run, or names such code, NetworkError for a
+    network with feedback.
     """
     weights = whole_weights(Path(directory))
-    config = load(Path(directory) / CONFIG).config
-    model = plain_model(network_of(config.network, config.seed), config.seed, dtype_of(config.network))
-    load_into(model, weights, f"the weights in {directory}")
+    config = config_of_run(Path(directory), trust)
+    network = replace(network_of(config.network, config.seed), tau=config.learning.tau)
+    model = plain_model(network, config.seed, dtype_of(config.network))
+    load_into(model, weights, directory)
     return model.eval()
 
 

@@ -19,9 +19,9 @@ JSONLines     lines of JSON from standard input                                 
 Standardise   a stream with inputs standardised online                          standardise.py
 Checked       a stream whose promises are kept, or a StreamError says which     checked.py
 
-What they share: single samples into batches (sample.py, batching.py, form.py), classes as numbers (labels.py), the
-order of rows (row_order.py), settings and their types (settings.py, setting_types.py), objects of the user's own code
-(factory.py), names for an error message (listing.py).
+What they share: single samples into batches (sample.py, batching.py, form.py), classes as numbers (labels.py), targets
+that are missing (missing.py), the order of rows (row_order.py), settings and their types (settings.py,
+setting_types.py), objects of the user's own code (factory.py), names for an error message (listing.py).
 """
 
 from hamdist.streams.arrays import Arrays

@@ -8,49 +8,55 @@ from torch import Tensor
 
 from hamdist.errors import StreamError
 from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
+from hamdist.streams.missing import NO_FORM, REMEDY, missing_rows, nothing
 from hamdist.streams.stream import Batch, Stream
 
 
 class Checked(Stream):
     """The same stream, with a StreamError where it breaks a promise.
 
-    It is empty, ends before its `samples`, changes shape or dtype, has targets now and then, holds a NaN or
+    It is empty, changes shape or dtype, has targets now and then, holds a NaN or
     an infinity, has batches of unequal size before the last, or restart flags that are not one a row.
+
+    missing_target: "refuse": a target that is NaN is a mistake; "predict": as a whole it may be, and is missing. The
+    class −100 says so in either case.
     """
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, missing_target: str = "refuse") -> None:
+        self._stream, self._missing_target = stream, missing_target
         self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
 
     def __iter__(self) -> Iterator[Batch]:
         number = 0
-        for batch in guarded(iter(self._stream), "sample"):
+        for batch in guarded(iter(self._stream), "sample", self._missing_target):
             number += len(batch.inputs)
             yield batch
         if number == 0:
             raise StreamError("the stream is empty; expected one sample at least")
-        if self.samples is not None and number < self.samples:
-            raise StreamError(
-                f"the stream ended after {number} samples, where {self.samples} were promised; lower `samples`"
-            )
+
+    @property
+    def available(self) -> int | None:
+        return self._stream.available
 
     def holdout(self) -> Iterator[Batch] | None:
         held_out = self._stream.holdout()
-        return None if held_out is None else guarded(held_out, "hold-out sample")
+        return None if held_out is None else guarded(held_out, "hold-out sample", self._missing_target)
 
 
-def guarded(batches: Iterator[Batch], noun: str) -> Iterator[Batch]:
+def guarded(batches: Iterator[Batch], noun: str, missing_target: str = "refuse") -> Iterator[Batch]:
     """The batches, each after its checks; errors call a sample `noun` and its number."""
     number, form, full, last = 0, None, None, None
     for batch in batches:
         rows, where = len(batch.inputs), f"{noun} {number}"
+        if missing_target == "predict" and batch.targets is None:
+            batch = _with_nothing(batch, form, where)
         form = form or form_of_rows(batch.inputs, batch.targets)
         _check_form(batch, form, where)
         full = full or rows
         _check_rows(rows, last or full, full, where)
         _check_finite(batch.inputs, "input", noun, number)
         if batch.targets is not None:
-            _check_finite(batch.targets, "target", noun, number)
+            _check_targets(batch.targets, noun, number, missing_target)
         if batch.restarts is not None:
             check_flags(batch.restarts, rows, where)
         number, last = number + rows, rows
@@ -74,12 +80,35 @@ def _check_form(batch: Batch, form: SampleForm, where: str) -> None:
 
 
 def _check_rows(rows: int, last: int, full: int, where: str) -> None:
+    if not rows:
+        raise StreamError(f"{where}: a batch of 0 rows; expected one at least")
     if rows > full or last < full:
         odd = rows if rows > full else last
         raise StreamError(
             f"{where}: a batch of {odd} where the first one had {full}; only the last batch may be shorter "
             "(drop_last=True in a DataLoader)"
         )
+
+
+def _with_nothing(batch: Batch, form: SampleForm | None, where: str) -> Batch:
+    """A batch whose targets are missing, in the form of those before."""
+    if form is None or form.targets is None:
+        raise StreamError(f"{where}: {NO_FORM}")
+    return batch._replace(targets=nothing((len(batch.inputs), *form.targets.shape), form.targets.dtype))
+
+
+def _check_targets(targets: Tensor, noun: str, number: int, missing_target: str) -> None:
+    """They are finite, or NaN in whole rows where targets may be missing."""
+    missing = missing_rows(targets)
+    if not missing.any():
+        _check_finite(targets, "target", noun, number)
+    elif missing_target == "predict":
+        _check_finite(
+            targets.masked_fill(missing.reshape(-1, *[1] * (targets.dim() - 1)), 0), "target", noun, number
+        )
+    else:
+        row = int(missing.nonzero()[0])
+        raise StreamError(f"{noun} {number + row}: the target is missing (nan); {REMEDY}")
 
 
 def _check_finite(values: Tensor, what: str, noun: str, number: int) -> None:

@@ -11,6 +11,8 @@ from hamdist.streams.listing import listed
 from hamdist.streams.settings import existing_file
 from hamdist.streams.table import Row, Table
 
+BYTES_COUNTED = 16 * 2**20  # a file up to this size is gone through to count its rows
+
 
 class CSV(Table):
     """A file of comma-separated values, read line by line; see `Table` for the columns.
@@ -30,6 +32,7 @@ class CSV(Table):
         delimiter: str = ",",
         batch_size: int = 1,
         samples: int | None = None,
+        missing_target: str = "refuse",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         file = existing_file("path", path)
@@ -46,8 +49,16 @@ class CSV(Table):
             kind,
             batch_size,
             samples,
+            missing_target,
             dtype,
         )
+
+    @property
+    def available(self) -> int | None:
+        """Counted in a file of which that is no work."""
+        if self.path.stat().st_size > BYTES_COUNTED:
+            return None
+        return sum(1 for _ in self._lines(self.path)) - self._header
 
     def rows(self) -> Iterator[Row]:
         positions = [self._names.index(name) for name in self.columns]

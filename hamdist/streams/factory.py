@@ -6,18 +6,15 @@ from functools import partial
 from typing import Any
 
 from hamdist.errors import Problem, StreamError, UserError
-from hamdist.objects import find_object
+from hamdist.objects import find_factory
 
 
 def load_factory(factory: str) -> Callable[..., Any]:
     """The function or class that `factory`, "package.module:name", names."""
     try:
-        found = find_object(str(factory))
+        return find_factory(str(factory))
     except UserError as error:
         raise _refused(str(error)) from error
-    if not callable(found):
-        raise _refused(f"{factory!r} is of type {type(found).__name__}; expected a function or a class")
-    return found
 
 
 def bind_factory(factory: str, args: Mapping[str, Any] | None = None) -> Callable[[], Any]:

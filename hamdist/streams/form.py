@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hamdist.errors import StreamError
+from hamdist.streams.missing import REMEDY
 
 
 class TensorForm(NamedTuple):
@@ -44,8 +45,9 @@ def require_same_form(was: SampleForm, now: SampleForm, where: str) -> None:
     if was.inputs != now.inputs:
         raise StreamError(f"{where}: the input has {now.inputs}, where it had {was.inputs} before")
     if now.targets is None or was.targets is None:
-        change = ("no target", "one") if now.targets is None else ("a target", "none")
-        raise StreamError(f"{where} has {change[0]}, where the samples before had {change[1]}")
+        if now.targets is None:
+            raise StreamError(f"{where} has no target, where the samples before had one; {REMEDY}")
+        raise StreamError(f"{where} has a target, where the samples before had none")
     raise StreamError(f"{where}: the target has {now.targets}, where it had {was.targets} before")
 
 

@@ -9,8 +9,9 @@ import torch
 from hamdist.errors import StreamError
 from hamdist.streams.batching import in_batches
 from hamdist.streams.factory import bind_factory, either
+from hamdist.streams.missing import CHOICES
 from hamdist.streams.sample import parse_sample
-from hamdist.streams.settings import check_counts
+from hamdist.streams.settings import check_choice, check_counts
 from hamdist.streams.stream import Batch, Stream
 
 
@@ -30,20 +31,28 @@ class Iterable(Stream):
         args: Mapping[str, Any] | None = None,
         batch_size: int = 1,
         samples: int | None = None,
+        missing_target: str = "refuse",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         check_counts(batch_size=batch_size, samples=samples)
+        check_choice("missing_target", missing_target, CHOICES)
+        self._missing_target = missing_target
         either(iterable, "iterable", factory)
         self._source = bind_factory(factory, args) if factory is not None else iterable
         self._spent = False
         self._batch_size, self._dtype = batch_size, dtype
         self.samples = samples
 
+    @property
+    def available(self) -> int | None:
+        """Of a list and the like; a function is not called for that."""
+        return len(self._source) if isinstance(self._source, collections.abc.Sized) else None
+
     def __iter__(self) -> Iterator[Batch]:
         parsed = (
             parse_sample(item, self._dtype, f"sample {number}") for number, item in enumerate(self._open())
         )
-        return in_batches(parsed, self._batch_size, self.samples, self._dtype)
+        return in_batches(parsed, self._batch_size, self.samples, self._dtype, self._missing_target)
 
     def _open(self) -> collections.abc.Iterator[Any]:
         source: Any = self._source

@@ -12,8 +12,9 @@ import torch
 from hamdist.errors import StreamError
 from hamdist.streams.batching import in_batches
 from hamdist.streams.live_lines import LiveLines
+from hamdist.streams.missing import CHOICES
 from hamdist.streams.sample import Sample, parse_sample
-from hamdist.streams.settings import check_counts
+from hamdist.streams.settings import check_choice, check_counts
 from hamdist.streams.stream import Batch, Stream
 
 EXPECTED = 'expected {"x": [...], "y": ...}'
@@ -33,9 +34,12 @@ class JSONLines(Stream):
         file: TextIO | None = None,
         batch_size: int = 1,
         samples: int | None = None,
+        missing_target: str = "refuse",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         check_counts(batch_size=batch_size, samples=samples)
+        check_choice("missing_target", missing_target, CHOICES)
+        self._missing_target = missing_target
         self._file = file
         self._name = "standard input" if file is None else getattr(file, "name", "the text")
         self._batch_size, self._dtype = batch_size, dtype
@@ -47,7 +51,9 @@ class JSONLines(Stream):
         if self._spent:
             raise StreamError(f"{self._name} can be gone through once")
         self._spent = True
-        return in_batches(self._single_samples(), self._batch_size, self.samples, self._dtype)
+        return in_batches(
+            self._single_samples(), self._batch_size, self.samples, self._dtype, self._missing_target
+        )
 
     def _single_samples(self) -> Iterator[Sample]:
         for number, (line, arrived) in enumerate(self._lines(), start=1):

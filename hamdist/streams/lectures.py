@@ -46,8 +46,12 @@ class Lectures(Stream):
         self._signals, self._exams = tuple(signals), tuple(exams)
         self._rounds, self._length, self._cycles = rounds, length, cycles
         self._step, self._dtype = step, dtype
-        whole = cycles * len(signals) * rounds * length
-        self.samples = whole if samples is None else min(samples, whole)
+        self._whole = cycles * len(signals) * rounds * length
+        self.samples = self._whole if samples is None else min(samples, self._whole)
+
+    @property
+    def available(self) -> int | None:
+        return self._whole
 
     def __iter__(self) -> Iterator[Batch]:
         rounds = (name for _ in range(self._cycles) for name in self._signals for _ in range(self._rounds))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hamdist.errors import MissingExtraError, StreamError
-from hamdist.streams.settings import existing_file, promised
+from hamdist.streams.settings import at_most, existing_file
 from hamdist.streams.table import Row, Table
 
 if TYPE_CHECKING:
@@ -30,13 +30,20 @@ class Parquet(Table):
         kind: str = "class",
         batch_size: int = 1,
         samples: int | None = None,
+        missing_target: str = "refuse",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         file = existing_file("path", path)
         with _open(file) as parquet:
             names, rows = list(parquet.schema_arrow.names), parquet.metadata.num_rows
-        super().__init__(file, names, target, features, classes, kind, batch_size, samples, dtype)
-        self.samples = promised(samples, rows)
+        super().__init__(
+            file, names, target, features, classes, kind, batch_size, samples, missing_target, dtype
+        )
+        self.samples, self._rows = at_most(samples, rows), rows
+
+    @property
+    def available(self) -> int | None:
+        return self._rows
 
     def rows(self) -> Iterator[Row]:
         numbers = count()

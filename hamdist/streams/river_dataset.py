@@ -12,9 +12,10 @@ from hamdist.errors import StreamError, did_you_mean
 from hamdist.streams.batching import in_batches
 from hamdist.streams.labels import Labels
 from hamdist.streams.listing import listed
+from hamdist.streams.missing import CHOICES, is_missing
 from hamdist.streams.river_names import make_dataset
 from hamdist.streams.sample import Sample
-from hamdist.streams.settings import check_counts, promised
+from hamdist.streams.settings import at_most, check_choice, check_counts
 from hamdist.streams.stream import Batch, Stream
 
 REMEDY = (
@@ -42,9 +43,12 @@ class River(Stream):
         batch_size: int = 1,
         samples: int | None = None,
         seed: int = 0,
+        missing_target: str = "refuse",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         check_counts(batch_size=batch_size, samples=samples, seed=seed)
+        check_choice("missing_target", missing_target, CHOICES)
+        self._missing_target = missing_target
         if isinstance(dataset, str):
             dataset = make_dataset(dataset, args or {}, seed)
         self._dataset = dataset
@@ -53,12 +57,19 @@ class River(Stream):
         self._name = f"River's {type(dataset).__name__}"
         task = str(getattr(dataset, "task", ""))
         self._regression = "regression" in task.lower()
+        self._classifies = "classification" in task.lower()
         self._labels = Labels()
-        self.samples = promised(samples, _length(dataset))
+        self.samples = at_most(samples, _length(dataset))
         self.classes = 2 if task == "Binary classification" else getattr(dataset, "n_classes", None)
 
+    @property
+    def available(self) -> int | None:
+        return _length(self._dataset)
+
     def __iter__(self) -> Iterator[Batch]:
-        return in_batches(self._single_samples(), self._batch_size, self.samples, self._dtype)
+        return in_batches(
+            self._single_samples(), self._batch_size, self.samples, self._dtype, self._missing_target
+        )
 
     def _single_samples(self) -> Iterator[Sample]:
         keys: list[Any] | None = None
@@ -69,15 +80,18 @@ class River(Stream):
             if self._features is None:
                 refuse_new_features(features, keys, where)
             vector = torch.tensor([feature(features, key, where) for key in keys], dtype=self._dtype)
-            yield Sample(vector, self._target(target, where), self._name)
+            told = self._target(target, where)
+            yield Sample(vector, told, self._name, missing=told is None)
 
-    def _target(self, target: Any, where: str) -> Tensor:
+    def _target(self, target: Any, where: str) -> Tensor | None:
+        if is_missing(list(target.values()) if isinstance(target, Mapping) else target):
+            return None
         if isinstance(target, str):
             return torch.tensor(self._labels.number(target, where))
         if isinstance(target, Mapping):
             parts = [real(part, f"{where}: the target {key!r}") for key, part in target.items()]
             return torch.tensor(parts, dtype=self._dtype)
-        if isinstance(target, numbers.Integral | np.bool_) and not self._regression:
+        if not self._regression and is_class(target, self._classifies):
             return torch.tensor(int(target))
         return torch.tensor(real(target, f"{where}: the target"), dtype=self._dtype)
 
@@ -125,6 +139,13 @@ def real(value: Any, what: str) -> float:
         found = f"the {type(value).__name__} {value!r}"
         raise StreamError(f"{what} is {found}; expected a number or a boolean. {REMEDY}")
     return float(value)
+
+
+def is_class(target: Any, classifies: bool) -> bool:
+    """Whether a target is a whole number; of a dataset for classification also as 1.0."""
+    if isinstance(target, numbers.Integral | np.bool_):
+        return True
+    return classifies and isinstance(target, numbers.Real) and float(target).is_integer()
 
 
 def _length(dataset: Any) -> int | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hamdist.errors import StreamError
 from hamdist.streams.listing import listed
+from hamdist.streams.missing import is_missing
 from hamdist.streams.stream import as_target
 
 ACCEPTED = "a sample is (x, y), (x, y, restart), {'x': ..., 'y': ..., 'restart': ...} or x alone"
@@ -17,7 +18,8 @@ ACCEPTED = "a sample is (x, y), (x, y, restart), {'x': ..., 'y': ..., 'restart':
 class Sample(NamedTuple):
     """One sample before it is batched: a row of a `Batch`, and the `place` it was read from, such as file and line.
 
-    restart: whether an episode begins with it.  arrived: as in a `Batch`.
+    restart: whether an episode begins with it.  arrived: as in a `Batch`.  missing: whether its target is said to be
+    missing, and not only left out.
     """
 
     inputs: Tensor
@@ -25,6 +27,7 @@ class Sample(NamedTuple):
     place: str = ""
     restart: bool = False
     arrived: float | None = None
+    missing: bool = False
 
 
 class Parts(NamedTuple):
@@ -52,14 +55,15 @@ def parse_sample(item: Any, dtype: torch.dtype, where: str) -> Sample:
     """A sample from numbers, lists, arrays or tensors, copied, so that whoever made it may use the memory again.
 
     Arrays and tensors keep whole numbers whole. Python's numbers and lists become floating, except a target
-    that is one whole number or a boolean: that is a class.
+    that is one whole number or a boolean: that is a class. A target that is None or NaN is missing.
     """
     x, y, restart = split_sample(item, where)
-    inputs = _tensor(x, f"{where}: the input")
+    inputs, missing = _tensor(x, f"{where}: the input"), is_missing(y)
     return Sample(
         _cast(inputs, dtype),
-        None if y is None else _target(y, dtype, f"{where}: the target"),
+        None if missing else _target(y, dtype, f"{where}: the target"),
         restart=_flag(restart, f"{where}: the restart flag"),
+        missing=missing and y is not None,
     )
 
 
@@ -82,11 +86,24 @@ def _cast(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.to(dtype) if values.is_floating_point() or values.dtype == torch.bool else values
 
 
+def rows_of(values: Any, what: str) -> Tensor:
+    """Rows as a tensor, which may be their own memory; `what` opens the StreamError for what is not numeric."""
+    if isinstance(values, Tensor):
+        return values.detach()
+    try:
+        array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        message = f"{what} is a {type(values).__name__} that makes no array of numbers: {why}"
+        raise StreamError(message) from None
+    return tensor_of(array, what)
+
+
 def _tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, np.ndarray | np.generic):
-        return tensor_of(np.array(value), what)
+        return tensor_of(np.array(value, subok=True), what)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError):
@@ -97,12 +114,20 @@ def _tensor(value: Any, what: str) -> Tensor:
 
 
 def tensor_of(array: np.ndarray, what: str) -> Tensor:
-    """The tensor of a numeric array in any byte order; `what` opens the StreamError for one that is not numeric."""
+    """The tensor of a numeric array in any order of bytes and axes; `what` opens the StreamError for any other.
+
+    It shares the array's memory, unless torch has no such view of it, or it must not be written to.
+    """
     if array.dtype.kind not in "biufc":
-        raise StreamError(f"{what} is an array of {array.dtype}; expected numbers")
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        remedy = "; convert it with astype" if array.dtype.kind == "O" else ""
+        raise StreamError(f"{what} is an array of {array.dtype}; expected numbers{remedy}")
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise StreamError(f"{what} is an array with masked values; fill them: array.filled(...)")
+    wide = {"f": np.float64, "c": np.complex128}.get(array.dtype.kind)
+    if wide is not None and array.dtype.itemsize > np.dtype(wide).itemsize:
+        array = array.astype(wide)
+    native = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(np.require(native, requirements=["C", "W"]))
 
 
 def _shown(value: Any) -> str:

@@ -24,11 +24,9 @@ def is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def promised(samples: int | None, available: int | None) -> int | None:
-    """How many samples a source of `available` rows, presented once, promises when `samples` are asked for."""
-    if samples is not None and available is not None and samples > available:
-        raise StreamError(Problem("samples", f"{samples} are asked for, and the source has {available}"))
-    return available if samples is None else samples
+def at_most(samples: int | None, available: int | None) -> int | None:
+    """How many samples a source of `available` rows, presented once, gives when `samples` are asked for."""
+    return min((count for count in (samples, available) if count is not None), default=None)
 
 
 def held_out_rows(holdout: float, rows: int) -> int:

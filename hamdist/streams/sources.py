@@ -13,9 +13,11 @@ from hamdist.streams.digits import Digits
 from hamdist.streams.iterable import Iterable
 from hamdist.streams.json_lines import JSONLines
 from hamdist.streams.lectures import Lectures
+from hamdist.streams.missing import CHOICES
 from hamdist.streams.parquet import Parquet
 from hamdist.streams.river_dataset import River
 from hamdist.streams.setting_types import setting_problems
+from hamdist.streams.settings import check_choice
 from hamdist.streams.signals import Signals
 from hamdist.streams.standardise import Standardise
 from hamdist.streams.stream import Stream
@@ -40,12 +42,15 @@ def open_stream(
     *,
     standardise: bool = False,
     seed: int = 0,
+    missing_target: str = "refuse",
     dtype: torch.dtype = torch.float32,
     **settings: Any,
 ) -> Stream:
     """The stream of a source with its settings, the arguments of its class; checked, and standardised if asked.
 
-    `seed` is for the sources that draw random numbers; the others never see it.
+    `seed` is for the sources that draw random numbers; the others never see it. Inputs to be standardised are read as
+    float64, since a difference of large numbers may be nothing in a shorter `dtype`. missing_target: "refuse" samples
+    without a target, or "predict" them.
     """
     if source not in SOURCES:
         known = ", ".join(SOURCES)
@@ -53,9 +58,13 @@ def open_stream(
         raise StreamError(Problem("source", message))
     if not dtype.is_floating_point:
         raise StreamError(Problem("dtype", f"must be a floating one, not {dtype}"))
-    problems = setting_problems(source, SOURCES[source], settings, given=("seed", "dtype"))
+    problems = setting_problems(source, SOURCES[source], settings, given=("seed", "missing_target", "dtype"))
     if problems:
         raise StreamError(*problems)
-    drawn = {"seed": seed} if "seed" in inspect.signature(SOURCES[source]).parameters else {}
-    checked = Checked(SOURCES[source](**settings, **drawn, dtype=dtype))
-    return Standardise(checked) if standardise else checked
+    check_choice("missing_target", missing_target, CHOICES)
+    taken = inspect.signature(SOURCES[source]).parameters
+    shared = {"seed": seed, "missing_target": missing_target}
+    shared = {name: value for name, value in shared.items() if name in taken}
+    read = torch.float64 if standardise else dtype
+    checked = Checked(SOURCES[source](**settings, **shared, dtype=read), missing_target)
+    return Standardise(checked, dtype) if standardise else checked

@@ -35,11 +35,11 @@ class Moments:
         return Moments(count, origin + shift * (len(rows) / count), self.squares + within + between)
 
     def standardise(self, inputs: Tensor) -> Tensor:
-        """(x − mean) / √variance, the population's variance; 0 where the variance is 0."""
+        """(x − mean) / √variance as float64, with the population's variance; 0 where the variance is 0."""
         deviations = inputs.double().numpy(force=True) - self.mean
         spread = np.sqrt(self.squares / max(self.count, 1))
         scaled = np.divide(deviations, spread, out=np.zeros_like(deviations), where=spread > 0)
-        return torch.from_numpy(scaled).to(inputs)
+        return torch.from_numpy(scaled).to(inputs.device)
 
 
 class Standardise(Stream):
@@ -48,28 +48,39 @@ class Standardise(Stream):
     A batch updates the moments with all its rows and is transformed with the updated ones; the numbers are
     those of River's StandardScaler, learn_one or learn_many first and transform_one or transform_many then. A
     hold-out is transformed with the moments reached when it is asked for, and leaves them alone.
+
+    dtype: that of the inputs, and of targets that are numbers, in the end; None: as they come. What the stream has lost
+    by its own dtype is lost: seconds since 1970 need a stream of float64.
     """
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, dtype: torch.dtype | None = None) -> None:
+        self._stream, self._dtype = stream, dtype
         self._moments: Moments | None = None
         self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
+
+    @property
+    def available(self) -> int | None:
+        return self._stream.available
 
     def __iter__(self) -> Iterator[Batch]:
         self._moments = None
         for batch in self._stream:
             known = self._moments or nothing_known(batch.inputs)
             self._moments = known.with_batch(batch.inputs)
-            yield batch._replace(inputs=self._moments.standardise(batch.inputs))
+            yield self._standardised(batch, self._moments)
 
     def holdout(self) -> Iterator[Batch] | None:
         held_out, moments = self._stream.holdout(), self._moments
         if held_out is None:
             return None
-        return (
-            batch._replace(inputs=(moments or nothing_known(batch.inputs)).standardise(batch.inputs))
-            for batch in held_out
-        )
+        return (self._standardised(batch, moments or nothing_known(batch.inputs)) for batch in held_out)
+
+    def _standardised(self, batch: Batch, moments: Moments) -> Batch:
+        targets = batch.targets
+        if targets is not None and targets.is_floating_point():
+            targets = targets.to(self._dtype or targets.dtype)
+        inputs = moments.standardise(batch.inputs).to(self._dtype or batch.inputs.dtype)
+        return batch._replace(inputs=inputs, targets=targets)
 
 
 def nothing_known(inputs: Tensor) -> Moments:

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 class Stream(ABC):
     """Samples, numbered from 0 in the order presented, in batches of equal size; the last one may be short.
 
-    samples: how many samples it promises; None where it is endless or cannot know
+    samples: how many samples it gives at most; None where it is endless or cannot know
     classes: into how many classes its targets fall, where it knows
     live: whether samples come in their own time, and none is to wait for the next
     """
@@ -34,6 +34,13 @@ class Stream(ABC):
     samples: int | None = None
     classes: int | None = None
     live: bool = False
+
+    @property
+    def available(self) -> int | None:
+        """How many samples there are to be gone through once, where a look tells; None where it does not, or where the
+        source goes round.
+        """
+        return None
 
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]:

@@ -12,6 +12,7 @@ from hamdist.errors import Problem, StreamError, did_you_mean
 from hamdist.streams.batching import in_batches
 from hamdist.streams.labels import Labels
 from hamdist.streams.listing import listed
+from hamdist.streams.missing import CHOICES, REMEDY, is_missing, nothing
 from hamdist.streams.sample import Sample
 from hamdist.streams.settings import check_choice, check_counts
 from hamdist.streams.stream import Batch, Stream
@@ -33,6 +34,8 @@ class Table(Stream):
     features: the columns of the input, in this order; None: all but the target
     kind:     "class": the target is a label, [R] int64; "number": [R, 1]
     classes:  the labels of the classes 0, 1, …; None: numbered in the order of first appearance
+    missing_target: what a row is whose target is missing: "refuse": a mistake; "predict": not to be learnt from.
+              A spelling of missing, such as NA, that is listed in `classes` is a label
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class Table(Stream):
         kind: str,
         batch_size: int,
         samples: int | None,
+        missing_target: str,
         dtype: torch.dtype,
     ) -> None:
         check_counts(batch_size=batch_size, samples=samples)
         check_choice("kind", kind, KINDS)
+        check_choice("missing_target", missing_target, CHOICES)
         if classes is not None and kind != "class":
             raise StreamError(Problem("classes", f"a target of kind {kind} has no classes; leave them out"))
         self.path, self.target, self.samples = path, target, samples
@@ -56,7 +61,7 @@ class Table(Stream):
         self.columns = self.features if target is None else [*self.features, target]
         self._labels = Labels(classes) if kind == "class" else None
         self.classes = self._labels.count if self._labels else None
-        self._batch_size, self._dtype = batch_size, dtype
+        self._batch_size, self._dtype, self._missing_target = batch_size, dtype, missing_target
 
     @abstractmethod
     def rows(self) -> Iterator[Row]:
@@ -76,11 +81,20 @@ class Table(Stream):
 
     def _target(self, value: Any, place: str) -> Tensor:
         where = f"{place}:{self.target}"
+        if is_missing(value) and not (self._labels and self._labels.given(value)):
+            return self._missing(value, where)
         if self._labels is None:
             return torch.tensor(to_number(value, where), dtype=self._dtype)
-        if value is None or value == "":
-            raise StreamError(f"{where}: the node is empty; expected a label")
         return torch.tensor(self._labels.number(value, where))
+
+    def _missing(self, value: Any, where: str) -> Tensor:
+        if self._missing_target == "predict":
+            return nothing((), self._dtype if self._labels is None else torch.int64)
+        found = "the target is missing" if value in (None, "") else f"the target is missing: {value!r}"
+        listing = (
+            "" if self._labels is None or value in (None, "") else ", and listed in `classes` it is a label"
+        )
+        raise StreamError(f"{where}: {found}; {REMEDY}{listing}")
 
 
 def to_number(value: Any, where: str) -> float:

@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from hamdist.errors import Problem, StreamError
 from hamdist.streams.batching import in_batches
 from hamdist.streams.factory import bind_factory, either
+from hamdist.streams.missing import CHOICES
 from hamdist.streams.row_order import RowOrder
 from hamdist.streams.sample import Sample, parse_sample, split_sample
-from hamdist.streams.settings import check_counts
+from hamdist.streams.settings import check_choice, check_counts
 from hamdist.streams.stream import Batch, Stream, make_batch
 
 BATCH_SIZE = 16
@@ -38,9 +39,12 @@ class TorchDataset(Stream):
         samples: int | None = None,
         shuffle: bool = True,
         seed: int = 0,
+        missing_target: str = "refuse",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         check_counts(batch_size=batch_size, samples=samples, seed=seed)
+        check_choice("missing_target", missing_target, CHOICES)
+        self._missing_target = missing_target
         either(dataset, "dataset", factory)
         self._dataset = dataset if factory is None else bind_factory(factory, args)()
         self._batch_size = batch_size or BATCH_SIZE
@@ -57,7 +61,9 @@ class TorchDataset(Stream):
     def __iter__(self) -> Iterator[Batch]:
         if isinstance(self._dataset, DataLoader):
             return loaded_batches(self._dataset, self.samples, self._dtype)
-        return in_batches(self._single_samples(), self._batch_size, self.samples, self._dtype)
+        return in_batches(
+            self._single_samples(), self._batch_size, self.samples, self._dtype, self._missing_target
+        )
 
     def _single_samples(self) -> Iterator[Sample]:
         if self._order is None:

@@ -32,13 +32,13 @@ from hamdist.transport.base import Endpoint, LinkError, RefusedError
 APART_BYTES = 64 * 1024  # from here on a part of its own costs a socket less than a copy
 SPARE_BYTES = 64 * 1024  # up to here a tensor is made ready before it is needed
 
-_MAGIC, _VERSION = b"HDMS", 3
+_MAGIC, _VERSION = b"HDMS", 4
 _ORIGIN = struct.Struct(
     "<4sHqqBH"
 )  # magic, version, generation, edge, forward; bytes of the words of the forms
 _SIGN = struct.pack("<4sH", _MAGIC, _VERSION)
 _COUNTS = struct.Struct("<qqII")  # tick, final; ticks, bytes of the restarts of one tick
-_FIELDS = 7  # of a tick: the token's first six, and which tensors there are
+_FIELDS = 8  # of a tick: the token's first six, its rows without a target, and which tensors there are
 _CHECK_BYTES = 4
 _UNCHANGED = 0x2144DF1C  # CRC-32 of whatever is followed by its own CRC-32
 _REMEMBERED = 1024
@@ -126,10 +126,10 @@ class Codec:
         tokens, tensors, tick, final, there = message
         present = self._present(len(tokens), tensors)
         if len(tokens) == 1 and not tokens[0].restarts:
-            return self._ours + _numbers(1).pack(tick, final, 1, 0, *tokens[0][:6], present)
+            return self._ours + _numbers(1).pack(tick, final, 1, 0, *_said(tokens[0]), present)
         marks = there or (present,) * len(tokens)
         width = (max([token.restarts for token in tokens]).bit_length() + 7) // 8
-        fields = [n for token, mark in zip(tokens, marks, strict=True) for n in (*token[:6], mark)]
+        fields = [n for token, mark in zip(tokens, marks, strict=True) for n in (*_said(token), mark)]
         numbers = _numbers(len(tokens)).pack(tick, final, len(tokens), width, *fields)
         return b"".join(
             [self._ours, numbers, *(token.restarts.to_bytes(width, "little") for token in tokens)]
@@ -186,7 +186,9 @@ class Codec:
             self._refuse("it has less restarts than it says")
         tokens, marks = [], []
         for k in range(len(fields) // _FIELDS):
-            born, first, rows, repeat, valid, learn, there = fields[_FIELDS * k : _FIELDS * (k + 1)]
+            born, first, rows, repeat, valid, learn, unlabelled, there = fields[
+                _FIELDS * k : _FIELDS * (k + 1)
+            ]
             begins = int.from_bytes(restarts[width * k : width * (k + 1)], "little") if width else 0
             if valid > 1 or learn > 1 or there > self._all_there:
                 self._refuse(
@@ -197,7 +199,9 @@ class Codec:
                     f"it speaks of {rows} rows from sample {first} of tick {born} on, at repeat {repeat}, with "
                     f"episodes that begin in rows {begins:b}, where a batch has {self._rows} rows"
                 )
-            tokens.append(Token(born, first, rows, repeat, valid == 1, learn == 1, begins))
+            tokens.append(Token(born, first, rows, repeat, valid == 1, learn == 1, begins, unlabelled))
+            if unlabelled > rows:
+                self._refuse(f"of its {rows} rows {unlabelled} have no target")
             marks.append(there)
         return tuple(tokens), tuple(marks)
 
@@ -280,10 +284,15 @@ def _words(forms: Sequence[Form | None]) -> str:
     return ", ".join(each).replace("torch.", "") or "no tensors"
 
 
+def _said(token: Token) -> tuple[int, ...]:
+    """All of a token but its restarts."""
+    return *token[:6], token.unlabelled
+
+
 @lru_cache(_REMEMBERED)
 def _numbers(ticks: int) -> struct.Struct:
     """The counts of a message of so many ticks, and the fields of each."""
-    return struct.Struct(_COUNTS.format + ticks * "qqqqBBI")
+    return struct.Struct(_COUNTS.format + ticks * "qqqqBBII")
 
 
 def _crc(parts: Sequence[Partition], before: Sequence[Partition] = ()) -> int:

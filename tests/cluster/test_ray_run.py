@@ -68,7 +68,7 @@ def lines_in(directory: str) -> list[dict[str, float]]:
 
 
 def test_over_actors_and_in_one_process_a_run_is_the_same_to_the_bit():
-    over_actors = run(config(), out="ray")
+    over_actors = run(config(), out="ray", profile=True)
     inline = run(config(), ["placement.runtime=inline"], out="inline")
     ours, theirs = weights_in("ray"), weights_in("inline")
     assert ours.keys() == theirs.keys()
@@ -80,20 +80,34 @@ def test_over_actors_and_in_one_process_a_run_is_the_same_to_the_bit():
     assert set(over_actors["startup_seconds"]) == {"ray", "stream", "layers", "shapes", "links"}
     assert [place["layers"] for place in over_actors["places"]] == TWO
     assert len(over_actors["peak_memory_bytes"]) == 3
+    has_every_actor_on_one_clock(over_actors)
 
 
-def test_an_actor_builds_its_own_layers_and_the_driver_none(folder: Path):
-    marked = config(linear(8, 8, "support.ray_layers:Marked", folder=str(folder), name="second"))
-    marked["network"]["layers"][0]["modules"][0] = linear(
-        6, 8, "support.ray_layers:Marked", folder=str(folder), name="first"
-    )
-    run(marked, out="out")
-    builders = {
-        name: {int(file.suffix[1:]) for file in folder.glob(f"{name}.*")} for name in ("first", "second")
-    }
-    assert all(len(processes) == 1 for processes in builders.values())
-    assert builders["first"] != builders["second"]
-    assert os.getpid() not in builders["first"] | builders["second"]
+def has_every_actor_on_one_clock(summary: dict[str, Any]) -> None:
+    """The profile: whatever an actor heard was sent before. Three batches of hold-out follow the ticks of learning, two
+    ticks until their predictions are out, and three that tell every node of the end."""
+    ticks = summary["ticks"] + 3 + 2 + 3
+    names = ["actor 0 (first)", "actor 1 (second and head)", "the stream"]
+    assert list(summary["profile"]) == names
+    for told in summary["profile"].values():
+        assert set(told["percent"]) == {"compute", "integrate", "wait", "send", "read", "other"}
+        assert sum(told["percent"].values()) == pytest.approx(100)
+    assert {told["ticks"] for told in summary["profile"].values()} == {ticks}
+    events = json.loads(Path("ray/trace.json").read_text())["traceEvents"]
+    assert [e["args"]["name"] for e in events if e["name"] == "process_name"] == names
+    by_actor = [[e for e in events if e["ph"] == "X" and e["pid"] == pid] for pid in range(3)]
+    for spans in by_actor:
+        assert all(one["ts"] + one["dur"] <= next["ts"] + 1e-3 for one, next in pairwise(spans))
+        assert {span["args"]["tick"] for span in spans} == set(range(ticks))
+    heard = frames(by_actor[1], "wait", "first->second")
+    sent = frames(by_actor[0], "send", "first->second")
+    assert len(heard) == len(sent) - 1  # it begins with one that was never sent
+    assert all(s["ts"] < h["ts"] + h["dur"] for s, h in zip(sent, heard, strict=False))
+
+
+def frames(spans: list[dict[str, Any]], kind: str, where: str) -> list[dict[str, Any]]:
+    """The spans of one kind along one edge."""
+    return [span for span in spans if (span["name"], span["args"].get("where")) == (kind, where)]
 
 
 def test_what_layers_cannot_be_built_on_workers_is_told_of_all_at_once():
@@ -171,41 +185,23 @@ def test_an_actor_that_freezes_is_named():
     assert "it was frozen" in str(caught.value)
 
 
-def test_more_actors_than_cores_share_them():
-    """Three actors and a stream on two cores."""
-    summary = run(config(actors="per-layer"), out="ray")
+def test_three_actors_on_two_cores_build_their_own_layers_and_the_driver_none(folder: Path):
+    """Each layer in its own process; the bits are those of the run in one."""
+    marked = config(actors="per-layer")
+    for layer in marked["network"]["layers"]:
+        layer["modules"][0] |= {
+            "type": "support.ray_layers:Marked",
+            "folder": str(folder),
+            "name": layer["name"],
+        }
+    summary = run(marked, out="ray")
+    builders = [{int(file.suffix[1:]) for file in folder.glob(f"{name}.*")} for name in LAYERS]
+    assert [len(processes) for processes in builders] == [1, 1, 1]
+    assert len({os.getpid()}.union(*builders)) == 4
     run(config(), ["placement.runtime=inline"], out="inline")
     assert (summary["actors"], summary["samples_seen_once"]) == (3, True)
     ours, theirs = weights_in("ray"), weights_in("inline")
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
-def test_a_profile_has_every_actor_on_one_clock():
-    """Whatever an actor heard was sent before. Three batches of hold-out follow the ticks of learning, two ticks until
-    their predictions are out, and three that tell every node of the end."""
-    summary = run(config(), out="out", profile=True)
-    ticks = summary["ticks"] + 3 + 2 + 3
-    names = ["actor 0 (first)", "actor 1 (second and head)", "the stream"]
-    assert list(summary["profile"]) == names
-    for told in summary["profile"].values():
-        assert set(told["percent"]) == {"compute", "integrate", "wait", "send", "read", "other"}
-        assert sum(told["percent"].values()) == pytest.approx(100)
-    assert {told["ticks"] for told in summary["profile"].values()} == {ticks}
-    events = json.loads(Path("out/trace.json").read_text())["traceEvents"]
-    assert [e["args"]["name"] for e in events if e["name"] == "process_name"] == names
-    by_actor = [[e for e in events if e["ph"] == "X" and e["pid"] == pid] for pid in range(3)]
-    for spans in by_actor:
-        assert all(one["ts"] + one["dur"] <= next["ts"] + 1e-3 for one, next in pairwise(spans))
-        assert {span["args"]["tick"] for span in spans} == set(range(ticks))
-    heard = frames(by_actor[1], "wait", "first->second")
-    sent = frames(by_actor[0], "send", "first->second")
-    assert len(heard) == len(sent) - 1  # it begins with one that was never sent
-    assert all(s["ts"] < h["ts"] + h["dur"] for s, h in zip(sent, heard, strict=False))
-
-
-def frames(spans: list[dict[str, Any]], kind: str, where: str) -> list[dict[str, Any]]:
-    """The spans of one kind along one edge."""
-    return [span for span in spans if (span["name"], span["args"].get("where")) == (kind, where)]
 
 
 def test_a_stream_that_would_end_its_actor_ends_the_run():

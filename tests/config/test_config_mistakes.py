@@ -187,7 +187,7 @@ def test_mistakes(change: dict[str, Any], message: str) -> None:
 
 
 LAYER_MISTAKES = [
-    ({"name": "a b"}, "name: a layer's name is made of letters, digits, '_' and '-', got 'a b'"),
+    ({"name": "a b"}, "name: a layer's name is made of letters, digits, '_' and '-', not 'a b'"),
     ({"name": "12"}, "name: '12' would be taken for an index: give the layer a name with a letter in it"),
     ({"name": "loss"}, "name: 'loss' is reserved: it is where samples enter or leave the network"),
     ({"name": "b"}, "name: there is a layer 'b' already"),

@@ -52,14 +52,22 @@ def union_sections(models: list[type[BaseModel]], path: str, seen: set[Any]) -> 
         yield heading(path), {key: shared_row(models, key) for key in shared}
     for model in models:
         own = [key for key in accepted_keys(model) if key not in shared]
-        yield f"{heading(path)}: {name_of(model, shared)}", {key: row(model, key) for key in own}
+        yield (
+            f"{heading(path)}: {name_of(model, telling(models, shared))}",
+            {key: row(model, key) for key in own},
+        )
         for key in own:
             yield from sections(accepted_keys(model)[key], f"{path}.{key}", seen)
 
 
-def name_of(model: type[BaseModel], shared: set[str]) -> str:
+def telling(models: list[type[BaseModel]], shared: set[str]) -> set[str]:
+    """The keys whose values differ from model to model."""
+    return {key for key in shared if len({accepted_values(accepted_keys(m)[key]) for m in models}) > 1}
+
+
+def name_of(model: type[BaseModel], telling: set[str]) -> str:
     """The values that select a model, "adam, adamw"; where none does, its first key."""
-    chosen = [accepted_values(accepted_keys(model)[key]) for key in shared]
+    chosen = [accepted_values(accepted_keys(model)[key]) for key in telling]
     return ", ".join(next(filter(None, chosen), (next(iter(accepted_keys(model))),)))
 
 

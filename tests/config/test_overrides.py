@@ -100,7 +100,7 @@ def test_all_that_have_no_place_at_once() -> None:
         "override network.layers.3.repeat=2: network.layers is a list of 3: its items are 0 to 2, not 3",
         "override network.layers.a=1: network.layers is a list of 3: its items are 0 to 2, not a",
         "override learning.beta.start=1: learning.beta is 0.1, which has no keys: set it as a whole, learning.beta={…}",
-        "override seed=[1: the value is not YAML: [1",
+        "override seed=[1: the value is not YAML: [1: expected ',' or ']', but got '<stream end>'",
     ]
 
 

@@ -51,7 +51,7 @@ def test_the_remedy_knows_of_delays_and_momentum():
 
 
 @pytest.mark.parametrize("place", [{"mode": "nonlocal"}, {}])
-def test_the_layer_named_is_the_one_that_ran_away_and_not_those_it_took_along(place):
+def test_the_layer_named_is_the_one_with_weights_that_are_none_and_not_those_it_took_along(place):
     batches = regression()
     runtime = runtime_of(residual_net(4), batches, loss=nn.functional.mse_loss, **place)
     for batch in batches[:20]:
@@ -59,7 +59,8 @@ def test_the_layer_named_is_the_one_that_ran_away_and_not_those_it_took_along(pl
     carry = runtime.nodes["2"].carry
     broken = {name: torch.full_like(weight, torch.nan) for name, weight in carry.parameters.items()}
     runtime.nodes["2"].carry = carry._replace(parameters=broken)
-    with pytest.raises(DivergenceError, match="layer '2' is the furthest off"):
+    message = "the loss mse_loss is nan at tick 2[0-9]: the weights of layer '2' are not finite, though no number had"
+    with pytest.raises(DivergenceError, match=f"^{message}"):
         run_through(runtime, batches[20:])
 
 
@@ -121,8 +122,88 @@ def test_a_target_that_the_loss_cannot_take_is_named_with_the_loss_and_the_tick(
     batches = samples(6, (8,))
     batches[3][1][0] = 7
     runtime = runtime_of(mlp(3), batches, mode="nonlocal")
-    message = r"class 7 came in samples 12 to 15, but layer '2' has 3 outputs: it needs 8"
+    message = r"class 7 came in sample 12, but layer '2' has 3 outputs: it needs 8"
     with pytest.raises(StreamError, match=message):
+        run_through(runtime, batches)
+
+
+# What was not a number first, though nothing grew
+
+
+class Log(nn.Module):
+    def forward(self, x):
+        return torch.log(x)
+
+
+@pytest.mark.parametrize("place", [{"mode": "nonlocal"}, {}])
+def test_the_first_layer_whose_output_is_none_is_named(place):
+    """log 0 = −∞ in the third of five layers; an identity after it is as bad, and is not the first."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, 8), nn.ReLU(), Log(), nn.Identity(), nn.Linear(8, 3)]
+    batches = [(x.abs(), y) for x, y in regression(20)]
+    layers[0].weight.data = torch.eye(8)
+    layers[0].bias.data.zero_()
+    batches[9] = (torch.zeros(4, 8).double(), batches[9][1])
+    rule = learning(0.0)
+    runtime = runtime_of([m.double() for m in layers], batches, nn.functional.mse_loss, rule=rule, **place)
+    message = (
+        r"^the loss mse_loss is (nan|inf) at tick \d+: the output of layer '2' was not finite first, though "
+    )
+    with pytest.raises(DivergenceError, match=message) as caught:
+        run_through(runtime, batches)
+    assert "learning.beta" not in str(caught.value)
+
+
+def over_nothing(output, target):
+    """The mean over no rows."""
+    return output[:0].mean()
+
+
+def ignoring_0(output, target):
+    return nn.functional.cross_entropy(output, target, ignore_index=0)
+
+
+def no_number(loss, target):
+    batches = [(torch.randn(4, 8).double(), target)]
+    runtime = runtime_of([nn.Linear(8, 3).double()], batches, loss=loss, mode="nonlocal")
+    with pytest.raises(DivergenceError) as caught:
+        list(runtime.present(*batches[0]))
+    return str(caught.value)
+
+
+def test_a_loss_that_is_none_for_finite_numbers_says_so():
+    told = no_number(over_nothing, torch.ones(4, 3).double())
+    assert re.fullmatch(
+        r"the loss over_nothing is nan at tick 0, of finite numbers, an output up to \S+ and targets up to 1: it has "
+        "no number for these, such as a logarithm of 0 or a mean over nothing",
+        told,
+    )
+    told = no_number(nn.functional.mse_loss, torch.full((4, 3), 1e200, dtype=torch.float64))
+    assert told.endswith("targets up to 1e+200: too large for the loss, so scale samples and targets down")
+
+
+def test_targets_that_a_users_loss_ignores_all_are_named():
+    told = no_number(ignoring_0, torch.zeros(4, dtype=torch.int64))
+    assert told == (
+        "the loss ignoring_0 is nan at tick 0, and the target of every row is the class 0: if the loss ignores it, "
+        "write -100 instead"
+    )
+
+
+def test_a_derivative_that_is_none_is_not_taken_for_growth():
+    """√(x²) at 0 has the value 0 and the slope ∞ · 0."""
+
+    class Root(nn.Module):
+        def forward(self, x):
+            return torch.sqrt(x.square())
+
+    layers = [nn.Linear(8, 8).double(), Root(), nn.Linear(8, 3).double()]
+    for parameter in layers[0].parameters():
+        parameter.data.zero_()
+    batches = regression(5)
+    runtime = runtime_of(layers, batches, nn.functional.mse_loss, mode="nonlocal")
+    message = "^the loss mse_loss is nan at tick 1: the weights of layer '0' are not finite, though no number had grown"
+    with pytest.raises(DivergenceError, match=message):
         run_through(runtime, batches)
 
 
@@ -141,8 +222,9 @@ def test_fused_ticks_name_the_first_whose_loss_is_not_finite(chunk):
         runtime = runtime_of(residual_net(3), batches, loss=loss, execution=execution, timeline=heard)
         with pytest.raises(DivergenceError) as caught:
             run_in_chunks(runtime, batches)
-        found = re.match(r"diverged at tick (\d+): the loss is (inf|nan); ", str(caught.value))
+        found = re.match(r"the loss mse_loss is (?:inf|nan) at tick (\d+)", str(caught.value))
         assert found, str(caught.value)
+        assert "learning.beta" not in str(caught.value)
         told.append(int(found[1]))
     assert heard.lengths(runtime.tick)
     assert told == [28, 28]  # two delays later than it entered
@@ -156,7 +238,7 @@ def test_a_class_beyond_the_outputs_is_named_in_fused_ticks_too(chunk):
     execution = Execution(stacked=True, chunk=chunk)
     heard = Together()
     runtime = runtime_of(mlp(3), batches, execution=execution, timeline=heard)
-    message = r"class 7 came in samples 108 to 111, but layer '2' has 3 outputs: it needs 8"
+    message = r"class 7 came in sample 108, but layer '2' has 3 outputs: it needs 8"
     with pytest.raises(StreamError, match=message):
         runtime.present_all(batches)
     assert heard.lengths(runtime.tick)

@@ -11,6 +11,7 @@ import pytest
 
 from hamdist import check, run
 from hamdist.errors import UserError
+from hamdist.runs.check import findings
 
 GOOD = """\
 name: good
@@ -44,10 +45,10 @@ def written(*changes: tuple[str, str]) -> str:
     return text
 
 
-def problems(text: str) -> list[str]:
+def problems(text: str, trust: bool = False) -> list[str]:
     """What check says of a config; run must refuse it too, with the first of these lines, and leave nothing behind."""
     Path("run.yaml").write_text(text, encoding="utf-8")
-    found = check("run.yaml")
+    found = check("run.yaml", trust=trust)
     if found:
         with pytest.raises(UserError) as refused:
             run("run.yaml", out="out")
@@ -320,9 +321,27 @@ def test_standard_input_is_not_read(monkeypatch: pytest.MonkeyPatch):
     assert check("run.yaml") == []
 
 
+@pytest.mark.parametrize(("asked", "noted"), [("20", False), ("21", True), ("5000", True), ("null", False)])
+def test_a_file_with_fewer_rows_than_are_asked_for_is_a_note(asked: str, noted: bool):
+    """The run finishes with those that there are."""
+    table = np.column_stack([np.load("x.npy"), np.load("y.npy")])
+    np.savetxt("table.csv", table, "%.9g", delimiter=",", header="a,b,c,d,e,f,kind", comments="")
+    csv = f"source: csv, path: table.csv, target: kind, classes: [0, 1, 2], samples: {asked}"
+    Path("run.yaml").write_text(written((ARRAYS, csv)))
+    told = f"stream.samples: {asked} are asked for, and the source has 20: the run will finish with these"
+    told = told.replace("5000", "5,000")
+    assert findings("run.yaml") == ([], [told] if noted else [])
+    assert check("run.yaml") == []
+
+
+def test_sources_that_go_round_have_enough():
+    Path("run.yaml").write_text(GOOD)
+    assert findings("run.yaml", ["stream.samples=5000"]) == ([], [])
+
+
 def test_a_factory_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(folder)
     Path("broken_stream.py").write_text("def make():\n    raise OSError('no sensor')\n")
-    assert problems(written((ARRAYS, "source: iterable, factory: 'broken_stream:make'"))) == [
+    assert problems(written((ARRAYS, "source: iterable, factory: 'broken_stream:make'")), trust=True) == [
         "run.yaml:2:28: stream.factory: broken_stream:make failed: OSError('no sensor')"
     ]

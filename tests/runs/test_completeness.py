@@ -110,11 +110,11 @@ DAMAGES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "truncated": (
         truncate,
-        "out/weights/third.safetensors does not hold a layer's weights, or not all of them: ",
+        "out/weights/third.safetensors holds no weights: it was cut off, changed, or is no file of safetensors (",
     ),
     "pickled": (
         pickled,
-        "out/weights/third.safetensors does not hold a layer's weights, or not all of them: ",
+        "out/weights/third.safetensors holds no weights: it was cut off, changed, or is no file of safetensors (",
     ),
 }
 COMMANDS = {
@@ -147,7 +147,7 @@ def test_tensors_of_another_shape_are_told_with_their_names():
     save_file({"0.weight": torch.ones(4, 3), "0.bias": torch.ones(4)}, file_of("third"))
     for read in (lambda: hamdist.load_model("out"), lambda: next(hamdist.runs.generate.generate("out", 1))):
         with pytest.raises(
-            UserError, match=r"^the weights in out do not fit its config: .*size mismatch for .*0.weight"
+            UserError, match=r"^out: the weights are not those of its config: .*size mismatch for .*0.weight"
         ):
             read()
 

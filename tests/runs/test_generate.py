@@ -118,7 +118,7 @@ def test_a_run_that_diverged_generates_nothing(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--steps", "0"], "Invalid value for '--steps'"),
+        (["--steps", "-1"], "Invalid value for '--steps'"),
         (["--steps", "3", "--feed", "noise"], "noise"),
         (["--steps", "3", "--prime", "301"], "the stream has 300 batches, and 301 are to prime"),
         (["--steps", "3"], "holds no weights"),

@@ -15,9 +15,16 @@ from support.samples import samples
 from torch import nn
 
 from hamdist import Coupling, LayerSpec, Learner, Network, Residual
-from hamdist.errors import ConfigError, DivergenceError, NetworkError, RunError, StreamError
+from hamdist.errors import (
+    ConfigError,
+    DivergenceError,
+    EvaluationModeWarning,
+    NetworkError,
+    RunError,
+    StreamError,
+)
 from hamdist.network.graph import LOSS
-from hamdist.network.network import LossSpec
+from hamdist.network.losses import LossSpec
 
 TOLERANCE = 1e-10
 DOUBLE = {"dtype": torch.float64}
@@ -289,7 +296,7 @@ def test_a_network_brings_its_own_losses():
         LOSS: LossSpec(nn.functional.cross_entropy, "b", "cross_entropy"),
         "early": LossSpec(nn.functional.cross_entropy, "a", "cross_entropy", 0.5),
     }
-    learner = Learner(Network(layers, losses), "mse", locality="nonlocal", beta=0.0, **DOUBLE)
+    learner = Learner(Network(layers, losses), locality="nonlocal", beta=0.0, **DOUBLE)
     ((x, y),) = samples(1, (6,))
     prediction = learner.step(x, y)
     assert (prediction.output - learner.predict(x)).abs().max() < TOLERANCE
@@ -337,7 +344,8 @@ def test_the_users_modules_are_never_changed():
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     model.eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    learner = Learner(model, **DOUBLE)
+    with pytest.warns(EvaluationModeWarning):
+        learner = Learner(model, **DOUBLE)
     for x, y in samples(5, (6,)):
         learner.step(x, y)
     assert largest_difference(model.state_dict(), before) == 0
@@ -360,7 +368,18 @@ def test_the_callers_tensors_are_never_changed():
 
 UNKNOWN = {
     "betta": "betta: unknown setting; did you mean 'beta'?",
-    "looss": "looss: unknown setting; accepted: mode, groups,",
+    "looss": "looss: unknown setting; did you mean 'loss'?",
+    "xyz": "xyz: unknown setting; accepted: groups, delays,",
+    "lr": "lr: unknown setting; the learning rate is beta",
+    "learning_rate": "learning_rate: unknown setting; the learning rate is beta",
+    "optimizer": "optimizer: unknown setting; weights move by Hamilton's equations: adaptive={'type': 'adam'}",
+    "momentum": "momentum: unknown setting; momentum is 1 - tau * dissipation['weight']",
+    "device": "device: unknown setting; layers live where the first batch is",
+    "epochs": "epochs: unknown setting; a learner hears a stream",
+    "batch_size": "batch_size: unknown setting; a batch has the rows of the first one",
+    "mode": "mode: unknown setting; it is called locality",
+    "window": "window: does nothing without time='backward'",
+    "tolerance": "tolerance: does nothing without gate='settled'",
 }
 
 
@@ -376,6 +395,10 @@ REFUSED = [
     ({"tau": 0}, "tau: must be greater than 0, got 0"),
     ({"beta": -0.1}, "beta: must be 0 or more, got -0.1"),
     ({"hold": 0}, "hold: a batch is presented for at least 1 tick, not 0"),
+    ({"hold": 2.5}, "hold: a batch is presented for at least 1 tick, not 2.5"),
+    ({"seed": "a"}, "seed: expected a whole number, got 'a'"),
+    ({"dtype": torch.int64}, "dtype: expected a floating dtype such as torch.float64, got torch.int64"),
+    ({"loss": 3}, "loss: 3 is no loss: give a name (cross_entropy, "),
     ({"chunk": 0}, "chunk: at least 1 tick runs in one go, not 0"),
     ({"locality": "far"}, "mode: 'far' is not accepted; accepted: local, nonlocal, groups"),
     ({"pairing": "stash"}, "pairing: 'stash' is not accepted; did you mean 'stashed'?"),
@@ -393,6 +416,14 @@ def test_wrong_settings(settings, message):
     with pytest.raises(ConfigError) as caught:
         Learner(tanh_net(), **settings)
     assert str(caught.value).startswith(message)
+
+
+def test_what_a_network_has_already_is_refused():
+    network = Network.of(tanh_net(), "mse")
+    with pytest.raises(ConfigError) as caught:
+        Learner(network, "cross_entropy", edges=["0->1"])
+    message = "the Network has its own: leave it out, or give the layers instead of the Network"
+    assert str(caught.value) == f"loss: {message}\nedges: {message}"
 
 
 def test_several_wrong_settings_at_once():

@@ -9,6 +9,7 @@ import torch
 
 from hamdist.errors import StreamError
 from hamdist.streams import Iterable
+from hamdist.streams.missing import REMEDY
 
 F64 = torch.float64
 PAIRS = [([float(n), n + 0.5], n % 3) for n in range(7)]
@@ -143,7 +144,7 @@ def test_a_form_that_changes_is_found_at_its_sample(batch_size):
         batch_size=batch_size,
     )
     refused(
-        "sample 7 has no target, where the samples before had one",
+        f"sample 7 has no target, where the samples before had one; {REMEDY}",
         [*PAIRS, [1.0, 2.0]],
         batch_size=batch_size,
     )

@@ -11,6 +11,7 @@ import torch
 
 from hamdist.errors import StreamError
 from hamdist.streams import Checked, JSONLines
+from hamdist.streams.missing import REMEDY
 
 LINES = [{"x": [0.5 * n, 1], "y": n % 3} for n in range(5)]
 
@@ -110,7 +111,7 @@ GOOD = '{"x": [1, 2], "y": 0}\n\n'
             '{"x": [1, 2], "y": 0.5}',
             "the text:3: sample 1: the target has shape () and float32, where it had shape () and int64 before",
         ),
-        ('{"x": [1, 2]}', "the text:3: sample 1 has no target, where the samples before had one"),
+        ('{"x": [1, 2]}', f"the text:3: sample 1 has no target, where the samples before had one; {REMEDY}"),
     ],
 )
 def test_a_bad_line_is_found_by_its_number(line, message):

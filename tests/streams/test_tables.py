@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hamdist.errors import MissingExtraError, StreamError
-from hamdist.streams import CSV, Parquet
+from hamdist.streams import CSV, Parquet, open_stream
 
 F64 = torch.float64
 HEADER = ["age", "height", "kind", "weight"]
@@ -87,8 +87,15 @@ def test_samples_cut_the_table_and_every_iteration_starts_again(table):
 def test_parquet_knows_its_length_and_csv_does_not(csv_path, parquet_path):
     assert CSV(csv_path, "kind").samples is None
     assert Parquet(parquet_path, "kind").samples == 57
-    with pytest.raises(StreamError, match=r"^samples: 58 are asked for, and the source has 57$"):
-        Parquet(parquet_path, "kind", samples=58)
+    assert Parquet(parquet_path, "kind", samples=58).samples == 57
+
+
+def test_rows_are_counted_where_that_is_no_work(csv_path, parquet_path, monkeypatch):
+    assert Parquet(parquet_path, "kind", samples=8).available == 57
+    assert CSV(csv_path, "kind", samples=8).available == 57
+    assert open_stream("csv", path=str(csv_path), target="kind", standardise=True).available == 57
+    monkeypatch.setattr("hamdist.streams.csv_file.BYTES_COUNTED", csv_path.stat().st_size - 1)
+    assert CSV(csv_path, "kind").available is None
 
 
 def test_a_csv_file_is_read_as_it_is_asked_for(csv_path):
@@ -136,7 +143,10 @@ def refused(message, source, *args, **settings):
     [
         ("old,170,dog,5", ":59:age: 'old' is not a number; expected a number"),
         ("3,,dog,5", ":59:height: the node is empty; expected a number"),
-        ("3,170,,5", ":59:kind: the node is empty; expected a label"),
+        (
+            "3,170,,5",
+            ":59:kind: the target is missing; with missing_target: predict such samples are predicted",
+        ),
         ("3,170,dog", ":59: 3 values, where the first line has 4"),
         (
             "3,170,dgo,5",

@@ -1,5 +1,8 @@
 """Networks with dropout, and dropout that a plain loop draws with the seed of every sample."""
 
+import random
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +21,10 @@ class Reseeded(nn.Module):
         number = self.rows * self.calls[x.requires_grad]
         self.calls[x.requires_grad] += 1
         with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(0, self.name, number))
+            seed = derive_seed(0, self.name, number)
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
             return self.inner(x)
 
 

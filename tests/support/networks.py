@@ -6,8 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from hamdist.network.edges import edge_of
 from hamdist.network.graph import LOSS
-from hamdist.network.network import LayerSpec, LossSpec, Network, edge_of
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import LayerSpec, Network
 from hamdist.physics.modules import Coupling, Residual
 
 

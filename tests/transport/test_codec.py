@@ -38,7 +38,13 @@ def resealed(first: bytes, apart: Sequence[bytes] = ()) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    "token", [Token(5, 80, 16, 2, True, False), INVALID, Token(2**40, 2**41, 100, 0, restarts=1 << 99 | 5)]
+    "token",
+    [
+        Token(5, 80, 16, 2, True, False),
+        INVALID,
+        Token(2**40, 2**41, 100, 0, restarts=1 << 99 | 5),
+        Token(3, 6, 100, unlabelled=99),
+    ],
 )
 @pytest.mark.parametrize("final", [-1, 2**40])
 def test_every_field_is_read_as_it_was_written(token: Token, final: int) -> None:
@@ -82,7 +88,12 @@ def test_large_tensors_are_not_copied_and_small_ones_go_with_the_header() -> Non
         receiver.decode([first, *apart])
 
 
-TOKENS = (INVALID, Token(7, 40, 4, 2, True, False), Token(8, 44, 3, 0, restarts=9), Token(9, -1, 0))
+TOKENS = (
+    INVALID,
+    Token(7, 40, 4, 2, True, False),
+    Token(8, 44, 3, 0, restarts=9, unlabelled=2),
+    Token(9, -1, 0),
+)
 
 
 def several(*present: tuple[bool, bool]) -> Message:
@@ -214,8 +225,21 @@ def test_ticks_are_taken_in_order() -> None:
 
 # Numbers that cannot be, under a checksum that is right
 
-NUMBERS = ["tick", "final", "ticks", "width", "born", "first", "rows", "repeat", "valid", "learn", "there"]
-LAYOUT = struct.Struct("<qqII" + "qqqqBBI")
+NUMBERS = [
+    "tick",
+    "final",
+    "ticks",
+    "width",
+    "born",
+    "first",
+    "rows",
+    "repeat",
+    "valid",
+    "learn",
+    "unlabelled",
+    "there",
+]
+LAYOUT = struct.Struct("<qqII" + "qqqqBBII")
 
 
 def edited(data: bytes, **numbers: int) -> list[bytes]:
@@ -245,6 +269,7 @@ def edited(data: bytes, **numbers: int) -> list[bytes]:
         ({"repeat": -1}, "at repeat -1"),
         ({"valid": 2}, "valid by 2"),
         ({"learn": 255}, "to be learnt by 255"),
+        ({"unlabelled": 5}, "of its \\d rows 5 have no target"),
         ({"there": 2}, "with tensors 10"),
         ({"there": 0}, "more bytes"),
     ],

@@ -48,14 +48,20 @@ class Boundary:
         self._sends = list(self._in_order(outline))
 
     def regular(self, ticks: int) -> bool:
-        """Whether every token that comes in, in the next so many ticks, learns and is of a full batch; awaits them."""
+        """Whether every token that comes in, in the next so many ticks, learns and is of a full batch with all its
+        targets; awaits them.
+        """
         return all(
-            way.edge.feedback or all(map(self._full, way.signals.tokens(ticks))) for _, way in self._in
+            way.edge.feedback or all(map(self.full, way.signals.tokens(ticks))) for _, way in self._in
         ) and all(way.edge.feedback or all(map(_learns, way.costates.tokens(ticks))) for _, way in self._out)
 
-    def fresh(self) -> bool:
-        """Whether the token of the latest samples that come in is so; the others follow them."""
-        return self._full(self._first.signals.tokens(1)[0])
+    def latest(self) -> Token:
+        """That of the latest samples that come in; the others follow them."""
+        return self._first.signals.tokens(1)[0]
+
+    def full(self, token: Token) -> bool:
+        """Whether it learns and is of a full batch with all its targets."""
+        return _learns(token) and token.rows == self._batch and not token.unlabelled
 
     def enter(self, ticks: int) -> None:
         """Notes the samples that come in, in the next so many ticks."""
@@ -118,9 +124,6 @@ class Boundary:
         value = aligned(tensors[back.costates[0]]) if back.costates else None
         used = aligned(tensors[back.used[0]]) if back.used else None
         way.costates.add(Message(tokens, (value, used)))
-
-    def _full(self, token: Token) -> bool:
-        return _learns(token) and token.rows == self._batch
 
 
 def _learns(token: Token) -> bool:

@@ -17,7 +17,9 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from hamdist.compiler.inductor import Compiling
 from hamdist.compiler.trace import Traced
 from hamdist.engine.channel import InChannel, OutChannel
-from hamdist.engine.divergence import diagnosis, extents
+from hamdist.engine.divergence import diagnosis
+from hamdist.engine.extent import extents
+from hamdist.engine.failed_loss import FailedLoss
 from hamdist.engine.fused.boundary import Boundary
 from hamdist.engine.fused.chunk import fused_chunk
 from hamdist.engine.fused.handover import Handover
@@ -30,6 +32,7 @@ from hamdist.engine.message import Signal, Token
 from hamdist.engine.profiler import Timeline
 from hamdist.engine.spec import Outline
 from hamdist.errors import DivergenceError, RunError, StreamError
+from hamdist.network.losses import LossSpec
 from hamdist.network.timing import Times
 from hamdist.report.wording import listed
 
@@ -78,6 +81,15 @@ class Ticks:
         return told | ({"not_compiled": self._compiling.why} if self._compiling.why else {})
 
 
+Told = tuple[int, LossSpec, Tensor]
+"""Losses [ticks], from which tick on, and whose."""
+
+
+def _told(losses: Sequence[Told]) -> list[tuple[int, LossSpec, float]]:
+    """Each by its tick."""
+    return [(tick + k, spec, value) for tick, spec, each in losses for k, value in enumerate(each.tolist())]
+
+
 TICKS_BETWEEN_CHECKS = 16  # of whether losses are finite
 TICKS_BETWEEN_COUNTS = 256  # of who has learnt from what
 
@@ -115,13 +127,18 @@ class FusedExecutor:
         self._flow: list[Tensor] | None = None  # the leaves of it, while it is here
         self._next = 0  # the tick after those done here
         self._counted = 0  # the tick until which the ledgers are up to date
-        self._unchecked: list[tuple[int, Tensor]] = []  # losses by tick
+        self._unchecked: list[Told] = []
+        self._checked: list[Told] = []  # those before
+        self._unlabelled = 0  # ticks in which samples without a target came in
         self._latest: tuple[dict[int, At], list[Tensor]] = {}, []  # of the last tick: places, and leaves
 
     @property
     def execution(self) -> dict[str, Any]:
-        """How its ticks ran, for the summary."""
-        return self._ticks.execution
+        """How its ticks ran, for the summary; those in which targets were missing ran node by node, and so did the
+        ticks after them until all samples within were regular again.
+        """
+        missing = {"ticks_with_missing_targets": self._unlabelled} if self._unlabelled else {}
+        return self._ticks.execution | missing
 
     @property
     def reached(self) -> int:
@@ -143,7 +160,9 @@ class FusedExecutor:
 
     def watch(self) -> None:
         """The next tick will be done elsewhere."""
-        if self._boundary.fresh():
+        latest = self._boundary.latest()
+        self._unlabelled += latest.unlabelled > 0
+        if self._boundary.full(latest):
             self._steady += 1
             self._boundary.enter(1)
         else:
@@ -249,7 +268,7 @@ class FusedExecutor:
         predictions: list[Prediction] = []
         for judge, verdict in zip(self._plan.judges, places.verdicts, strict=True):
             outputs, losses = leaves[verdict.output].unbind(), leaves[verdict.loss].unbind()
-            self._unchecked.append((tick, leaves[verdict.loss]))
+            self._unchecked.append((tick, judge.loss.spec, leaves[verdict.loss]))
             judge.loss.prequential.count(sum(token.rows for token in judged if token.repeat == 0))
             judge.loss.prediction, judge.loss.loss = None, losses[-1]
             if judge.first:
@@ -270,13 +289,17 @@ class FusedExecutor:
 
     def _check(self) -> None:
         """Raises DivergenceError for the first tick whose loss is not finite."""
-        unchecked, self._unchecked = self._unchecked, []
-        if not unchecked or torch.isfinite(torch.cat([losses for _, losses in unchecked])).all():
+        before, unchecked = self._checked, self._unchecked
+        self._checked, self._unchecked = unchecked, []
+        if not unchecked or torch.isfinite(torch.cat([losses for *_, losses in unchecked])).all():
             return
         self.release(self._next)
-        values = [(tick + k, value) for tick, losses in unchecked for k, value in enumerate(losses.tolist())]
-        tick, value = next((tick, value) for tick, value in values if not math.isfinite(value))
-        raise DivergenceError(diagnosis(tick, value, extents(self._nodes)), value)
+        told = _told(unchecked)
+        place = next(place for place, (_, _, value) in enumerate(told) if not math.isfinite(value))
+        tick, spec, value = told[place]
+        known = [each for _, of, each in (*_told(before), *told[:place]) if of is spec]
+        failed = FailedLoss.after(spec, value, known)
+        raise DivergenceError(diagnosis(tick, failed, extents(self._nodes)), failed)
 
     # Giving back
 

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hamdist.physics.layers import Layer, Point, Values, along
+from hamdist.physics.modules import Merging, Residual, is_residual, is_sequence, unhooked
 from hamdist.physics.pure_module import Context, Join, PureModule, Tensors, joined, padded
 from hamdist.physics.randomness import seeded
-from hamdist.physics.statespace.contract import State
+from hamdist.physics.statespace.contract import State, StateSpace
 from hamdist.physics.statespace.walk import Reads, Retrace, Walk, memories
 
 
@@ -74,7 +75,7 @@ class PureMemory(PureModule):
         arguments = joined(tuple(a[:rows] for a in inputs), self.join)
         known = None if state is None else tuple(xi[:rows] for xi in state)
         flags = None if restarts is None else restarts[:rows]
-        with seeded(context.seed, inputs[0].device):
+        with seeded(context.seed, inputs[0].device, context.beyond):
             output, drift, initial = functional_call(self._walked, tensors, (arguments, known, flags))
         after = {name: tensors[self._renamed[name]] for name in buffers}
         return (
@@ -157,3 +158,25 @@ class _Retraced(nn.Module):
 def remembers(module: nn.Module) -> bool:
     """Whether a module has a memory."""
     return bool(memories(module))
+
+
+def unwalked(module: nn.Module) -> str:
+    """What would not run of a module whose memories are gone through one by one; empty where all does."""
+    for part in module.modules():
+        name = type(part).__name__
+        if _is_more(part) and any(isinstance(inner, StateSpace | nn.RNNCellBase) for inner in part.modules()):
+            return (
+                f"has a memory inside a {name} with hooks, or tensors of its own, which would be left out, since "
+                "it is gone through part by part: put them into a part"
+            )
+        if isinstance(part, StateSpace) and not unhooked(part):
+            return f"has hooks on a memory ({name}), which would not run: put them on what stands before or after it"
+        if isinstance(part, StateSpace) and type(part).forward is not StateSpace.forward:
+            return f"has a memory ({name}) with a forward of its own, which would not run: write drift and output"
+    return ""
+
+
+def _is_more(part: nn.Module) -> bool:
+    """Whether a part has a sequence's or a residual block's forward, and something else."""
+    walked = nn.Sequential.forward, Merging.forward, Residual.forward
+    return type(part).forward in walked and not (is_sequence(part) or is_residual(part))

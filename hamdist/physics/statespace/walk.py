@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hamdist.physics.layers import along
-from hamdist.physics.modules import Residual
+from hamdist.physics.modules import is_residual, is_sequence
 from hamdist.physics.statespace.cells import CellView
 from hamdist.physics.statespace.contract import State, StateSpace, advanced
 
@@ -22,9 +22,9 @@ def memories(module: nn.Module) -> list[Memory]:
         return [module]
     if isinstance(module, nn.RNNCellBase):
         return [CellView(module)]
-    if isinstance(module, nn.Sequential):
+    if is_sequence(module):
         return [memory for part in module for memory in memories(part)]
-    return memories(module.body) if isinstance(module, Residual) else []
+    return memories(module.body) if is_residual(module) else []
 
 
 class Way(ABC):
@@ -41,11 +41,11 @@ class Way(ABC):
         met = memories(module)
         if not met:
             return module(*a)
-        if isinstance(module, nn.Sequential):
+        if is_sequence(module):
             for part in module:
                 a = (self(part, *a),)
             return a[0]
-        if isinstance(module, Residual):
+        if is_residual(module):
             return module.added(a[0], self(module.body, *a))
         before, after = self._at(met[0], a[0])
         return met[0].output(a[0], after if self._reads == "new" else before)
@@ -96,6 +96,34 @@ class Walk(Way):
         start = memory.initial_state(a)
         rows = along(self._restarts, start)
         return tuple(torch.where(row, xi - xi.detach(), 0.0) for row, xi in zip(rows, start, strict=True))
+
+
+class Passage(Way):
+    """One step of a module on its own; afterwards `after` holds the states of all memories after it, in order.
+
+    state: the components of all memories; None where each is at its start.  restarts: the rows [B] that begin anew.
+    """
+
+    def __init__(self, tau: float, reads: Reads, state: State | None, restarts: Tensor | None = None) -> None:
+        super().__init__(tau, reads)
+        self._state = None if state is None else iter(state)
+        self._restarts = restarts
+        self.after: list[Tensor] = []
+
+    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+        before = self._before(memory, a)
+        after = advanced(before, memory.drift(a, before, self._tau), self._tau)
+        self.after += after
+        return before, after
+
+    def _before(self, memory: Memory, a: Tensor) -> State:
+        if self._state is None:
+            return memory.initial_state(a)
+        before = tuple(islice(self._state, memory.components))
+        if self._restarts is None:
+            return before
+        rows = along(self._restarts, before)
+        return tuple(map(torch.where, rows, memory.initial_state(a), before))
 
 
 class Retrace(Way):

@@ -1,0 +1,14 @@
+"""The names of a network's layers."""
+
+from functools import cached_property
+
+
+class Names(tuple[str, ...]):
+    """In the order listed; whether a name is among them is found as in a set."""
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
