@@ -5,6 +5,7 @@ The oracle of the weights is a run of the same samples whose stream ends there b
 
 import sys
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from hamdist.cluster.outcome import Outcome, StreamOutcome
 from hamdist.errors import RunError, StreamExitError
 from hamdist.network.locality import Locality
 
+SEVEN = 7.0  # what a layer meets with in the midst of a stream
+
 
 class OwnError(BaseException):
     """Of nobody's kind."""
@@ -39,25 +42,25 @@ RAISED = {
 def rows(count: int, raises: str = "") -> Iterator[tuple[list[float], int]]:
     """So many samples; then the end, or what it is to raise."""
     numbers = np.random.default_rng(0).normal(size=(count, 2))
+    numbers[20:21] = SEVEN
     for x in numbers:
         yield x.tolist(), int(x[0] > 0)
     if raises:
-        raise RAISED[raises]
+        raise copy(RAISED[raises])
 
 
 class Ends(nn.Linear):
-    """Raises at its n-th evaluation, or when it is made, if n is 0."""
+    """Raises where an input is 7, or when it is made."""
 
-    def __init__(self, raises: str, at: int, in_features: int, out_features: int) -> None:
+    def __init__(self, raises: str, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
-        self.error, self.left = RAISED[raises], at
-        if not at:
+        self.raises = raises
+        if raises == "made":
             sys.exit(3)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
+        if x.numel() and (x == SEVEN).any():
+            raise copy(RAISED[self.raises])
         return super().forward(x)
 
 
@@ -71,7 +74,7 @@ def ending_loss(output: Tensor, target: Tensor) -> Tensor:
 def config(first: dict[str, Any] | None = None, loss: str = "cross_entropy", **args: Any) -> dict[str, Any]:
     linear = {"type": "Linear", "in_features": 2, "out_features": 2}
     layers = [{"name": "a", "modules": [first or linear]}, {"name": "b", "modules": [linear]}]
-    stream = {"source": "iterable", "factory": f"{__name__}:rows", "args": {"count": 9, **args}}
+    stream = {"source": "iterable", "factory": f"{__name__}:rows", "args": {"count": 40, **args}}
     return {"name": "small", "stream": stream, "network": {"loss": loss, "layers": layers}}
 
 
@@ -92,7 +95,7 @@ def test_a_stream(kind: str):
     """Everything that came before is learnt."""
     with pytest.raises(StreamExitError) as caught:
         run(config(raises=kind), out="out")
-    assert str(caught.value) == f"the stream failed after 9 samples: {RAISED[kind]!r}"
+    assert str(caught.value) == f"the stream failed after 40 samples: {RAISED[kind]!r}"
     run(config(), out="whole")
     ours, theirs = weights_in("out"), weights_in("whole")
     assert ours.keys() == theirs.keys()
@@ -109,9 +112,9 @@ def test_a_stream_before_its_first_sample(kind: str):
 
 @kinds
 def test_a_layer(kind: str):
-    """A survey of four evaluations comes first. A KeyboardInterrupt is told with its place in the code."""
-    ends = {"type": f"{__name__}:Ends", "raises": kind, "at": 8, "in_features": 2, "out_features": 2}
-    with pytest.raises(RunError, match=r"failed at tick \d: ") as caught:
+    """A KeyboardInterrupt is told with its place in the code."""
+    ends = {"type": f"{__name__}:Ends", "raises": kind, "in_features": 2, "out_features": 2}
+    with pytest.raises(RunError, match=r"failed at tick \d+: ") as caught:
         run(config(ends), out="out")
     assert repr(RAISED[kind]) in str(caught.value)
     assert ("layer 'a'" if kind != "interrupt" else f"{Path(__file__).name}:") in str(caught.value)
@@ -119,7 +122,7 @@ def test_a_layer(kind: str):
 
 
 def test_a_layer_that_is_made_and_a_loss():
-    ends = {"type": f"{__name__}:Ends", "raises": "exit", "at": 0, "in_features": 2, "out_features": 2}
+    ends = {"type": f"{__name__}:Ends", "raises": "made", "in_features": 2, "out_features": 2}
     with pytest.raises(RunError, match=r"SystemExit\(3\)"):
         run(config(ends), out="out")
     with pytest.raises(RunError, match=r"SystemExit\(4\)"):
@@ -141,11 +144,13 @@ def test_over_actors(kind: str):
 
     def raising() -> Iterator[tuple[Tensor, Tensor]]:
         yield from samples(6, (2,), classes=2)
-        raise RAISED[kind]
+        raise copy(RAISED[kind])
 
     workers, stream = outcomes(linear, raising())
     assert str(stream.error) == f"the stream failed after {stream.samples} samples: {RAISED[kind]!r}"
     assert [worker.error for worker in workers] == [None, None]
-    ending = [lambda: Ends(kind, 8, 2, 2).double(), linear[1]]
-    workers, _ = outcomes(ending, samples(40, (2,), classes=2))
+    ending = [lambda: Ends(kind, 2, 2).double(), linear[1]]
+    batches = samples(40, (2,), classes=2)
+    batches[20][0].fill_(SEVEN)
+    workers, _ = outcomes(ending, batches)
     assert repr(RAISED[kind]) in str(workers[0].error)
