@@ -1,11 +1,11 @@
 """Learning one batch at a time, in Python: in this process, or on the workers of a run over actors."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ from hamdist.engine.free_run import Feed
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
-from hamdist.errors import ConfigError, Problem, RunError, StreamError
+from hamdist.errors import ConfigError, Problem, RunError
 from hamdist.network.edges import EdgeLike
 from hamdist.network.locality import Mode
 from hamdist.network.losses import Losses, called
@@ -22,7 +22,8 @@ from hamdist.network.plain import plain_model
 from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.sequence import PlainSequence
 from hamdist.runs.assembly import locality_of
-from hamdist.runs.prepare import setup_of
+from hamdist.runs.given import Reader, Rows
+from hamdist.runs.prepare import RunSetup, setup_of
 from hamdist.runs.settings import (
     Actors,
     Settings,
@@ -32,11 +33,7 @@ from hamdist.runs.settings import (
     locality_settings,
     placement_settings,
 )
-from hamdist.streams.checked import check_flags
-from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
-from hamdist.streams.missing import NO_FORM, is_missing, missing_rows, nothing, with_gaps
-from hamdist.streams.sample import rows_of
-from hamdist.streams.stream import as_target
+from hamdist.runs.turn import Turn, in_turn
 
 if TYPE_CHECKING:
     from hamdist.runs.released import ReleasedRuntime
@@ -65,6 +62,8 @@ class Learner:
 
         with Learner(layers, runtime="ray", actors=2) as learner:
             learner.steps(stream)
+
+    Threads that share it take turns; RunError where one has waited too long for another.
     """
 
     def __init__(
@@ -100,11 +99,15 @@ class Learner:
         self.placement = placement_settings(runtime, actors, stack=stack, compile=compile, chunk=chunk)
         self._closed = False
         self._runtime: Runtime | None = None
-        self._form: SampleForm | None = None  # of the first batch's rows
-        self._device: torch.device | None = None  # where it was
+        self._reader = Reader(self.network.losses, dtype)
+        self._turn = Turn()
 
+    @in_turn
     def step(self, x: Any, target: Any, restart: Any = False) -> Prediction | None:
         """Presents one batch, x [R, …] and target [R, …], and learns; R may be less than at first, not more.
+
+        target: of several losses the same for all, or by loss, {"classes": [R], "aux": [R, …]}; a loss goes by its
+        name, or else by the layer that bears it.
 
         restart: whether an episode begins with it, for all rows or one flag a row [R]: layers with a memory start anew
         there. The first batch always begins one.
@@ -117,12 +120,12 @@ class Learner:
         earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite or not of
         the first batch's shape and dtype, RunError (DivergenceError) where learning fails.
         """
-        where = f"the batch at sample {self.samples}"
-        inputs, targets = self._batch(x, target, where)
-        flags = self._flags(restart, len(inputs), where)
-        predictions = list(self._started_with(inputs, targets).present(inputs, targets, restarts=flags))
+        rows = self._reader.batch((x, target, restart), f"the batch at sample {self.samples}")
+        runtime = self._started_with(rows)
+        predictions = list(runtime.present(rows.inputs, rows.targets, restarts=rows.restarts))
         return predictions[-1] if predictions else None
 
+    @in_turn
     def steps(self, batches: Iterable[tuple[Any, ...]]) -> list[Prediction]:
         """Presents several batches (x, target) or (x, target, restart), as `step` does one; returns what left
         meanwhile.
@@ -132,50 +135,29 @@ class Learner:
         coming = self._checked(batches)
         if (first := next(coming, None)) is None:
             return []
-        return self._started_with(*first[:2]).present_all(chain([first], coming))
+        return self._started_with(first).present_all(chain([first], coming))
 
-    def _checked(self, batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    def _checked(self, batches: Iterable[Any]) -> Iterator[Rows]:
         sample = self.samples
         for batch in batches:
-            inputs, targets, flags = self._parts(batch, f"the batch at sample {sample}")
+            inputs, targets, flags = self._reader.batch(batch, f"the batch at sample {sample}")
             sample += len(inputs)
-            yield inputs.clone(), targets.clone(), flags  # whoever made them may use the memory again
+            yield Rows(inputs.clone(), targets.clone(), flags)  # whoever made them may use the memory again
 
-    def _held_out(self, batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Hold-out batches, in pieces of as many rows as a full batch has."""
-        remembers, full, last = self._started.remembers, self._started.batch, 0
-        for number, batch in enumerate(batches):
-            where = f"hold-out batch {number}"
-            inputs, targets, flags = self._parts(batch, where)
-            rows, begins = len(inputs), flags is not None and bool(flags.all())
-            if remembers and not begins and (rows > full or (last and rows != last)):
-                raise StreamError(
-                    f"{where}: {rows} rows, where memories have {last or full}: give sequences of at most {full} rows, "
-                    "one after another, each with restart=True at its start"
-                )
-            last = min(rows, full)
-            pieces = inputs.split(full), targets.split(full)
-            yield from zip(
-                *pieces, [None] * len(pieces[0]) if flags is None else flags.split(full), strict=True
-            )
-
-    def _restarted(self, inputs: Iterable[Any], noun: str) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Inputs, each with its flags."""
-        for number, given in enumerate(inputs):
-            where = f"{noun} {number}" if noun == "input" else noun
-            x, restart = given if isinstance(given, tuple) and len(given) == 2 else (given, False)
-            rows = self._inputs(x, where)
-            yield rows, self._flags(restart, len(rows), where)
-
+    @in_turn
     def drain(self) -> list[Prediction]:
         """Goes on until every batch has driven every layer; returns the predictions that were still under way."""
         return [] if self._runtime is None else list(self._started.drain())
 
+    @in_turn
     def predict(self, x: Any) -> Tensor:
         """The output for x [R, …] with today's weights, in one plain pass; nothing moves. Memories are at their start:
         `predict_steps` goes through a sequence."""
-        return self._started.predict(self._inputs(x, "the input"))
+        started = self._started
+        ((inputs, _),) = self._reader.inputs([x], "input")
+        return started.predict(inputs)
 
+    @in_turn
     def predict_steps(self, inputs: Iterable[Any]) -> list[Tensor]:
         """The outputs for one input after another, each x [R, …] or (x, restart), with today's weights; nothing moves.
 
@@ -183,8 +165,9 @@ class Learner:
         all rows or one flag a row [R]. A tensor of sequences [B, T, …] is gone through as x.unbind(1).
         """
         with self._started.free_run() as free:
-            return [free.step(x, flags) for x, flags in self._restarted(inputs, "input")]
+            return [free.step(x, flags) for x, flags in self._reader.inputs(inputs, "input")]
 
+    @in_turn
     def generate(self, first: Iterable[Any], steps: int, feed: Feed = "output") -> list[Tensor]:
         """Runs freely with today's weights: through inputs `first`, each x [R, …] or (x, restart), then so many steps
         more, whose outputs it returns; with 0 steps, the output at the last of the first. Nothing here moves.
@@ -192,8 +175,9 @@ class Learner:
         feed: the input of a step is the "output" of the one before, "zero", or the "same" as the last of the first.
         """
         with self._started.free_run() as free:
-            return list(free.go(self._restarted(first, "an input"), steps, feed))
+            return list(free.go(self._reader.inputs(first, "input"), steps, feed))
 
+    @in_turn
     def evaluate(self, batches: Iterable[tuple[Any, ...]]) -> dict[str, float]:
         """Metrics over hold-out batches (x, target) or (x, target, restart), sent through without learning from them.
 
@@ -204,9 +188,9 @@ class Learner:
         """
         started, failed = self._started, []
 
-        def parts() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        def parts() -> Iterator[Rows]:
             try:
-                yield from self._held_out(batches)
+                yield from self._reader.held_out(batches, started.batch, started.remembers)
             except Exception as error:
                 failed.append(error)
 
@@ -223,6 +207,7 @@ class Learner:
         model.load_state_dict({key: tensor.cpu() for key, tensor in self.state_dict().items()})
         return model.eval()
 
+    @in_turn
     def state_dict(self) -> dict[str, Tensor]:
         """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers."""
         layers = self._started.tensors()
@@ -231,6 +216,7 @@ class Learner:
         }
 
     @property
+    @in_turn
     def layers(self) -> tuple[LayerView, ...]:
         """Every layer as it is now, in the order listed."""
         return tuple(self._started.views())
@@ -269,28 +255,51 @@ class Learner:
         if self._runtime is not None:
             self._runtime.close()
 
+    @in_turn
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Learner":
+        """One that goes on from here on its own. Raises RunError where layers live on actors."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), _turn=Turn(), _reader=copy(self._reader))
+        if self._runtime is not None:
+            if not isinstance(self._runtime, InlineRuntime):
+                raise RunError(
+                    "a learner whose layers live on actors cannot be copied: keep its state_dict()"
+                )
+            first = self._reader.first
+            assert first is not None
+            twin._runtime = again = InlineRuntime(self._setup(first.inputs.device.type).built(first[:2]))
+            again.restore(self._runtime.cut())
+        return twin
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Learner is not pickled: keep its state_dict(), or make a copy with copy.deepcopy")
+
     def __enter__(self) -> "Learner":
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _started_with(self, inputs: Tensor, targets: Tensor) -> "Runtime":
+    def _started_with(self, first: Rows) -> "Runtime":
         """The runtime; the first batch tells the shapes."""
         if self._runtime is None and not self._closed:
-            self._runtime = self._start((inputs, targets))
-            self._form, self._device = form_of_rows(inputs, targets), inputs.device
+            self._runtime = self._start(first.inputs, first.targets)
+            self._reader.keep(first)
         return self._started
 
-    def _start(self, first: tuple[Tensor, Tensor]) -> "Runtime":
+    def _start(self, inputs: Tensor, targets: Tensor) -> "Runtime":
         """On actors the layers are computed where the first batch is: on CPUs, or on GPUs."""
-        placement = self.placement.model_copy(update={"device": first[0].device.type})
-        setup = setup_of(self.network, self.locality, self.learning, placement, self.seed, self.dtype)
-        if placement.runtime == "ray":
+        setup = self._setup(inputs.device.type)
+        if setup.placement.runtime == "ray":
             from hamdist.runs.released import ReleasedRuntime
 
-            return ReleasedRuntime(setup, first)
-        return InlineRuntime(setup.built(first))
+            return ReleasedRuntime(setup, (inputs, targets))
+        return InlineRuntime(setup.built((inputs, targets)))
+
+    def _setup(self, device: str) -> RunSetup:
+        network = replace(self.network, losses=self._reader.losses)
+        placement = self.placement.model_copy(update={"device": device})
+        return setup_of(network, self.locality, self.learning, placement, self.seed, self.dtype)
 
     @property
     def _started(self) -> "Runtime":
@@ -299,78 +308,6 @@ class Learner:
         if self._runtime is None:
             raise RunError("the network takes its shapes from the first batch: call step(x, target) first")
         return self._runtime
-
-    def _parts(self, batch: Any, where: str) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs, targets and flags of (x, target) or (x, target, restart)."""
-        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-            got = f"a {type(batch).__name__}" + (
-                f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
-            )
-            raise StreamError(f"{where}: a batch is (x, target) or (x, target, restart), not {got}")
-        inputs, targets = self._batch(batch[0], batch[1], where)
-        return inputs, targets, self._flags(batch[2] if len(batch) == 3 else False, len(inputs), where)
-
-    def _batch(self, x: Any, target: Any, where: str) -> tuple[Tensor, Tensor]:
-        """Inputs and targets as the first batch had them; `where` opens the messages."""
-        inputs = self._tensor(x, f"{where}: x")
-        targets = self._targets(target, len(inputs), f"{where}: target")
-        if len(inputs) != len(targets):
-            raise StreamError(f"{where}: {len(inputs)} rows of x, but {len(targets)} of target")
-        form = form_of_rows(inputs, targets)
-        require_same_form(self._form or form, form, where)
-        return inputs, targets
-
-    def _targets(self, target: Any, rows: int, what: str) -> Tensor:
-        """Those of a batch; where there are none, NaN or the class that is none, as before."""
-        if target is None or (isinstance(target, list | tuple | float) and is_missing(target)):
-            if self._form is None or self._form.targets is None:
-                raise StreamError(f"{what} is missing: {NO_FORM}")
-            return self._placed(nothing((rows, *self._form.targets.shape), self._form.targets.dtype))
-        told = with_gaps(target) if isinstance(target, list | tuple) else target
-        return self._finite(as_target(rows_of(told, what)), what, may_be_missing=True)
-
-    def _inputs(self, x: Any, where: str) -> Tensor:
-        """Inputs alone, as the first batch had them."""
-        inputs = self._tensor(x, where)
-        assert self._form is not None, "whoever asks has started"
-        require_same_form(self._form, self._form._replace(inputs=form_of_rows(inputs, None).inputs), where)
-        return inputs
-
-    def _flags(self, restart: Any, rows: int, where: str) -> Tensor | None:
-        """One flag a row; None where there is none."""
-        if isinstance(restart, bool | np.bool_):
-            return torch.full((rows,), True) if restart else None
-        try:
-            flags = torch.as_tensor(restart)
-        except (TypeError, ValueError, RuntimeError):
-            raise StreamError(f"{where}: restart is a flag, or one a row, not {restart!r}") from None
-        check_flags(flags, rows, where)
-        return flags.cpu()
-
-    def _tensor(self, values: Any, what: str) -> Tensor:
-        """A tensor of the network's dtype where it is floating, on its device; batches have their rows first."""
-        return self._finite(rows_of(values, what), what)
-
-    def _finite(self, tensor: Tensor, what: str, may_be_missing: bool = False) -> Tensor:
-        """Raises StreamError for what is no batch of finite numbers; rows that may be missing are NaN as a whole."""
-        if tensor.dim() == 0:
-            raise StreamError(f"{what} must be a batch, its first dimension the rows, not a single number")
-        if tensor.layout != torch.strided:
-            raise StreamError(
-                f"{what} is a {str(tensor.layout).removeprefix('torch.')} tensor: give its to_dense()"
-            )
-        if not len(tensor):
-            raise StreamError(f"{what} has no rows: a batch has one at least")
-        if tensor.is_floating_point():
-            tensor = tensor.to(self.dtype)
-            finite = torch.isfinite(tensor)
-            if not finite.all() and not (may_be_missing and finite[~missing_rows(tensor)].all()):
-                raise StreamError(f"{what} holds values that are not finite")
-        return self._placed(tensor)
-
-    def _placed(self, tensor: Tensor) -> Tensor:
-        """Where the first batch was."""
-        return tensor if self._device is None else tensor.to(self._device)
 
 
 def _network(

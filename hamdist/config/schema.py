@@ -113,6 +113,13 @@ class LocalityConfig(Section):
             raise ValueError("time 'forward' has no horizon: remove it, or set locality.time to 'backward'")
         return horizon
 
+    @field_validator("window")
+    @classmethod
+    def _windows_belong_to_backward(cls, window: str, info: ValidationInfo) -> str:
+        if window == "slid" and info.data.get("time") == "forward":
+            raise ValueError("time 'forward' has no windows: remove it, or set locality.time to 'backward'")
+        return window
+
     @field_validator("states")
     @classmethod
     def _only_blocks_are_reintegrated(cls, states: str, info: ValidationInfo) -> str:

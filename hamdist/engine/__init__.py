@@ -17,6 +17,7 @@ inline.py      all nodes in this process; free_run.py: layers on their own, with
 kept.py        what can be kept of a layer in a file
 layer_view.py  a layer as it was when somebody looked
 fused/         regular ticks in one go: layers as stacks, traced, compiled
+schedules.py   schedules of β that are the user's own
 divergence.py  which layer ran away, and what to lower; failed_loss.py: what was no number though nothing grew
 extent.py      how far a layer's numbers have gone
 profiler.py    where an actor's time goes, span by span

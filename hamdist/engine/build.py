@@ -15,7 +15,7 @@ from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import PLAIN, Execution, Outline, outline_of
 from hamdist.errors import NetworkError
 from hamdist.network.graph import Graph
-from hamdist.network.learning import Learning
+from hamdist.network.learning import Learning, check_scales
 from hamdist.network.locality import Locality
 from hamdist.network.loss_fit import check_loss, check_targets
 from hamdist.network.network import LayerSpec, Network, make_layers
@@ -89,7 +89,7 @@ class LocalBuilder(LayerBuilder):
         return facts
 
     def check_losses(self, targets: Tensor) -> None:
-        self.targets = represented(targets.to(self.device), self.outline.ignored)
+        self.targets = represented(targets.to(self.device), self.outline.absence.ignored)
         for node, spec in self.outline.losses.items():
             if spec.layer in self._layers:
                 with torch.no_grad():
@@ -150,6 +150,10 @@ def build(outline: Outline, specs: Sequence[LayerSpec], first: tuple[Tensor, Ten
     builder = LocalBuilder(outline, specs, first[0].device)
     examine_all(outline, builder, first)
     assert builder.targets is not None
+    names = [
+        f"{name}.{each}" for name, plan in builder.plans.items() for each in plan.layer.pure.parameters()
+    ]
+    check_scales(outline.learning.beta_scale, names)
     return Program(outline, builder.plans, builder.targets)
 
 

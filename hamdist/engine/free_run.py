@@ -66,7 +66,7 @@ class FreeLayer:
             )
         if restarts is None:
             return self._state
-        return layer.restarted(parameters, buffers, inputs, self._state, restarts)
+        return layer.restarted(parameters, buffers, inputs, self._state, restarts.to(inputs[0].device))
 
 
 class FreeRun:
@@ -90,6 +90,7 @@ class FreeRun:
     @torch.no_grad()
     def step(self, x: Tensor, restarts: Tensor | None = None) -> Tensor:
         """What the network says of x [R, …], at its first loss; its states move on.  restarts: flags [R]."""
+        self._keep_rows(len(x), restarts)
         told = {edge.name: self._heard(edge, x) for edge in self._feedback}
         outputs = forward_pass(
             self._graph, lambda name, inputs: self._layers[name](inputs, restarts), x, told
@@ -118,6 +119,17 @@ class FreeRun:
             x = fed(x, y) if feed == "output" else torch.zeros_like(x) if feed == "zero" else x
             y = self.step(x)
             yield y
+
+    def _keep_rows(self, rows: int, restarts: Tensor | None) -> None:
+        """Feedback is of the rows that were before; where others begin there has been none. Raises StreamError."""
+        known = next((len(said[0]) for said in self._said.values() if said), rows)
+        if rows == known:
+            return
+        if restarts is None or not restarts.all():
+            message = f"{rows} rows came, and feedback is of {known}: say restart=True where others begin"
+            raise StreamError(message)
+        for said in self._said.values():
+            said.clear()
 
     def _heard(self, edge: Edge, x: Tensor) -> Tensor:
         """What feedback brings to the sample x: zeros, until so much was said as it lags behind."""

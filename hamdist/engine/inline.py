@@ -53,7 +53,7 @@ class InlineRuntime:
             timeline,
         )
         self._source = Source(
-            len(program.targets), program.locality.hold, execution.chunk, program.outline.ignored
+            len(program.targets), program.locality.hold, execution.chunk, program.outline.absence
         )
         self._read = [channel for channel in self._channels if channel.edge.source == SOURCE]
 

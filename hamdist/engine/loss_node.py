@@ -16,7 +16,7 @@ from hamdist.network.locality import Horizon, Locality
 from hamdist.network.loss_fit import stray_class
 from hamdist.network.losses import LossSpec
 from hamdist.network.wording import describe
-from hamdist.physics.losses import LossFunction, chosen, classes_of, loss_and_costate
+from hamdist.physics.losses import LossFunction, chosen, classes_of, ignored_by, loss_and_costate
 from hamdist.physics.memory import gate_open
 from hamdist.physics.targets import IGNORED, unlabelled
 from hamdist.report.metrics import Classes, Scores, metrics_for
@@ -93,10 +93,10 @@ class LossNode:
         self.spec = spec
         self.weight = gamma * spec.weight
         self._gate, self._hold, self._horizon = place.gate, place.hold, place.horizon
-        metrics = metrics_for(spec.name, *example, _classes(spec.function))
+        metrics = metrics_for(spec.name, example[0], spec.own(example[1]), _classes(spec.function))
         self.prequential, self.holdout = Scores(metrics), Scores(metrics)
         self.example = example[1]
-        self._ignored = ignored
+        self._ignored = ignored if spec.part is None else ignored_by([spec.function])
         self.prediction: Prediction | None = None  # of this tick
         self.loss: Tensor | None = None  # of this tick
         self._costate = NO_COSTATE  # of this tick
@@ -122,21 +122,23 @@ class LossNode:
                 f"loss {self.name!r} at tick {tick}: the output of sample {token.first} met the target of sample "
                 f"{target.token.first}; this is a fault of hamdist: please report it with your config"
             )
-        labelled = self._labelled(target.token, target.value)
-        self.loss, q = self._judged(output.value, target.value, rows, labelled)
+        told = self.spec.own(target.value)
+        labelled = self._labelled(target.token, told)
+        self.loss, q = self._judged(output.value, told, rows, labelled)
         if self._counts(tick, token):
+            missing = 0 if labelled is None else rows - len(labelled)
             loss = output.value.new_full((), torch.nan) if self.loss is None else self.loss
-            self._score(token, loss, *(chosen(v, rows, labelled) for v in (output.value, target.value)))
-            shown = output.value[:rows]
-            self.prediction = Prediction(shown, token.first, rows, loss, token.learn, token.unlabelled)
+            self._score(token, loss, missing, *(chosen(v, rows, labelled) for v in (output.value, told)))
+            self.prediction = Prediction(output.value[:rows], token.first, rows, loss, token.learn, missing)
         if token.learn:
             self._costate = Costate(token, aligned(q), output.value)
 
     def _labelled(self, token: Token, target: Tensor) -> Tensor | None:
         """The places of the rows with a target; None: all have one."""
-        if not token.unlabelled:
+        if token.labelled:
             return None
-        return torch.nonzero(~unlabelled(target[: token.rows], self._ignored)).flatten()
+        missing = unlabelled(target[: token.rows], self._ignored)
+        return torch.nonzero(~missing).flatten() if missing.any() else None
 
     def _judged(
         self, output: Tensor, target: Tensor, rows: int, labelled: Tensor | None
@@ -146,23 +148,25 @@ class LossNode:
             return None, torch.zeros_like(output)
         return loss_and_costate(self.spec.function, output, target, rows, self.weight, labelled)
 
-    def _score(self, token: Token, loss: Tensor, output: Tensor, target: Tensor) -> None:
-        """output, target: of the rows with a target."""
+    def _score(self, token: Token, loss: Tensor, missing: int, output: Tensor, target: Tensor) -> None:
+        """output, target: of the rows with a target; so many are without."""
         scores = self.prequential if token.learn else self.holdout
-        scores.count(0, token.unlabelled)
+        scores.count(0, missing)
         if len(output):
             scores.add(loss, output, target)
 
     def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mean loss over full batches, γ ∂loss/∂output, and what `prequential` adds up of them."""
-        loss, q = loss_and_costate(self.spec.function, output, target, len(target), self.weight)
-        return loss, q, self.prequential.of(loss, output, target)
+        told = self.spec.own(target)
+        loss, q = loss_and_costate(self.spec.function, output, told, len(target), self.weight)
+        return loss, q, self.prequential.of(loss, output, told)
 
     def refused(self, output: Signal, target: Signal) -> StreamError | None:
         """Says that a target is of a class that the output does not have; None if it is not."""
         if output.value is None or target.value is None:
             return None
-        stray = stray_class(self.spec.function, output.value, target.value)
+        told = self.spec.own(target.value)
+        stray = stray_class(self.spec.function, output.value, told)
         if stray is None:
             return None
         return StreamError(
@@ -174,7 +178,7 @@ class LossNode:
         """What it is called in an error, and what it was given."""
         if output.value is None or target.value is None:
             return f"the loss {self.spec.name}"
-        given = f"an output {describe(output.value)} and targets {describe(target.value)}"
+        given = f"an output {describe(output.value)} and targets {describe(self.spec.own(target.value))}"
         return f"the loss {self.spec.name}, of {given},"
 
     def react(self) -> tuple[Costate, Costate]:

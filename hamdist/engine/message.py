@@ -21,7 +21,7 @@ class Token(NamedTuple):
 
     repeat: which tick of its hold this is, from 0.  valid: an invalid token moves nothing.  learn: False for
     hold-out samples.  restarts: the rows in which an episode begins, as bits, the lowest for row 0.  unlabelled: how
-    many of its rows have no target.
+    many of its rows have no target.  partly: whether another row lacks the target of one of several losses.
     """
 
     tick: int = -1
@@ -32,6 +32,12 @@ class Token(NamedTuple):
     learn: bool = True
     restarts: int = 0
     unlabelled: int = 0
+    partly: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every row has all its targets."""
+        return not (self.unlabelled or self.partly)
 
     @property
     def teaches(self) -> bool:

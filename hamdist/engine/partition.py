@@ -264,7 +264,7 @@ class Partition:
         if judge.loss is not None and not self._finite(judge.loss):
             assert output is not None
             assert target is not None
-            failed = FailedLoss.of(judge.spec, judge.loss.item(), output, target)
+            failed = FailedLoss.of(judge.spec, judge.loss.item(), output, judge.spec.own(target))
             raise DivergenceError(diagnosis(self.tick, failed, extents(self._nodes)), failed)
 
     def _failed(self, what: str, error: BaseException) -> BaseException:
@@ -301,4 +301,4 @@ def _loss_node(outline: Outline, node: str, plan: NodeSpec, targets: Tensor | No
     assert targets is not None
     example = (plan.facts.output, targets)
     spec, gamma = outline.losses[node], outline.learning.gamma
-    return LossNode(node, spec, gamma, outline.locality, example, outline.ignored)
+    return LossNode(node, spec, gamma, outline.locality, example, outline.absence.ignored)

@@ -11,8 +11,9 @@ from hamdist.engine.aligned import aligned
 from hamdist.engine.message import INVALID, Message, Token, bits, every_row
 from hamdist.engine.state import SourceState
 from hamdist.errors import StreamError
-from hamdist.physics.targets import IGNORED, unlabelled
+from hamdist.network.target_parts import Absence
 
+NO_PARTS = Absence()
 INPUTS, TARGETS = 0, 1
 """Which tensor of the source's messages goes to the layers that read it, and which to the losses."""
 
@@ -20,7 +21,7 @@ INPUTS, TARGETS = 0, 1
 class Rows(NamedTuple):
     """A batch as it is presented, inputs [B, …] and targets [B, …], of which the first `known` rows are samples.
 
-    restarts, unlabelled: as a token's.
+    restarts, unlabelled, partly: as a token's.
     """
 
     inputs: Tensor
@@ -28,6 +29,7 @@ class Rows(NamedTuple):
     known: int
     restarts: int
     unlabelled: int
+    partly: bool
 
 
 Given = (
@@ -44,11 +46,12 @@ class Source:
 
     tick: how many ticks were given.  samples: how many samples entered, hold-out not counted.
     batch: the rows of a full batch, those of the first one.  hold: ticks for which a batch is presented.  most: ticks
-    of a message, which ends where so many times any number were given.  ignored: the class that is none.
+    of a message, which ends where so many times any number were given.  absence: what it looks like where a target is
+    missing.
     """
 
-    def __init__(self, batch: int, hold: int, most: int = 1, ignored: int = IGNORED) -> None:
-        self.batch, self.hold, self._most, self.ignored = batch, hold, most, ignored
+    def __init__(self, batch: int, hold: int, most: int = 1, absence: Absence = NO_PARTS) -> None:
+        self.batch, self.hold, self._most, self._absence = batch, hold, most, absence
         self.tick = 0
         self.samples = 0
         self._begins = True
@@ -85,8 +88,9 @@ class Source:
                 rows, repeat = ticks.popleft()
                 piece.append(rows)
                 restarts = 0 if repeat else self._restarts(rows)
+                lacking = rows.unlabelled, rows.partly
                 tokens.append(
-                    Token(self.tick, self.samples, rows.known, repeat, True, learn, restarts, rows.unlabelled)
+                    Token(self.tick, self.samples, rows.known, repeat, True, learn, restarts, *lacking)
                 )
                 self.tick += 1
                 if learn and repeat == self.hold - 1:
@@ -137,8 +141,8 @@ class Source:
             )
         if not known:
             raise StreamError(f"a batch of 0 rows came at sample {sample}; expected one at least")
-        missing = unlabelled(targets, self.ignored) if missing is None else missing
-        told = 0 if restarts is None else bits(restarts), int(missing.sum())
+        missing = self._absence.rows(targets) if missing is None else missing
+        told = 0 if restarts is None else bits(restarts), int(missing.sum()), self._absence.partly(targets)
         if known < self.batch:
             return Rows(self._filled(inputs), self._filled(targets), known, *told)
         if self._most > 1:

@@ -12,6 +12,7 @@ import torch
 
 from hamdist.engine.fused.eligibility import PLAIN_FORM, Fitter, spread_rates, with_rates
 from hamdist.engine.node_spec import NodeSpec
+from hamdist.engine.schedules import check_schedule
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning, check_time_constants
@@ -19,6 +20,7 @@ from hamdist.network.locality import Locality, apply_locality, settles_exactly
 from hamdist.network.losses import LossSpec
 from hamdist.network.network import Network
 from hamdist.network.survey import Facts
+from hamdist.network.target_parts import Absence
 from hamdist.network.tick_order import Turn, tick_order
 from hamdist.network.timing import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
 from hamdist.physics.layers import Layer
@@ -69,9 +71,11 @@ class Outline:
     execution: Execution = PLAIN
 
     @property
-    def ignored(self) -> int:
-        """The class that is none."""
-        return ignored_by(loss.function for loss in self.losses.values())
+    def absence(self) -> Absence:
+        """What it looks like where there is no target."""
+        losses = self.losses.values()
+        own = [(loss.part, ignored_by([loss.function])) for loss in losses if loss.part is not None]
+        return Absence(ignored_by(loss.function for loss in losses), tuple(own))
 
     def node_spec(self, name: str, layer: Layer, facts: Facts, fitter: Fitter) -> NodeSpec:
         """All that the node of one layer must know.  fitter: finds the form of the layer, unless all are plain."""
@@ -89,6 +93,7 @@ class Outline:
             fit = fitter.fit(layer, facts, dynamics)
             if fit.traced is None or not fit.traced.stacks:
                 dynamics = with_rates(dynamics, None)
+        check_schedule(name, dynamics.rate, fit.traced is not None, facts.says.device)
         return NodeSpec(
             name=name,
             layer=layer,

@@ -2,6 +2,7 @@
 
 network.py    layers by name, what builds them, edges, losses; names.py: their names
 edges.py      edges, and losses.py: losses, as a user writes them
+target_parts.py  the targets of several losses as one tensor
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
 timing.py     when a sample arrives and its costate returns; balancing of joins

@@ -25,7 +25,12 @@ EDGE_KEYS = ("from", "to", "delay", "shape")
 
 def edge_of(edge: EdgeLike, names: Sequence[str]) -> Edge:
     """An edge from "0->1", "embed->head", (0, 1), {from, to, delay, shape} or an Edge. Raises NetworkError."""
+    if isinstance(edge, Edge) and edge.feedback:
+        raise NetworkError(
+            f"edge {edge.name}: feedback is what leads to an earlier layer or itself: leave it out"
+        )
     if isinstance(edge, Edge):
+        _check_delay(edge.name, edge.delay)
         return edge
     if isinstance(edge, Mapping):
         return _described_edge(edge, names)
@@ -48,10 +53,14 @@ def _described_edge(edge: Mapping[str, Any], names: Sequence[str]) -> Edge:
     if not (_is_end(edge.get("from")) and _is_end(edge.get("to"))):
         raise NetworkError(f"edge {dict(edge)!r} needs both ends: {{'from': …, 'to': …}}")
     delay, shape = edge.get("delay"), edge.get("shape")
-    if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int)):
-        raise NetworkError(f"edge {dict(edge)!r}: a delay is a whole number of ticks, not {delay!r}")
+    _check_delay(repr(dict(edge)), delay)
     ends = layer_name(edge["from"], names), layer_name(edge["to"], names)
     return Edge(*ends, delay, shape=None if shape is None else tuple(shape))
+
+
+def _check_delay(edge: str, delay: Any) -> None:
+    if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int)):
+        raise NetworkError(f"edge {edge}: a delay is a whole number of ticks, not {delay!r}")
 
 
 def layer_name(layer: int | str, names: Sequence[str]) -> str:

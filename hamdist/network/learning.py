@@ -1,10 +1,11 @@
 """How a network learns: the constants of motion of every layer, its rate scaled by its delay."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from typing import Literal
 
-from hamdist.errors import NetworkError, Problem
+from hamdist.errors import NetworkError, Problem, did_you_mean
 from hamdist.network.network import Network
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.layers import Layer
@@ -44,6 +45,21 @@ class Learning:
 
     def _delay_scaled(self, pairing: PairingName) -> bool:
         return self.rate == "delay-scaled" or (self.rate == "auto" and pairing != "current")
+
+
+def check_scales(patterns: Mapping[str, float], parameters: Sequence[str]) -> None:
+    """Raises NetworkError for patterns of `beta_scale` that match none of the parameters that learn."""
+    shown = ", ".join(parameters[:6]) + (", …" if len(parameters) > 6 else "")
+    problems = [
+        Problem(
+            f"learning.beta_scale.{glob}",
+            f"matches no parameter that learns{did_you_mean(glob, parameters)} (they are {shown})",
+        )
+        for glob in patterns
+        if not any(fnmatch(name, glob) for name in parameters)
+    ]
+    if problems:
+        raise NetworkError(*problems)
 
 
 def check_time_constants(network: Network, tau: float) -> None:

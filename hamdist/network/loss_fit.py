@@ -22,6 +22,7 @@ def check_loss(node: str, spec: LossSpec, output: Tensor, targets: Tensor | None
     """
     check_targets(spec, targets)
     assert targets is not None
+    targets = spec.own(targets)
     if output.is_complex():
         message = f"{node} {spec.name} takes real numbers, but layer {spec.layer!r} gives {describe(output)}: have it "
         raise NetworkError(

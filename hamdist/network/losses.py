@@ -4,22 +4,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from hamdist.errors import ConfigError, Problem, did_you_mean
 from hamdist.network.edges import layer_name
 from hamdist.network.graph import LOSS, Edge
+from hamdist.network.target_parts import Part
 from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss on a layer's output, weighed; `name` is what errors call it."""
+    """A loss on a layer's output, weighed; `name` is what errors call it.  part: which targets are its own, where those
+    of several losses are packed; None where all losses hear the same ones."""
 
     function: LossFunction
     layer: str
     name: str = "loss"
     weight: float = 1.0
+    part: Part | None = None
+
+    def own(self, targets: Tensor) -> Tensor:
+        """The targets [R, …] that it judges by, of those that come."""
+        return targets if self.part is None else self.part.of(targets)
 
 
 LossLike = str | LossFunction | Mapping[str, Any] | LossSpec
@@ -43,12 +50,12 @@ def losses_of(losses: Any, names: Sequence[str], edges: Iterable[Edge] | None) -
     bearers = {edge.target: edge.source for edge in edges or ()}
     specs: dict[str, LossSpec] = {}
     for name, loss in given:
-        alone = names[-1] if names and (len(given) == 1 or not name) else ""
+        alone = names[-1] if len(given) == 1 or not name else None
         spec = loss_of(loss, name if name in names else bearers.get(name, alone), names, name)
         node = name if name and name not in names else f"{LOSS}-{spec.layer}" if specs else LOSS
-        if node in specs:
+        if spec.layer in {called(*each) for each in specs.items()} and called(node, spec) == spec.layer:
             raise ConfigError(
-                Problem("loss", f"layer {spec.layer!r} bears two losses: give each a name and an edge to it")
+                Problem("loss", f"layer {spec.layer!r} bears two losses: give each a name, and an edge to it")
             )
         specs[node] = spec
     return specs
@@ -57,17 +64,22 @@ def losses_of(losses: Any, names: Sequence[str], edges: Iterable[Edge] | None) -
 LOSS_KEYS = ("type", "layer", "weight", "class_dim")
 
 
-def loss_of(loss: Any, bearer: str, names: Sequence[str], name: str = "") -> LossSpec:
-    """A loss on a layer, by default the bearer. Raises ConfigError."""
+def loss_of(loss: Any, bearer: str | None, names: Sequence[str], name: str = "") -> LossSpec:
+    """A loss on the layer that it says, or else the bearer. Raises ConfigError."""
     if isinstance(loss, LossSpec):
+        if not callable(loss.function):
+            message = (
+                f"a LossSpec has a function, not {loss.function!r}: {{'type': …, 'layer': …}} takes a name"
+            )
+            raise ConfigError(Problem(f"loss.{name}" if name else "loss", message))
         return loss
     given = dict(loss) if isinstance(loss, Mapping) else {"type": loss}
     key = f"loss.{name}" if name else "loss"
     if unknown := [each for each in given if each not in LOSS_KEYS]:
         message = f"unknown key {unknown[0]!r}{did_you_mean(unknown[0], LOSS_KEYS)} (accepted: {', '.join(LOSS_KEYS)})"
         raise ConfigError(Problem(key, message))
-    layer = layer_name(given.get("layer", bearer), names)
-    if not layer:
+    layer = given.get("layer", bearer)
+    if layer is None:
         message = (
             f"no layer is called {name!r}, and no edge leads to it: call a loss by the layer that bears it, or add "
             f"the edge '{names[-1]}->{name}', or say {{'type': …, 'layer': …}}"
@@ -76,7 +88,7 @@ def loss_of(loss: Any, bearer: str, names: Sequence[str], name: str = "") -> Los
     function, called = loss_function(given.get("type"), key)
     if (dim := given.get("class_dim")) is not None:
         function = over_classes_along(dim, function, called, key)
-    return LossSpec(function, layer, called, _weight(given.get("weight", 1.0), key))
+    return LossSpec(function, layer_name(layer, names), called, _weight(given.get("weight", 1.0), key))
 
 
 def loss_function(loss: Any, key: str = "loss") -> tuple[LossFunction, str]:

@@ -5,12 +5,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import nn
 
-from hamdist.errors import EvaluationModeWarning, NetworkError, Problem
+from hamdist.errors import EvaluationModeWarning, NetworkError, Problem, UserError
 from hamdist.naming import layer_name_problem
 from hamdist.network.copying import check_hooks, copied
 from hamdist.network.edges import EdgeLike, edges_of
@@ -18,7 +18,7 @@ from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
 from hamdist.network.losses import Losses, LossSpec, losses_of
 from hamdist.network.names import Names
 from hamdist.network.ownership import check_owned, shared_buffers, tie, ties
-from hamdist.network.wording import all_of
+from hamdist.network.wording import all_of, first_line
 from hamdist.physics.layers import Instant, Layer, Relaxing
 from hamdist.physics.modules import Coupling, calls, is_sequence
 from hamdist.physics.pure_module import Join, PureModule
@@ -47,14 +47,32 @@ class LayerSpec:
     key: str = ""
     shared: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises NetworkError for what is none of these."""
+        relaxing = self.relaxing
+        wrong = {
+            f"a layer's name is text, not {self.name!r}": not isinstance(self.name, str),
+            f"build is a function that makes the module, not {self.build!r}": isinstance(
+                self.build, nn.Module
+            )
+            or not callable(self.build),
+            f"join is one of {', '.join(get_args(Join))}, not {self.join!r}": self.join not in get_args(Join),
+            f"reads is one of {', '.join(get_args(Reads))}, not {self.reads!r}": self.reads
+            not in get_args(Reads),
+            f"relaxing is a number or None, not {relaxing!r}": not isinstance(relaxing, int | float | None),
+        }
+        if problems := [message for message, holds in wrong.items() if holds]:
+            raise NetworkError(
+                *(Problem(self.key, f"layer {self.name!r}: {message}") for message in problems)
+            )
+
     def make(self, seed: int, dtype: torch.dtype, device: torch.device, tau: float = 1.0) -> Layer:
         """The layer, its weights drawn from (seed, name): the same wherever it is built.  tau: the step."""
         return self.layer_of(self.module(seed), dtype, device, tau)
 
     def module(self, seed: int) -> nn.Module:
         """The module as it is built, on the CPU, with the weights that are views of one memory tied."""
-        with seeded(derive_seed(seed, self.name), beyond=BEYOND_TORCH):
-            module = self.build()
+        module = self._built(seed)
         if not isinstance(module, nn.Module):
             raise NetworkError(
                 Problem(self.key, f"layer {self.name!r} is a {type(module).__name__}, not a torch.nn.Module")
@@ -72,6 +90,17 @@ class LayerSpec:
             return StateSpaceLayer(PureMemory(module, self.join, tau, self.reads))
         pure = PureModule(module, self.join)
         return Instant(pure) if self.relaxing is None else Relaxing(pure, self.relaxing)
+
+    def _built(self, seed: int) -> nn.Module:
+        """What `build` gives. Raises NetworkError for whatever it raises."""
+        with seeded(derive_seed(seed, self.name), beyond=BEYOND_TORCH):
+            try:
+                return self.build()
+            except UserError:
+                raise
+            except Exception as error:
+                told = f"layer {self.name!r} could not be built: {type(error).__name__}: {first_line(error)}"
+                raise NetworkError(Problem(self.key, told)) from error
 
     def _misplaced(self, module: nn.Module) -> str:
         """What is wrong with a memory where it stands."""
@@ -151,7 +180,6 @@ class Network:
                 for spec in self.losses.values()
                 if spec.layer not in names
             ),
-            *([] if names else ["a network needs at least one layer"]),
         ]
         if problems:
             raise NetworkError(*problems)
@@ -179,10 +207,7 @@ class Network:
             Network.of({"a": …, "b": …}, {"b": "cross_entropy", "a": {"type": "mse", "weight": 0.3}}, ["a->b"])
             Network.of({"a": …, "b": …}, {"classes": "cross_entropy"}, ["a->b", "b->classes"])
         """
-        specs = specs_of(layers)
-        if not specs:
-            raise NetworkError("a network needs at least one layer")
-        return cls(specs, loss, edges)  # type: ignore[arg-type]  # which it parses
+        return cls(specs_of(layers), loss, edges)  # type: ignore[arg-type]  # which it parses
 
 
 def specs_of(layers: Layers) -> tuple[LayerSpec, ...]:
@@ -290,10 +315,12 @@ def builder_of(name: str, layer: nn.Module | Builder, awake: bool = False) -> Bu
 
 
 def _layer_specs(layers: Any) -> tuple[LayerSpec, ...]:
-    """Raises NetworkError for what is not made of LayerSpecs."""
+    """Raises NetworkError for what is not made of LayerSpecs, and where there are none."""
     specs = tuple(layers) if isinstance(layers, list | tuple) else ()
     if not isinstance(layers, list | tuple) or not all(isinstance(spec, LayerSpec) for spec in specs):
         raise NetworkError("a Network is made of LayerSpecs; Network.of makes one of modules")
+    if not specs:
+        raise NetworkError("a network needs at least one layer")
     return specs
 
 

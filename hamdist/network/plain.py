@@ -20,6 +20,11 @@ def plain_model(network: Network, seed: int = 0, dtype: torch.dtype = torch.floa
     Its output is that of the layer of the first loss. Relaxing layers stand at their equilibrium φ(a). Raises
     NetworkError for a network with feedback, which one pass cannot compute.
     """
+    if not isinstance(network, Network):
+        message = (
+            "plain_model takes a Network, not a {}: Network.of makes one, and a Learner has its plain_model()"
+        )
+        raise NetworkError(message.format(type(network).__name__))
     graph = network.graph
     if graph.has_feedback:
         loops = ", ".join(edge.name for edge in graph.edges if edge.feedback)

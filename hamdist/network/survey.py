@@ -3,6 +3,7 @@
 Every layer is evaluated once, upstream first. What cannot work is refused here, by name.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -192,7 +193,11 @@ def _first_output(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     name = edges[0].target
     try:
-        output, buffers = layer.pure(layer.pure.parameters(), layer.pure.buffers(), signals, Context())
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "None of the inputs have requires_grad"
+            )  # so far none is wanted
+            output, buffers = layer.pure(layer.pure.parameters(), layer.pure.buffers(), signals, Context())
     except Exception as error:
         raise NetworkError(Problem(key, _misfit(edges, layer.pure.module, signals, error))) from error
     if not isinstance(output, Tensor) or output.shape[:1] != signals[0].shape[:1]:
@@ -241,7 +246,19 @@ def _mixes_rows(layer: Layer, signals: tuple[Tensor, ...], quiet: Context) -> bo
 
 def _misfit(edges: tuple[Edge, ...], module: nn.Module, signals: tuple[Tensor, ...], error: Exception) -> str:
     given = ", ".join(f"{edge.source!r} gives {describe(a)}" for edge, a in zip(edges, signals, strict=True))
-    return f"{given}, but layer {edges[0].target!r} ({expects(module)}) cannot take it: {first_line(error)}"
+    said = first_line(error)
+    return f"{given}, but layer {edges[0].target!r} ({expects(module)}) cannot take it: {said}{_hint(signals, said)}"
+
+
+def _hint(signals: tuple[Tensor, ...], said: str) -> str:
+    """What to do where an error speaks of types, such as integers into a Linear."""
+    if not any(word in said for word in ("type", "not implemented for")):
+        return ""
+    if not all(differentiable(a.dtype) for a in signals):
+        return "; give it real numbers (x.float()), or let an Embedding take the integers"
+    if any(a.is_complex() for a in signals):
+        return "; give it complex weights, or real numbers (x.abs(), torch.view_as_real)"
+    return "; indices are integers (x.long())" if "indices" in said else ""
 
 
 EXPECTATIONS = (

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from hamdist.physics.targets import IGNORED, unlabelled
 
 PACKED = torch.float64
 """Of this type are packed targets: it holds every float, and whole numbers up to 2^53."""
@@ -19,6 +22,9 @@ class Part:
     shape: tuple[int, ...]
     dtype: torch.dtype
 
+    def __str__(self) -> str:
+        return f"shape {self.shape} and {str(self.dtype).removeprefix('torch.')}"
+
     @property
     def end(self) -> int:
         return self.first + math.prod(self.shape)
@@ -26,6 +32,30 @@ class Part:
     def of(self, targets: Tensor) -> Tensor:
         """The loss's own [R, …], of packed ones."""
         return targets[:, self.first : self.end].reshape(len(targets), *self.shape).to(self.dtype)
+
+
+class Absence(NamedTuple):
+    """What it looks like where a row has no target.  ignored: the class that is none.  parts: those of several losses,
+    with the class that is none for each."""
+
+    ignored: int = IGNORED
+    parts: tuple[tuple[Part, int], ...] = ()
+
+    def rows(self, targets: Tensor) -> Tensor:
+        """The rows [R] without any target, as booleans."""
+        if not self.parts:
+            return unlabelled(targets, self.ignored)
+        return torch.stack(self._by_loss(targets)).all(0)
+
+    def partly(self, targets: Tensor) -> bool:
+        """Whether a row lacks the target of one loss, and has that of another."""
+        if not self.parts:
+            return False
+        lacking = torch.stack(self._by_loss(targets))
+        return bool((lacking.any(0) & ~lacking.all(0)).any())
+
+    def _by_loss(self, targets: Tensor) -> list[Tensor]:
+        return [unlabelled(part.of(targets), ignored) for part, ignored in self.parts]
 
 
 def parts_of(targets: Mapping[str, Tensor]) -> dict[str, Part]:

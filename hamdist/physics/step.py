@@ -10,6 +10,7 @@ down. Everything a layer keeps is its Carry, a tree of tensors; nothing here kno
 What a function consumes, the caller must not use again: its memory is written over.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
+from hamdist.physics.integrators import Motion as Move
 from hamdist.physics.layers import Layer, Point, Values, along
 from hamdist.physics.numerics import plus, plus_
 from hamdist.physics.pure_module import Tensors
@@ -197,19 +199,45 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = Fal
     costates: Tensors = {}
     moments: Tensors = {}
     updates = carry.updates + 1
-    coefficients, step = dynamics.weight_coefficients, dynamics.integrator.step
-    move = plus if keep else plus_
     for name, gradient in partials.weights.items():
         beta = dynamics.rate(name, carry.updates)
         theta, drive = _decayed(carry.parameters[name], gradient, beta, dynamics, keep)
-        adapted: Tensor | float = 1.0
-        if dynamics.rate.adaptive is not None:
-            drive, moments[name], adapted = dynamics.rate.adaptive(drive, carry.moments[name], updates)
-        gain = dynamics.gain(beta, adapted)
-        parameters[name], costates[name] = step(
-            theta, carry.weight_costate[name], drive, gain, coefficients, dynamics.sign, move
-        )
+        weight = _Weight(theta, carry.weight_costate[name], drive, carry.moments.get(name))
+        weight = _updated(weight, beta, updates, dynamics, plus if keep else plus_)
+        parameters[name], costates[name] = weight.theta, weight.omega
+        if weight.moment is not None:
+            moments[name] = weight.moment
     return carry._replace(parameters=parameters, weight_costate=costates, moments=moments, updates=updates)
+
+
+class _Weight(NamedTuple):
+    """Of one parameter: θ, ω, the drive G, and its moment where the rate adapts."""
+
+    theta: Tensor
+    omega: Tensor
+    drive: Tensor
+    moment: Tensor | None
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> "_Weight":
+        """The same with a function of every tensor."""
+        moment = None if self.moment is None else function(self.moment)
+        return _Weight(function(self.theta), function(self.omega), function(self.drive), moment)
+
+
+def _updated(weight: _Weight, beta: float | Tensor, n: Tensor, dynamics: Dynamics, move: Move) -> _Weight:
+    """θ and ω one step on. A rate adapts to real and imaginary parts each by themselves, as torch.optim does."""
+    apart = dynamics.rate.adaptive is not None and weight.theta.is_complex()
+    if apart:
+        weight = weight.each(lambda t: torch.view_as_real(t.resolve_conj()))
+        beta = beta.unsqueeze(-1) if isinstance(beta, Tensor) and beta.dim() else beta
+    theta, omega, drive, moment = weight
+    adapted: Tensor | float = 1.0
+    if dynamics.rate.adaptive is not None and moment is not None:
+        drive, moment, adapted = dynamics.rate.adaptive(drive, moment, n)
+    gain, coefficients = dynamics.gain(beta, adapted), dynamics.weight_coefficients
+    theta, omega = dynamics.integrator.step(theta, omega, drive, gain, coefficients, dynamics.sign, move)
+    weight = _Weight(theta, omega, drive, moment)
+    return weight.each(torch.view_as_complex) if apart else weight
 
 
 def _decayed(

@@ -70,7 +70,7 @@ ARGUMENTS = (
 )
 """What a Learner takes beside its settings."""
 
-NEEDED = {"window": ("time", "backward"), "tolerance": ("gate", "settled")}
+NEEDED = {"tolerance": ("gate", "settled")}
 """Settings that say something only where another one has this value."""
 
 

@@ -8,7 +8,7 @@ Batch         R samples: inputs and targets, a row each                         
 Digits        1,797 handwritten digits, which come with hamdist                 digits.py
 Signals       sums of sines, squares, the signal school                         signals.py, waves.py
 Lectures      the signal school's lectures and exams                            lectures.py
-Arrays        .npy (memory-mapped) and .npz files                               arrays.py
+Arrays        .npy (memory-mapped) and .npz files                               arrays.py, npz.py
 CSV           text tables, row by row                                           csv_file.py, table.py
 Parquet       Parquet tables, record batch by record batch                      parquet.py, table.py
 River         River's datasets and generators                                   river_dataset.py, river_names.py

@@ -1,6 +1,5 @@
 """NumPy's files of arrays, .npy and .npz."""
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 
 from hamdist.errors import Problem, StreamError, did_you_mean
 from hamdist.streams.listing import listed
+from hamdist.streams.npz import keys_of, read_member
 from hamdist.streams.row_order import RowOrder, in_turn
 from hamdist.streams.sample import tensor_of
 from hamdist.streams.settings import existing_file, held_out_rows
@@ -80,8 +80,10 @@ def open_array(setting: str, path: Path, key: str) -> np.ndarray:
         array = np.load(path, mmap_mode="r") if path.suffix == ".npy" else _from_npz(setting, path, key)
     except StreamError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise StreamError(Problem(setting, f"{path} cannot be read: {error}")) from error
+    except Exception as error:  # a file may be wrong in any way
+        raise StreamError(
+            Problem(setting, f"{path} cannot be read: {error or type(error).__name__}")
+        ) from error
     if array.dtype.kind not in "biufc" or array.ndim == 0:
         shape = f"shape {array.shape} and dtype {array.dtype}"
         raise StreamError(Problem(setting, f"{path} has {shape}; expected rows of numbers, [N, ...]"))
@@ -89,11 +91,10 @@ def open_array(setting: str, path: Path, key: str) -> np.ndarray:
 
 
 def _from_npz(setting: str, path: Path, key: str) -> np.ndarray:
-    with np.load(path) as archive:
-        if key in archive:
-            return archive[key]
-        names = listed(archive.files)
-        message = f"{path} has no array {key!r}; it has {names}{did_you_mean(key, archive.files)}"
+    keys = keys_of(path)
+    if key in keys:
+        return read_member(path, key)
+    message = f"{path} has no array {key!r}; it has {listed(keys)}{did_you_mean(key, keys)}"
     if setting == "targets":
         message += " (targets_key: null for a stream without targets)"
     raise StreamError(Problem(f"{setting}_key", message))

@@ -11,6 +11,8 @@ from hamdist.streams.listing import listed
 from hamdist.streams.settings import existing_file
 from hamdist.streams.table import Row, Table
 
+OTHERS = (",", ";", "\t", "|", " ", ":")
+"""Delimiters that a file may have instead."""
 BYTES_COUNTED = 16 * 2**20  # a file up to this size is gone through to count its rows
 
 
@@ -40,6 +42,8 @@ class CSV(Table):
             raise StreamError(Problem("delimiter", f"must be one character, not {delimiter!r}"))
         self._header, self._delimiter = header, delimiter
         self._names = self._read_names(file)
+        asked = [str(name) for name in (*(() if target is None else (target,)), *(features or ()))]
+        self._check_delimiter(file, asked)
         super().__init__(
             file,
             self._names,
@@ -58,11 +62,11 @@ class CSV(Table):
         """Counted in a file of which that is no work."""
         if self.path.stat().st_size > BYTES_COUNTED:
             return None
-        return sum(1 for _ in self._lines(self.path)) - self._header
+        return sum(1 for _ in self._lines(self.path, self._delimiter)) - self._header
 
     def rows(self) -> Iterator[Row]:
         positions = [self._names.index(name) for name in self.columns]
-        lines = self._lines(self.path)
+        lines = self._lines(self.path, self._delimiter)
         if self._header:
             next(lines)
         for number, nodes in lines:
@@ -74,21 +78,39 @@ class CSV(Table):
             yield Row(place, [nodes[position].strip() for position in positions])
 
     def _read_names(self, path: Path) -> list[str]:
-        _, first = next(self._lines(path), (0, []))
+        first = self._first(path, self._delimiter)
         if not first:
             raise StreamError(f"{path} is empty")
-        if not self._header:
-            return [str(number) for number in range(len(first))]
-        names = [name.strip() for name in first]
+        names = self._columns(first)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise StreamError(f"{path}:1: the header names a column twice: {listed(twice)}")
         return names
 
-    def _lines(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+    def _check_delimiter(self, path: Path, asked: Sequence[str]) -> None:
+        """StreamError where columns asked for are missing, and another delimiter would make them of the first line."""
+        if not asked or (set(asked) <= set(self._names) and len(self._names) > 1):
+            return
+        for other in OTHERS:
+            names = self._columns(self._first(path, other))
+            if len(names) > 1 and set(asked) <= set(names):
+                found = f"{path} has the columns {listed(self._names)} when split at {self._delimiter!r}"
+                raise StreamError(Problem("delimiter", f"{found}; is it {other!r}?"))
+
+    def _first(self, path: Path, delimiter: str) -> list[str]:
+        """The nodes of the first line."""
+        return next(self._lines(path, delimiter), (0, []))[1]
+
+    def _columns(self, first: list[str]) -> list[str]:
+        """The names of the columns, by the first line."""
+        if not self._header:
+            return [str(number) for number in range(len(first))]
+        return [name.strip() for name in first]
+
+    def _lines(self, path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         """Number and nodes of every line that is not blank."""
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=self._delimiter)
+            reader = csv.reader(file, delimiter=delimiter)
             try:
                 yield from ((reader.line_num, nodes) for nodes in reader if nodes)
             except (csv.Error, UnicodeDecodeError) as error:

@@ -32,13 +32,13 @@ from hamdist.transport.base import Endpoint, LinkError, RefusedError
 APART_BYTES = 64 * 1024  # from here on a part of its own costs a socket less than a copy
 SPARE_BYTES = 64 * 1024  # up to here a tensor is made ready before it is needed
 
-_MAGIC, _VERSION = b"HDMS", 4
+_MAGIC, _VERSION = b"HDMS", 5
 _ORIGIN = struct.Struct(
     "<4sHqqBH"
 )  # magic, version, generation, edge, forward; bytes of the words of the forms
 _SIGN = struct.pack("<4sH", _MAGIC, _VERSION)
 _COUNTS = struct.Struct("<qqII")  # tick, final; ticks, bytes of the restarts of one tick
-_FIELDS = 8  # of a tick: the token's first six, its rows without a target, and which tensors there are
+_FIELDS = 9  # of a tick: the token's first six, what of its rows lacks targets, and which tensors there are
 _CHECK_BYTES = 4
 _UNCHANGED = 0x2144DF1C  # CRC-32 of whatever is followed by its own CRC-32
 _REMEMBERED = 1024
@@ -186,20 +186,23 @@ class Codec:
             self._refuse("it has less restarts than it says")
         tokens, marks = [], []
         for k in range(len(fields) // _FIELDS):
-            born, first, rows, repeat, valid, learn, unlabelled, there = fields[
+            born, first, rows, repeat, valid, learn, partly, unlabelled, there = fields[
                 _FIELDS * k : _FIELDS * (k + 1)
             ]
             begins = int.from_bytes(restarts[width * k : width * (k + 1)], "little") if width else 0
-            if valid > 1 or learn > 1 or there > self._all_there:
+            if valid > 1 or learn > 1 or partly > 1 or there > self._all_there:
                 self._refuse(
-                    f"a tick of it is valid by {valid}, to be learnt by {learn}, with tensors {there:b}"
+                    f"a tick of it is valid by {valid}, to be learnt by {learn}, in part by {partly}, with tensors "
+                    f"{there:b}"
                 )
             if not 0 <= rows <= self._rows or begins >> self._rows or born < -1 or first < -1 or repeat < 0:
                 self._refuse(
                     f"it speaks of {rows} rows from sample {first} of tick {born} on, at repeat {repeat}, with "
                     f"episodes that begin in rows {begins:b}, where a batch has {self._rows} rows"
                 )
-            tokens.append(Token(born, first, rows, repeat, valid == 1, learn == 1, begins, unlabelled))
+            tokens.append(
+                Token(born, first, rows, repeat, valid == 1, learn == 1, begins, unlabelled, partly == 1)
+            )
             if unlabelled > rows:
                 self._refuse(f"of its {rows} rows {unlabelled} have no target")
             marks.append(there)
@@ -286,13 +289,13 @@ def _words(forms: Sequence[Form | None]) -> str:
 
 def _said(token: Token) -> tuple[int, ...]:
     """All of a token but its restarts."""
-    return *token[:6], token.unlabelled
+    return *token[:6], token.partly, token.unlabelled
 
 
 @lru_cache(_REMEMBERED)
 def _numbers(ticks: int) -> struct.Struct:
     """The counts of a message of so many ticks, and the fields of each."""
-    return struct.Struct(_COUNTS.format + ticks * "qqqqBBII")
+    return struct.Struct(_COUNTS.format + ticks * "qqqqBBBII")
 
 
 def _crc(parts: Sequence[Partition], before: Sequence[Partition] = ()) -> int:

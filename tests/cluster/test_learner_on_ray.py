@@ -127,18 +127,27 @@ def test_chunks_on_listed_actors():
 
 
 def test_a_network_with_a_memory_goes_on_by_itself():
-    """Non-local, to and fro between two actors; what it says on its own leaves what learns alone."""
+    """Non-local, to and fro between two actors, with a loss on each; what it says on its own, and of what is held out,
+    leaves what learns alone."""
     built = [lambda: nn.Linear(3, 4), lambda: nn.GRUCell(4, 5), lambda: nn.Linear(5, 3)]
-    settings = {"loss": "mse", "locality": "nonlocal", "beta": 0.01, "hold": 2}
+    settings = {"loss": {"2": "mse", "1": "l1"}, "locality": "nonlocal", "beta": 0.01, "hold": 2}
     generator = torch.Generator().manual_seed(0)
     xs = torch.randn(9, 2, 3, generator=generator)
+
+    def targets(x: Tensor) -> dict[str, Tensor]:
+        return {"2": x, "1": x.repeat(1, 2)[:, :5]}
+
+    flagged = [(x, torch.tensor([False, k == 4])) for k, x in enumerate(xs)]
+    held_out = [(x, targets(x), flags) for x, flags in flagged]
     theirs = Learner(built, **settings)
     with Learner(built, runtime="ray", actors=[[0, 2], [1]], **settings) as ours:
         for k in range(8):
             restart = torch.tensor([k % 3 == 0, False])
-            one, other = (learner.step(xs[k], xs[k + 1], restart) for learner in (ours, theirs))
+            one, other = (learner.step(xs[k], targets(xs[k + 1]), restart) for learner in (ours, theirs))
             assert told([one]) == told([other])
         assert same(ours.generate(xs[:3], 4), theirs.generate(xs[:3], 4))
+        assert same(ours.predict_steps(flagged), theirs.predict_steps(flagged))
+        assert ours.evaluate(held_out) == theirs.evaluate(held_out)
         assert differences(ours, theirs) == []
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hamdist.engine.spec import STACKED
+from hamdist.errors import NetworkError
 
 
 class Checkpointed(nn.Module):
@@ -83,6 +84,37 @@ def test_a_derivative_that_runs_code_meets_the_weights_of_its_evaluation(form, p
 def test_where_layers_are_stacked_they_run_on_their_own(form):
     theirs, plain = (learnt(make, execution=STACKED) for make in FORMS[form])
     assert all((a - b).abs().max() < 1e-12 for a, b in zip(theirs, plain, strict=True))
+
+
+class Damped(nn.Module):
+    """Halves what comes back by a hook, which a trace of a stack does not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = body()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        if y.requires_grad:
+            y.register_hook(lambda q: q / 2)
+        return y
+
+
+@pytest.mark.parametrize("mode", ["nonlocal", "local"])
+def test_a_trace_has_the_derivatives_of_the_layer(mode):
+    plain, traced = learnt(Damped, mode=mode), learnt(Damped, mode=mode, execution=STACKED)
+    assert all((a - b).abs().max() < 1e-12 for a, b in zip(plain, traced, strict=True))
+
+
+@pytest.mark.parametrize("first", [lambda: nn.Linear(8, 8), lambda: nn.Embedding(8, 8)])
+def test_a_reentrant_checkpoint_is_refused_since_its_derivative_goes_to_grad(first):
+    """Behind integers torch only warns, and learns nothing."""
+    batches = BATCHES if isinstance(first(), nn.Linear) else [(torch.zeros(4).long(), y) for _, y in BATCHES]
+    layer = Checkpointed(nn.Sequential(first(), nn.Linear(8, 3)), reentrant=True).double()
+    with pytest.raises(
+        NetworkError, match=r"layer '0' has no derivative: .*checkpoint\(…, use_reentrant=False\)"
+    ):
+        runtime_of([layer], batches)
 
 
 def test_a_prediction_in_between_changes_nothing_of_a_kept_graph():

@@ -188,7 +188,7 @@ def test_stacked_ticks_give_way_to_ticks_node_by_node_and_come_back(place, chunk
     plain, stacked = runs
     for name, value in weights(plain).items():
         assert (weights(stacked)[name] - value).abs().max() < TOLERANCE
-    assert stacked.loss.prequential.total() == pytest.approx(plain.prequential(), abs=TOLERANCE)
+    assert stacked.loss.prequential.total() == pytest.approx(plain.loss.prequential.total(), abs=TOLERANCE)
     assert "unlabelled" in plain.loss.prequential.total()
     assert stacked.execution["ticks_with_missing_targets"] == sum(not known(y).all() for _, y in batches)
 
@@ -257,6 +257,23 @@ def test_classes_along_the_last_dimension(classes):
     ]
     assert runtime.loss.prequential.total()["accuracy"] == pytest.approx(torch.cat(scores).mean().item())
     assert runtime.loss.prequential.total()["unlabelled"] == 15
+
+
+@pytest.mark.slow
+def test_positions_without_a_class_do_not_keep_ticks_from_running_as_one():
+    """Every row has some that have one."""
+    batches = [(x, torch.where(known(y)[:, None], y, 1)) for x, y in sequences(30)]
+    runs, heard = [], Together()
+    for execution in (PLAIN, Execution(stacked=True)):
+        loss = CrossEntropy(class_dim=-1)
+        runtime = runtime_of(heads(), batches, loss, execution=execution, timeline=heard, mode="nonlocal")
+        run_through(runtime, batches)
+        runs.append(runtime)
+    plain, stacked = runs
+    assert heard.lengths(stacked.tick)
+    for name, value in weights(plain).items():
+        assert (weights(stacked)[name] - value).abs().max() < TOLERANCE
+    assert stacked.loss.prequential.total() == pytest.approx(plain.loss.prequential.total(), abs=TOLERANCE)
 
 
 def test_a_loss_that_ignores_another_class():

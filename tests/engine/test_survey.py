@@ -71,6 +71,38 @@ def test_a_sum_of_signals_of_different_shapes_is_refused_though_torch_would_broa
     refused(network_of(layers, ["a->c", "b->c"]), message)
 
 
+@pytest.mark.parametrize(
+    ("layer", "inputs", "remedy"),
+    [
+        (
+            nn.Linear(8, 3),
+            torch.ones(4, 8).long(),
+            r"give it real numbers \(x\.float\(\)\), or let an Embedding",
+        ),
+        (nn.Linear(8, 3), torch.ones(4, 8).bool(), "give it real numbers"),
+        (nn.Conv1d(8, 3, 1), torch.ones(4, 8, 1).int(), "give it real numbers"),
+        (nn.BatchNorm1d(8), torch.ones(4, 8).long(), "give it real numbers"),
+        (nn.Linear(8, 3), torch.ones(4, 8).cfloat(), "give it complex weights"),
+        (nn.Embedding(8, 3), torch.ones(4), r"indices are integers \(x\.long\(\)\)"),
+    ],
+)
+def test_numbers_of_the_wrong_kind_are_told_with_the_layer_and_the_remedy(layer, inputs, remedy):
+    kind = type(layer).__name__
+    refused(
+        [layer], rf"'source' gives .*, but layer '0' \({kind}, .*{remedy}", [(inputs, torch.zeros(4).long())]
+    )
+
+
+@pytest.mark.parametrize("layer", [nn.Embedding(8, 3, sparse=True), nn.EmbeddingBag(8, 3, sparse=True)])
+def test_a_sparse_gradient_is_refused_by_name(layer):
+    inputs = torch.zeros(4, 2).long() if isinstance(layer, nn.EmbeddingBag) else torch.zeros(4).long()
+    refused(
+        [layer],
+        r"layer '0' gives a sparse gradient of weight.*use sparse=False",
+        [(inputs, torch.zeros(4).long())],
+    )
+
+
 def test_the_key_of_the_config_is_in_the_error():
     spec = LayerSpec("a", linear(5), key="network.layers.3")
     network = Network((spec,), {LOSS: LossSpec(nn.functional.cross_entropy, "a")})

@@ -291,6 +291,7 @@ def test_what_cannot_be_integrated_back_is_refused() -> None:
     [
         ({"time": "backward"}, "time 'backward' needs a horizon"),
         ({"horizon": 3}, "time 'forward' has no horizon"),
+        ({"window": "slid"}, "time 'forward' has no windows"),
         ({"time": "backward", "horizon": 0}, "horizon"),
         (
             {"time": "backward", "horizon": 3, "window": "slid", "states": "reintegrated"},

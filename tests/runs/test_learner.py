@@ -378,7 +378,6 @@ UNKNOWN = {
     "epochs": "epochs: unknown setting; a learner hears a stream",
     "batch_size": "batch_size: unknown setting; a batch has the rows of the first one",
     "mode": "mode: unknown setting; it is called locality",
-    "window": "window: does nothing without time='backward'",
     "tolerance": "tolerance: does nothing without gate='settled'",
 }
 
@@ -424,6 +423,19 @@ def test_what_a_network_has_already_is_refused():
         Learner(network, "cross_entropy", edges=["0->1"])
     message = "the Network has its own: leave it out, or give the layers instead of the Network"
     assert str(caught.value) == f"loss: {message}\nedges: {message}"
+
+
+def test_factors_of_no_parameter():
+    frozen = nn.Linear(6, 3).requires_grad_(False)
+    learner = Learner([frozen, nn.Linear(3, 3)], beta_scale={"1.*": 0.5, "0.bias": 2.0, "1.wight": 2.0})
+    with pytest.raises(NetworkError) as caught:
+        learner.step(*samples(1, (6,))[0])
+    near = "; did you mean '1.bias'?", "; did you mean '1.weight'?"
+    told = "matches no parameter that learns{} (they are 1.weight, 1.bias)"
+    assert str(caught.value).splitlines() == [
+        f"learning.beta_scale.0.bias: {told.format(near[0])}",
+        f"learning.beta_scale.1.wight: {told.format(near[1])}",
+    ]
 
 
 def test_several_wrong_settings_at_once():

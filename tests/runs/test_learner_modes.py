@@ -109,3 +109,17 @@ def test_a_factory_of_a_config_is_no_other():
     with pytest.warns(EvaluationModeWarning):
         network = network_of(config, 0)
     assert all(part.training for spec in network.layers for part in spec.build().modules())
+
+
+@pytest.mark.parametrize("edges", [None, ["a->b", "a->c", "b->c"]], ids=["chain", "graph"])
+def test_a_plain_model_in_evaluation_mode_learns_on_in_training_mode(edges: Any):
+    """As load_model returns it: batch-norm learns on from the statistics that it had."""
+    builders = {"a": lambda: nn.Linear(6, 6), "b": lambda: nn.BatchNorm1d(6), "c": lambda: nn.Linear(6, 3)}
+    batches, first = samples(20, (6,)), Learner(builders, edges=edges, **EXACT)
+    first.steps(batches)
+    model = first.plain_model()
+    with pytest.warns(EvaluationModeWarning):
+        again = Learner(model, **EXACT)
+    again.steps(batches)
+    first.steps(batches)
+    assert largest_difference(again.state_dict(), first.state_dict()) < TOLERANCE

@@ -274,6 +274,18 @@ def test_rows_of_a_sequence_stay_the_same():
     assert learner.evaluate([(three, three[:, :2]), (two, two[:, :2], True)]).keys() == {"loss", "mae"}
 
 
+def test_feedback_is_of_the_rows_that_were_before():
+    learner = Learner([nn.Linear(3, 3), nn.Linear(3, 3)], "mse", edges=["0->1", "1->0"], **EXACT)
+    x = numbers(ROWS, 3)
+    learner.step(x, x)
+    with pytest.raises(
+        StreamError, match=r"^1 rows came, and feedback is of 4: say restart=True where others begin$"
+    ):
+        learner.predict_steps([x, x, x[:1]])
+    first, _, again = learner.predict_steps([x, x, (x[:1], True)])
+    assert (first[:1] - again).abs().max() < TOLERANCE
+
+
 @pytest.mark.parametrize("ask", ["predict", "predict_steps", "generate"])
 def test_inputs_have_the_form_of_the_first(ask: str):
     learner = taught(with_memory("GRUCell"))

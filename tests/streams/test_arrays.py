@@ -1,10 +1,16 @@
 """Arrays in files, against the arrays that were saved."""
 
+import contextlib
+import io
+import random
 import re
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy_format
 
 from hamdist.errors import StreamError
 from hamdist.streams import Arrays
@@ -163,3 +169,62 @@ def test_lengths_that_differ(tmp_path, npy):
 
 def test_a_hold_out_leaves_a_row_to_the_stream(npy):
     assert Arrays(*npy, holdout=0.99).samples == 1
+
+
+def member(shape, dtype="<f8", content=b""):
+    """An .npy file's bytes: a header that declares as it likes, and what follows it."""
+    buffer = io.BytesIO()
+    npy_format.write_array_header_1_0(buffer, {"shape": shape, "fortran_order": False, "descr": dtype})
+    return buffer.getvalue() + content
+
+
+def npz_of(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(2**42,), (2**21, 2**21), (2**62, 2**62), (5,)])
+def test_a_header_that_declares_more_than_there_is(tmp_path, shape):
+    path = npz_of(tmp_path / "x.npz", x=member(shape, content=bytes(32)))
+    refused(
+        f"inputs: {path} cannot be read: its header declares {np.prod(shape, dtype=object) * 8:,} bytes", path
+    )
+    (tmp_path / "x.npy").write_bytes(member(shape, content=bytes(32)))
+    refused(f"inputs: {tmp_path / 'x.npy'} cannot be read: ", tmp_path / "x.npy")
+
+
+def test_an_array_that_does_not_fit_into_the_memory(tmp_path, monkeypatch):
+    """A mebibyte of zeros in a kilobyte of file."""
+    path = npz_of(tmp_path / "x.npz", x=member((1024, 128), content=bytes(2**20)))
+    assert path.stat().st_size < 4096
+    assert Arrays(path, targets_key=None).samples == 1024
+    monkeypatch.setattr("hamdist.streams.npz.memory_bytes", lambda: 10**6)
+    refused(
+        f"inputs: {path} cannot be read: it takes 1,048,576 bytes, and the memory has 1,000,000: save it as an .npy",
+        path,
+    )
+
+
+def test_pickled_objects_are_not_read(tmp_path):
+    for name, save in (("x.npy", np.save), ("x.npz", lambda path, x: np.savez(path, x=x))):
+        save(tmp_path / name, np.array([{"a": 1}, None], dtype=object))
+        refused(f"inputs: {tmp_path / name} cannot be read: ", tmp_path / name)
+
+
+def test_a_file_with_bytes_changed_or_cut_is_read_or_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", x=X, y=Y)
+    np.save(tmp_path / "x.npy", X)
+    draw = random.Random(0)
+    for name in ("x.npz", "x.npy"):
+        whole = (tmp_path / name).read_bytes()
+        for _ in range(150):
+            data = bytearray(whole[: draw.choice([len(whole), draw.randrange(len(whole))])])
+            for _ in range(draw.randrange(4)):
+                if data:
+                    data[draw.randrange(min(len(data), 200))] = draw.randrange(256)
+            (tmp_path / f"z{name}").write_bytes(bytes(data))
+            with contextlib.suppress(StreamError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                Arrays(tmp_path / f"z{name}")

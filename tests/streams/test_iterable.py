@@ -184,3 +184,30 @@ def test_what_is_no_iterable():
     refused(
         "an object of type int is not iterable; pass an iterable or a function that returns one", lambda: 5
     )
+
+
+VIEWS = {
+    "flipped": lambda a: a[::-1, ::-1],
+    "strided": lambda a: a[:, ::2],
+    "transposed": lambda a: np.asfortranarray(a),
+    "big-endian": lambda a: a.astype(">f8"),
+    "read-only": lambda a: np.broadcast_to(a, a.shape),
+    "a column of records": lambda a: np.rec.fromarrays([a, a.astype("i1")], names="a,b")["a"],
+    "long": lambda a: a.astype(np.longdouble),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("view", VIEWS)
+def test_arrays_in_any_order_of_their_bytes_and_axes(view):
+    array = VIEWS[view](np.random.default_rng(0).normal(size=(6, 4)))
+    (batch,) = Iterable([(row, row[::-1]) for row in array], batch_size=6, dtype=F64)
+    assert np.array_equal(batch.inputs.numpy(), array.astype(float))
+    assert np.array_equal(batch.targets.numpy(), array[:, ::-1].astype(float))
+
+
+def test_masked_arrays_and_arrays_of_objects_are_refused_with_a_remedy():
+    masked = np.ma.masked_array([1.0, 2.0], [False, True])
+    refused("sample 0: the input is an array with masked values; fill them: array.filled(...)", [masked])
+    objects = np.array([1.0, 2.0], dtype=object)
+    refused("sample 0: the input is an array of object; expected numbers; convert it with astype", [objects])

@@ -226,3 +226,33 @@ def test_parquet_without_pyarrow_says_what_to_install(parquet_path, monkeypatch)
     message = "the parquet stream needs an optional package: pip install 'hamdist[parquet]'"
     with pytest.raises(MissingExtraError, match=f"^{re.escape(message)}$"):
         Parquet(parquet_path, "kind")
+
+
+@pytest.mark.parametrize(("delimiter", "used"), [(";", ","), ("\t", ","), ("|", ","), (",", ";")])
+@pytest.mark.parametrize("header", [True, False])
+def test_another_delimiter_is_recognised(tmp_path, delimiter, used, header):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "\n".join(delimiter.join(row) for row in (["x", "y"], ["1,5" if delimiter == ";" else "1", "a"]))
+    )
+    columns = {"target": "y"} if header else {"target": 1}
+    shown = listed_by(path, used, header)
+    refused(
+        f"delimiter: {path} has the columns {shown} when split at {used!r}; is it {delimiter!r}?",
+        CSV,
+        path,
+        header=header,
+        delimiter=used,
+        **columns,
+    )
+
+
+def listed_by(path, used, header):
+    """The columns as they come with a wrong delimiter."""
+    return path.read_text().splitlines()[0] if header else "0"
+
+
+def test_a_column_that_is_in_no_splitting_is_missing(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a;b,c\n1;2,3\n")
+    refused(f"target: {path} has no column 'z'; it has a;b, c", CSV, path, "z")

@@ -61,7 +61,7 @@ class Boundary:
 
     def full(self, token: Token) -> bool:
         """Whether it learns and is of a full batch with all its targets."""
-        return _learns(token) and token.rows == self._batch and not token.unlabelled
+        return _learns(token) and token.rows == self._batch and token.labelled
 
     def enter(self, ticks: int) -> None:
         """Notes the samples that come in, in the next so many ticks."""

@@ -20,8 +20,9 @@ from hamdist.engine.fused.state import along, apart, together
 from hamdist.engine.fused.users_code import class_place, error_place
 from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
-from hamdist.physics.hamiltonian import Wanted
+from hamdist.physics.hamiltonian import Wanted, linearise
 from hamdist.physics.layers import Layer, Point
+from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context, Tensors
 from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react, valued
 
@@ -115,7 +116,7 @@ def _tried(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Fit:
     if dynamics.rate.varies:
         return Fit(single, unstacked="its rate varies with the number of its updates")
     several = TracedLayer(single.layer, stacks=True)
-    if why := _why_not(lambda: _depends_on_others(several, facts, dynamics)):
+    if why := _why_not(lambda: _strays(several, facts) or _depends_on_others(several, facts, dynamics)):
         return Fit(single, unstacked=why)
     return Fit(several)
 
@@ -139,7 +140,7 @@ def in_words(error: Exception) -> str:
 
 
 def _strays(traced: TracedLayer, facts: Facts) -> str:
-    """In what the trace does not say what the layer says, in training and evaluation; nothing if it does."""
+    """In what the trace is not the layer, in training, evaluation and derivatives; nothing if it is."""
     generator = torch.Generator(facts.says.device).manual_seed(0)
     carry, inputs, q = _example(traced, facts, Dynamics(), generator)
     point, motion = Point(inputs, carry.state), Motion(traced, Dynamics(), _all_wanted(facts))
@@ -152,8 +153,25 @@ def _strays(traced: TracedLayer, facts: Facts) -> str:
     if traced.remembers:
         point = point._replace(restarts=_some_rows(facts))
     carry, _, met = evaluate(motion, carry, point, REGULAR)
+    if not _same_derivatives(traced, carry, met.point, q, motion.wanted):
+        return f"its derivatives, written down once, are others{class_place(traced.pure.module)}"
     react(motion, carry, met, q, REGULAR)
     return ""
+
+
+def _same_derivatives(traced: TracedLayer, carry: Carry, point: Point, q: Tensor, wanted: Wanted) -> bool:
+    """Whether the trace has the derivatives of the layer: its code may do something else in them."""
+    ours, theirs = (
+        tree_leaves(
+            linearise(layer, carry.parameters, carry.buffers, point, wanted)[1](q, carry.state_costate)
+        )
+        for layer in (traced, traced.layer)
+    )
+    return all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().amax()), equal_nan=True)
+        for a, b in zip(ours, theirs, strict=True)
+        if isinstance(b, Tensor) and b.numel()
+    )
 
 
 def _some_rows(facts: Facts) -> Tensor:
@@ -215,10 +233,10 @@ def _example(traced: TracedLayer, facts: Facts, dynamics: Dynamics, generator: t
 
 def _drawn(generator: torch.Generator, like: Tensor) -> Tensor:
     """Random numbers of the same form; integers stay."""
-    if not like.is_floating_point():
+    if not differentiable(like.dtype):
         return like.clone()
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def _all_wanted(facts: Facts) -> Wanted:
-    return Wanted(True, tuple(heard.dtype.is_floating_point for heard in facts.hears))
+    return Wanted(True, tuple(differentiable(heard.dtype) for heard in facts.hears))

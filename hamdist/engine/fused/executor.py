@@ -161,7 +161,7 @@ class FusedExecutor:
     def watch(self) -> None:
         """The next tick will be done elsewhere."""
         latest = self._boundary.latest()
-        self._unlabelled += latest.unlabelled > 0
+        self._unlabelled += not latest.labelled
         if self._boundary.full(latest):
             self._steady += 1
             self._boundary.enter(1)

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -18,6 +17,7 @@ from hamdist.compiler.trace import Traced, leaves
 from hamdist.physics.bptt import Swept, stepped
 from hamdist.physics.hamiltonian import Linearised, Partials, Pullback, Wanted, linearise
 from hamdist.physics.layers import Layer, Point, Values
+from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context, Tensors
 from hamdist.physics.stack import Stack
 
@@ -143,7 +143,7 @@ class TracedLayer(Linearised):
         inputs, state, flags, *told = rest
         point = Point(inputs, state, restarts=flags[0] if flags else None)
         # y and f too are traced as if derivatives were wanted: without, some operations choose other kernels.
-        wanted = Wanted(True, tuple(map(torch.is_floating_point, inputs))) if what == "values" else what
+        wanted = Wanted(True, tuple(differentiable(a.dtype) for a in inputs)) if what == "values" else what
         values, pullback = linearise(self.form, parameters, buffers, point, wanted)
         if what == "values":
             return values.output, values.drift

@@ -13,6 +13,7 @@ from hamdist.engine.loss_node import LossNode
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE, Edge
+from hamdist.physics.numerics import differentiable
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class FusedPlan:
 
     def _tells(self, plan: NodeSpec, edge: Edge) -> bool:
         """Whether a costate returns along an out-edge."""
-        return plan.facts.says.dtype.is_floating_point and (not edge.feedback or self.pairing == "current")
+        return differentiable(plan.facts.says.dtype) and (not edge.feedback or self.pairing == "current")
 
     def _judge(self, outline: Outline, loss: LossNode) -> LossUnit:
         output, target = self.graph.into(loss.name)
