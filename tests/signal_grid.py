@@ -97,7 +97,7 @@ def kept(directory: Path) -> str:
         summary = json.loads((directory / "summary.json").read_text())
     except FileNotFoundError:
         return "no summary" if directory.exists() else "no run"
-    weights = sorted(file.stem for file in (directory / "weights").iterdir())
+    weights = sorted(file.stem for file in directory.glob("weights/*"))
     return f"{summary['status']} {summary['samples']} {summary['samples_seen_once']} {weights}"
 
 

@@ -16,26 +16,32 @@ from hamdist.signal_mask import ENDING
 
 ENDED_SECONDS = 5.0  # for processes to end by themselves
 GLANCE_SECONDS = 0.02
+NEEDED = {"gcs_server": "Ray's control service", "raylet": "Ray's daemon of this node"}
 _apart = False  # whether processes that are forked now are to be apart
 
 
 class RayProcesses:
-    """daemons: those that Ray's `init` has started in this process, each the leader of a session."""
+    """daemons: those that Ray's `init` has started in this process, each the leader of a session, with their names."""
 
     def __init__(self) -> None:
-        self.daemons: set[int] = set()
+        self.daemons: dict[int, str] = {}
 
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Processes forked within it lead sessions of their own, and hear signals though their parent is deaf."""
         global _apart
-        before = _leading_children()
+        before = _leading_children().keys()
         _apart = True
         try:
             yield
         finally:
             _apart = False
-            self.daemons |= _leading_children() - before
+            self.daemons |= {pid: name for pid, name in _leading_children().items() if pid not in before}
+
+    def lost(self) -> str:
+        """The name of one that has ended without which Ray does not go on, "" where all live."""
+        needed = {pid: NEEDED[name] for pid, name in self.daemons.items() if name in NEEDED}
+        return next((name for pid, name in needed.items() if _ended(pid)), "")
 
     def reap(self) -> None:
         """Waits until all in these sessions have ended; kills those that have not."""
@@ -54,6 +60,7 @@ class Process(NamedTuple):
     """What the kernel says of a process."""
 
     pid: int
+    name: str
     state: str
     parent: int
     session: int
@@ -64,13 +71,25 @@ def processes() -> list[Process]:
     found = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            state, parent, _, session, *_ = file.read_text().rpartition(")")[2].split()
-            found.append(Process(int(file.parent.name), state, int(parent), int(session)))
+            head, _, tail = file.read_text().rpartition(")")
+            state, parent, _, session, *_ = tail.split()
+            found.append(
+                Process(int(file.parent.name), head.partition("(")[2], state, int(parent), int(session))
+            )
     return found
 
 
-def _leading_children() -> set[int]:
-    return {each.pid for each in processes() if each.parent == os.getpid() and each.session == each.pid}
+def _leading_children() -> dict[int, str]:
+    own = os.getpid()
+    return {each.pid: each.name for each in processes() if each.parent == own and each.session == each.pid}
+
+
+def _ended(pid: int) -> bool:
+    """Of a child, which stays a child that Ray may wait for."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _after_fork() -> None:

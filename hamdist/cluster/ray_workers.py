@@ -4,9 +4,11 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate
 
@@ -16,6 +18,7 @@ from hamdist.cluster.resources import Bundle
 from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import STREAM, AnyStream, Peer, WorkerGroup
 from hamdist.errors import Problem, RunError, UserError
+from hamdist.signal_mask import signals_wait
 
 PLACED_SECONDS = 60.0
 STARTED_SECONDS = 180.0
@@ -151,10 +154,18 @@ def ray_workers(
         group = RayWorkers(workers, RayHandle(STREAM, actors[count]) if stream is None else stream)
         yield group
     finally:
-        if group is not None:
-            group.close()
-        if ray.is_initialized():
-            remove_placement_group(placed)
+        with signals_wait():
+            if group is not None:
+                group.close()
+            if ray.is_initialized():
+                _within(STOPPED_SECONDS, partial(remove_placement_group, placed))
+
+
+def _within(seconds: float, do: Callable[[], None]) -> None:
+    """A Ray without its control service would wait for it for a minute."""
+    doing = threading.Thread(target=do, daemon=True)
+    doing.start()
+    doing.join(seconds)
 
 
 def _await_places(group: Any) -> None:

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,6 +30,7 @@ from hamdist.signal_mask import signals_wait
 LOCAL, AUTO = "local", "auto"
 ADDRESS, AUTH_MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
 KNOCK_SECONDS = 5.0
+TOKEN = Path("~/.ray/auth_token")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,14 @@ def this_machine() -> Node:
 
 
 class Session:
-    """A Ray that is connected."""
+    """A Ray that is connected.  processes: those that were started with it, none of a Ray that was there before."""
+
+    def __init__(self, processes: RayProcesses | None = None) -> None:
+        self._processes = processes or RayProcesses()
+
+    def lost(self) -> str:
+        """What of a Ray that was started here has ended though nobody wanted it to; "" where nothing has."""
+        return self._processes.lost()
 
     def nodes(self) -> list[Node]:
         """The nodes alive."""
@@ -82,12 +90,12 @@ def ray_session(address: str = AUTO) -> Iterator[Session]:
         return
     started, joined = RayProcesses(), cluster_address(address)
     try:
-        with signals_wait(), _own_handlers():
+        with signals_wait(), handlers_kept():
             if joined is None:
                 _start(started)
             else:
                 _join(joined)
-        yield Session()
+        yield Session(started)
     finally:
         with signals_wait():
             ray.shutdown()
@@ -113,10 +121,18 @@ def _start(processes: RayProcesses) -> None:
 
     with processes.apart(), on_loopback():
         ray.init(LOCAL, include_dashboard=False, logging_level=logging.WARNING)
+    keep_private(TOKEN.expanduser())
+
+
+def keep_private(file: Path) -> None:
+    """Ray makes its token as the umask says, which may let others read it."""
+    with suppress(OSError):
+        if file.stat().st_mode & 0o077:
+            file.chmod(0o600)
 
 
 @contextmanager
-def _own_handlers() -> Iterator[None]:
+def handlers_kept() -> Iterator[None]:
     """Ray puts its handlers of SIGTERM into the place of ours, one of them in C++, which prints its stack and dies. At
     the end those from before are back; where there was none, SIGTERM ends the program as `sys.exit` does.
     """

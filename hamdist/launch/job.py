@@ -15,22 +15,27 @@ from pathlib import Path
 
 import typer
 
-from hamdist.cluster.session import prepare_environment
+from hamdist.cluster.session import handlers_kept, prepare_environment
 from hamdist.command import INTERRUPTED, Profile, complain, exit_status, follow_run
 from hamdist.config.document import parse
 from hamdist.launch.job_environment import CONFIG_PACKAGE
 from hamdist.launch.log_archive import LIMIT, lines_of, size_of
+from hamdist.runs.interruption import interruptible
 from hamdist.runs.record import CONFIG
+from hamdist.signal_mask import ENDING, signals_wait
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def job(boundary: str, profile: Profile = False) -> None:
-    """Run the config in the package; the run directory follows in the log, whatever became of the run."""
+    """Run the config in the package; the run directory follows in the log, whatever became of the run.
+
+    A job that is stopped hears SIGTERM: what has entered is learnt then, as after Ctrl-C elsewhere.
+    """
     directory = Path(tempfile.mkdtemp(prefix="hamdist-run-"))
     try:
-        with exit_status(), joined():
+        with exit_status(), interruptible(ENDING), joined():
             config = parse(files(CONFIG_PACKAGE).joinpath(CONFIG).read_text(encoding="utf-8"), CONFIG).data
             if follow_run(config, (), directory, profile)["status"] == "interrupted":
                 raise typer.Exit(INTERRUPTED)
@@ -44,7 +49,8 @@ def joined() -> Iterator[None]:
     prepare_environment()
     import ray
 
-    ray.init(logging_level=logging.WARNING)
+    with signals_wait(), handlers_kept():
+        ray.init(logging_level=logging.WARNING)
     try:
         yield
     finally:

@@ -21,7 +21,6 @@ from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import Timeline, timeline_of
 from hamdist.engine.source import Given
 from hamdist.errors import DivergenceError, StreamError, StreamExitError, UserError
-from hamdist.physics.targets import unlabelled
 from hamdist.report.latency import Latency
 from hamdist.report.metrics import Windows
 from hamdist.report.wording import listed
@@ -198,7 +197,7 @@ class InlineRun:
         placed, told = on(self.program.targets.device, batch), batch.targets
         assert told is not None, "checked with the first batch, and by the stream since"
         assert placed.targets is not None
-        missing = unlabelled(told, self.program.outline.ignored)  # found before a GPU has to be waited for
+        missing = self.program.outline.absence.rows(told)  # found before a GPU has to be waited for
         return placed.inputs, placed.targets, placed.restarts, missing
 
     def _report(self) -> None:

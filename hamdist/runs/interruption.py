@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -22,7 +22,7 @@ from hamdist.signal_mask import ENDING, signals_wait
 Item = TypeVar("Item")
 GRACE_SECONDS = 2.0  # for what has entered to be learnt
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-ASKED = "Ctrl-C: what has entered is learnt, then the run ends; Ctrl-C again breaks off"
+ASKED = "%s: what has entered is learnt, then the run ends; once more breaks off"
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # in the place of a line that moves
 _log = logging.getLogger(__name__)
 _current: "Interruption | None" = None  # of this process
@@ -50,12 +50,13 @@ class Asked(Signalled):
 
 class Interruption:
     """asked: whether the user has asked for the end.  broken: the signal that breaks off, None while there is none.
-    insisted: whether another one came after it, since writing began.  saved: what has been
-    written, in words.
+    insisted: whether another one came after it, since writing began.  saved: what has been written, in words.
+    asking: the signals that ask for the end when they come first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asking: Sequence[int] = (signal.SIGINT,)) -> None:
         self.asked, self.insisted = False, False
+        self._asking = asking
         self.broken: int | None = None
         self.saved = ""
         self._stage = "starting"
@@ -127,9 +128,9 @@ class Interruption:
         """A signal came."""
         again, self._repeated = self._repeated, False
         first, waiting = self.broken is None, self._waiting
-        if first and number == signal.SIGINT and self._stage == "learning" and not self.asked:
+        if first and number in self._asking and self._stage == "learning" and not self.asked:
             self.asked = True
-            _log.warning(ASKED)
+            _log.warning(ASKED, "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
         else:
             self.broken = self.broken or number
             self.insisted |= not (first or again)
@@ -165,15 +166,16 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
+def interruptible(asking: Sequence[int] = (signal.SIGINT,)) -> Iterator[Interruption]:
     """Within it Ctrl-C and SIGTERM are requests; outside the main thread signals are left alone. Within another one it
-    is that one. Raises BrokenOff at its end where a signal came too late to break anything off.
+    is that one. Raises BrokenOff at its end where a signal came too late to break anything off.  asking: as of an
+    Interruption.
     """
     global _current
     if _current is not None or threading.current_thread() is not threading.main_thread():
         yield _current or Interruption()
         return
-    _current = interruption = Interruption()
+    _current = interruption = Interruption(asking)
     before = {number: signal.signal(number, interruption.handle) for number in ENDING}
     try:
         yield interruption

@@ -66,6 +66,7 @@ class LaunchedRun(Generic[AnyStream]):
     placement: Placement
     carriers: Mapping[str, Carrier]
     startup: StartupClock
+    session: Session
 
     @property
     def first_loss(self) -> int:
@@ -100,7 +101,7 @@ def launched(setup: RunSetup, source: StreamSource[AnyStream]) -> Iterator[Launc
         _log.info("starting %s", counted(count, "actor"))
         stream = ThreadHandle(STREAM, source.make()) if source.here else None
         with ray_workers(bundles[:count] if source.here else bundles, count, stream) as group:
-            yield _ready(setup, source, group, devices, clock)
+            yield _ready(setup, source, group, devices, clock, session)
 
 
 def _bundles(setup: RunSetup, session: Session, nodes: Sequence[Node], devices: int) -> list[Bundle]:
@@ -116,6 +117,7 @@ def _ready(
     group: RayWorkers[AnyStream],
     devices: int,
     clock: StartupClock,
+    session: Session,
 ) -> LaunchedRun[AnyStream]:
     """The stream first, whose first batch tells the shapes; then the layers, everywhere at once; then the links."""
     _log.info("waiting for the first batch of the stream")
@@ -132,7 +134,7 @@ def _ready(
     wirings = wirings_of(layout, group.locations, carriers, patience, setup.placement.ports)
     group.addresses = wire(group, layout, wirings, STARTED_SECONDS)
     clock.done("links")
-    return LaunchedRun(setup, group, layout, placement, carriers, clock)
+    return LaunchedRun(setup, group, layout, placement, carriers, clock, session)
 
 
 def _opened(

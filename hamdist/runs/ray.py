@@ -95,21 +95,22 @@ class RayRun:
                     self._follow(supervisor, interruption)
                     while self._answer():
                         pass
-                    ending = self._judged(supervisor.ending())
+                    ending = self._ending(supervisor)
             except Signalled:
                 self._finish(interruption, "interrupted", supervisor.ending(0.0))
                 interruption.check()
             ended = interruption.asked or self._left_off
             summary = self._finish(interruption, _status(ending, ended), ending)
             if ending.failure is not None:
-                lost = None in (*ending.outcomes, ending.stream)
-                raise ending.failure.raised(interruption.saved if lost else "")
+                whole = None not in ending.outcomes and not self.launched.session.lost()
+                raise ending.failure.raised("" if whole else interruption.saved)
             return summary
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
-        """News now and then, and predictions at once, until the run has ended or somebody failed."""
+        """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
         asked = False
-        while not supervisor.wait(SECONDS_BETWEEN_NEWS if self._answers is None else 0.0):
+        seconds = SECONDS_BETWEEN_NEWS if self._answers is None else 0.0
+        while not supervisor.wait(seconds) and not self.launched.session.lost():
             self._answer()
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
@@ -134,14 +135,25 @@ class RayRun:
         self._answers.add(lines)
         return bool(lines)
 
+    def _ending(self, supervisor: Supervisor) -> Ending:
+        """Without Ray the actors may go on for a while, and can say what they have."""
+        lost = self.launched.session.lost()
+        if not lost:
+            return self._judged(supervisor.ending())
+        supervisor.end()
+        ending = supervisor.ending()
+        ticks = ending.stream.ticks if ending.stream else supervisor.progress()[0].ticks
+        error = RunError(f"{lost} ended at about tick {ticks}, and so the run; start it again")
+        return replace(ending, failure=Failure(error))
+
     def _judged(self, ending: Ending) -> Ending:
-        """A regular end after which weights are not finite is none, though no loss told of it."""
+        """A regular end after which weights are not finite, or cannot be seen, is none, though no loss told of it."""
         if ending.failure is not None:
             return ending
         assert ending.stream is not None
         asked = [worker.call(Worker.extents) for worker in self.launched.group.workers]
-        extents = [extent for part in results(asked, STARTED_SECONDS) for extent in part]
         try:
+            extents = [extent for part in results(asked, STARTED_SECONDS) for extent in part]
             check_finite(ending.stream.ticks, extents)
         except RunError as error:
             return replace(ending, failure=Failure(error))

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,16 +30,73 @@ def environment() -> Iterator[dict[str, str]]:
         yield os.environ | {MARK: uuid.uuid4().hex, "RAY_TMPDIR": folder, "TMPDIR": folder}
 
 
-def marked(environment: dict[str, str]) -> list[str]:
-    """The command lines of all living processes with the mark."""
-    wanted, found = f"{MARK}={environment[MARK]}".encode(), []
+def marked(environment: dict[str, str]) -> dict[Path, str]:
+    """The command lines of all living processes with the mark, by their folder in /proc."""
+    wanted, found = f"{MARK}={environment[MARK]}".encode(), {}
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):
             if wanted in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
+                found[process] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
+
+
+def listening(processes: Iterable[Path]) -> set[str]:
+    """The addresses at which these processes listen to TCP, as the kernel writes them."""
+    sockets = set()
+    for process in processes:
+        with suppress(OSError):
+            sockets |= {os.readlink(file) for file in (process / "fd").iterdir()}
+    tables = [Path("/proc/net", table).read_text() for table in ("tcp", "tcp6")]
+    lines = [line.split() for line in "".join(tables).splitlines()]
+    return {
+        line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets
+    }
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and that as an address of IPv6
+ENDLESS = """
+import itertools
+
+def samples():
+    for k in itertools.count():
+        yield [float(k % 5), 1.0], k % 2
+"""
+
+
+def started(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A run on an endless stream, the leader of a group of processes."""
+    (folder / "endless.py").write_text(ENDLESS)
+    file = config(folder, source="iterable", factory="endless:samples")
+    line = [sys.executable, "-m", "hamdist", "run", str(file), "--out", "out"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, cwd=folder, env=environment, start_new_session=True, **pipes)
+
+
+def test_sigterm_to_the_whole_group_loses_nothing(tmp_path: Path, environment: dict[str, str]):
+    """As `timeout` and batch systems send it: Ray's processes are not in the group, and listen on this machine only."""
+    with started(tmp_path, environment) as process:
+        assert any(" samples, " in told for told in process.stderr)
+        assert listening(marked(environment)) <= LOOPBACK
+        os.killpg(process.pid, signal.SIGTERM)
+        *_, last = process.stderr
+        assert process.wait(patient(60)) == 143
+    assert last == "terminated; the weights of all layers are in out\n"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["status"], summary["samples_seen_once"]) == ("interrupted", True)
+    assert sorted(file.stem for file in tmp_path.glob("out/weights/*")) == ["a", "b"]
+    assert marked(environment) == {}
+    assert list(Path(environment["TMPDIR"]).glob("hamdist-*")) == []
+
+
+def test_sigterm_while_ray_starts(tmp_path: Path, environment: dict[str, str]):
+    """Ray has put its own handlers into the place of ours then."""
+    with started(tmp_path, environment) as process:
+        assert any(told.startswith("starting Ray") or " samples, " in told for told in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        rest = list(process.stderr)
+        assert process.wait(patient(60)) == 143
+    assert rest[-1] in ("terminated\n", "terminated; the weights of all layers are in out\n")
+    assert marked(environment) == {}
 
 
 def config(folder: Path, **stream: object) -> Path:
@@ -76,5 +134,5 @@ def test_ctrl_c_ends_a_run_on_lines_from_standard_input(tmp_path: Path, environm
         "a.safetensors",
         "b.safetensors",
     }
-    assert marked(environment) == []
+    assert marked(environment) == {}
     assert list(Path(environment["TMPDIR"]).glob("hamdist-*")) == []

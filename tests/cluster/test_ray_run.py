@@ -153,8 +153,9 @@ def test_an_actor_that_is_killed_is_named_with_the_tick_and_the_cause():
     assert told.startswith("actor 1 (second and head) was lost at about tick ")
     assert int(told.split("tick ")[1].split(":")[0]) in range(5, 20)
     assert "it died: " in told
+    assert told.endswith("; the weights of first are in out, those of second and head are lost")
     summary = json.loads(Path("out/summary.json").read_text())
-    assert (summary["status"], summary["error"]) == ("failed", told)
+    assert (summary["status"], summary["error"]) == ("failed", told.rpartition("; ")[0])
     assert {path.stem for path in Path("out/weights").iterdir()} == {"first"}
     assert set(Path(tempfile.gettempdir()).glob("hamdist-*")) <= before
 
@@ -201,6 +202,18 @@ def test_three_actors_on_two_cores_build_their_own_layers_and_the_driver_none(fo
     assert (summary["actors"], summary["samples_seen_once"]) == (3, True)
     ours, theirs = weights_in("ray"), weights_in("inline")
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_stream_that_would_end_its_actor_ends_the_run():
+    """What had entered is learnt."""
+    ending = config()
+    ending["stream"] = {"source": "iterable", "factory": "support.ray_layers:exits", "batch_size": 8}
+    with pytest.raises(RunError) as caught:
+        run(ending, out="out")
+    assert str(caught.value) == "the stream failed after 40 samples: SystemExit(3)"
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert (summary["status"], summary["samples"], summary["samples_seen_once"]) == ("failed", 40, True)
+    assert {path.stem for path in Path("out/weights").iterdir()} == {"first", "second", "head"}
 
 
 def test_a_stream_that_cannot_be_opened_is_told_as_in_one_process():

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 import hamdist
-from hamdist.cluster.session import shipment
+from hamdist.cluster.session import keep_private, shipment
+
+
+def test_a_token_that_others_can_read_is_made_private(tmp_path: Path):
+    token = tmp_path / "auth_token"
+    keep_private(token)  # there is none
+    assert not token.exists()
+    token.write_text("secret")
+    token.chmod(0o644)
+    keep_private(token)
+    assert token.stat().st_mode & 0o777 == 0o600
 
 
 def code_in(folder: Path) -> set[str]:

@@ -122,3 +122,17 @@ def test_where_nothing_compiles_a_window_is_gone_through_uncompiled(monkeypatch)
     assert "compile_seconds" not in compiled.execution
     ours, theirs = carried(compiled), carried(over_time(Execution(stacked=True)))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_what_is_compiled_is_said_before(caplog: pytest.LogCaptureFixture):
+    """It may take minutes. The compiler sees nothing here."""
+    said: list[str] = []
+
+    def make(eager: bool) -> Traced:
+        said.extend(record.getMessage() for record in caplog.records)
+        raise KeyError(eager)
+
+    caplog.set_level("INFO", "hamdist")
+    with pytest.raises(KeyError):
+        Ticks(compiles=True, chunk=4, of="a and b")._compiling(make, [])
+    assert said == ["compiling the ticks of a and b, 4 at a time"]

@@ -1,9 +1,14 @@
 """Progress lines: what they say, and how often."""
 
 import io
+import logging
+import re
 
+import pytest
 from rich.console import Console
+from support.patience import patient
 
+from hamdist.report import progress
 from hamdist.report.progress import Snapshot, line, progress_on
 
 
@@ -41,3 +46,21 @@ def test_an_endless_stream_has_no_percentage() -> None:
         show(snapshot(0.1, total=None))
     assert "1,000 samples" in out.getvalue()
     assert "%" not in out.getvalue()
+
+
+def test_a_stage_is_told_unless_something_comes_of_it_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages are what hamdist logs; warnings are lines at once."""
+    log, out = logging.getLogger("hamdist.somewhere"), io.StringIO()
+    with progress_on(Console(file=out, width=160)) as show:
+        log.info("building 3 layers")
+        show(snapshot(0.5, 0))
+        monkeypatch.setattr(progress, "SECONDS_UNTIL_TOLD", 0.0)
+        log.info("compiling the ticks of a")
+        show._stage.join(patient(60))
+        log.warning("no room")
+    first, stage, warning = out.getvalue().splitlines()
+    assert first.startswith("0 of 64,000 samples")
+    assert re.fullmatch(r"compiling the ticks of a \(\d+ s since the start\)", stage)
+    assert warning == "no room"
+    log.info("nobody shows this")
+    assert len(out.getvalue().splitlines()) == 3

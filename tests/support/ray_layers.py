@@ -1,7 +1,9 @@
-"""Layers that a config names by path, for tests over Ray: they tell where they were built, or come to harm there."""
+"""Layers and a stream that a config names by path, for tests over Ray: they tell where they are, or come to harm."""
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -49,3 +51,10 @@ class Fails(nn.Linear):
         if self.left == 0:
             raise ArithmeticError("out of numbers")
         return super().forward(x)
+
+
+def exits() -> Iterator[tuple[list[float], int]]:
+    """Forty samples; then it would end its process."""
+    for k in range(40):
+        yield [float(k % 3 == j) for j in range(6)], k % 3
+    sys.exit(3)
