@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.patience import patient
+from support.ray_layers import SURVEY
 
 from hamdist import plan, run
 from hamdist.errors import ConfigError, NetworkError, RunError, UserError
@@ -148,7 +149,7 @@ def test_an_actor_that_is_killed_is_named_with_the_tick_and_the_cause():
     """The others end by themselves, what they have learnt is kept, and no folder of sockets is left."""
     before = set(Path(tempfile.gettempdir()).glob("hamdist-*"))
     with pytest.raises(RunError) as caught:
-        run(config(linear(8, 8, "support.ray_layers:Mortal", sent="SIGKILL", at=14)), out="out")
+        run(config(linear(8, 8, "support.ray_layers:Mortal", sent="SIGKILL", at=SURVEY + 10)), out="out")
     told = str(caught.value)
     assert told.startswith("actor 1 (second and head) was lost at about tick ")
     assert int(told.split("tick ")[1].split(":")[0]) in range(5, 20)
@@ -163,7 +164,7 @@ def test_an_actor_that_is_killed_is_named_with_the_tick_and_the_cause():
 def test_a_layer_that_raises_is_told_with_its_traceback():
     """What its neighbours say, which only lost it, is not."""
     with pytest.raises(RunError) as caught:
-        run(config(linear(8, 8, "support.ray_layers:Fails", at=14)), out="out")
+        run(config(linear(8, 8, "support.ray_layers:Fails", at=SURVEY + 10)), out="out")
     assert re.fullmatch(r"layer 'second' failed at tick \d+: out of numbers", str(caught.value))
     (note,) = caught.value.__notes__
     assert note.startswith("In the actor:\nTraceback")
@@ -176,7 +177,7 @@ def test_an_actor_that_freezes_is_named():
     with pytest.raises(RunError) as caught:
         run(
             config(
-                linear(8, 8, "support.ray_layers:Mortal", sent="SIGSTOP", at=14),
+                linear(8, 8, "support.ray_layers:Mortal", sent="SIGSTOP", at=SURVEY + 10),
                 heartbeat_seconds=patient(1.0),
             ),
             out="out",

@@ -13,6 +13,7 @@ from support.actors import Ensemble
 from support.inline import learning
 from support.matrix import batches
 from support.networks import network_of
+from support.ray_layers import SURVEY
 from torch import nn
 
 from hamdist import run
@@ -263,7 +264,11 @@ def test_a_run_in_one_process_leaves_a_trace_and_the_same_weights(tmp_path: Path
 
 def test_a_run_that_fails_leaves_its_trace(tmp_path: Path):
     broken = json.loads(json.dumps(SMALL))
-    broken["network"]["layers"][0]["modules"][0] = {"type": "support.ray_layers:Fails", "at": 20, **LINEAR}
+    broken["network"]["layers"][0]["modules"][0] = {
+        "type": "support.ray_layers:Fails",
+        "at": SURVEY + 4,
+        **LINEAR,
+    }
     with pytest.raises(RunError, match="out of numbers"):
         run(broken, out=tmp_path / "out", profile=True)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

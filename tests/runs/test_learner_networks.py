@@ -117,6 +117,43 @@ def test_held_out_targets_go_by_loss_too_and_the_plain_model_says_what_the_first
     assert abs(found["aux.loss"] - mse_loss(model.aux(hidden), values).item()) < TOLERANCE
 
 
+def gaps(batch: int) -> tuple[Tensor, Tensor]:
+    """The rows that lack a class, and those that lack values: some, all of one kind, all of both, none."""
+    generator = torch.Generator().manual_seed(batch)
+    classless, valueless = (torch.rand(5, generator=generator) < 0.4 for _ in range(2))
+    classless[:] = True if batch in (3, 6) else False if batch == 5 else classless
+    valueless[:] = True if batch in (4, 6) else False if batch == 5 else valueless
+    return classless, valueless
+
+
+@pytest.mark.parametrize("settings", [{}, {"stack": True, "chunk": 2}], ids=["node by node", "stacked"])
+def test_each_loss_may_lack_targets_of_its_own(settings: Any):
+    """A loss is the mean over the rows that have its target; where none has any, no weight moves."""
+    learner = Learner(layers(), {"head": "cross_entropy", "aux": WEIGHED}, edges=EDGES, **EXACT, **settings)
+    model = nn.ModuleDict(layers())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    given, lacking = [], torch.zeros(2)
+    for number, (x, classes, values) in enumerate(batches()):
+        classless, valueless = gaps(number) if number else (torch.zeros(5, dtype=torch.bool),) * 2
+        lacking += torch.stack((classless.sum(), valueless.sum()))
+        told = {"head": classes.masked_fill(classless, -100), "aux": values.clone()}
+        told["aux"][valueless] = torch.nan
+        given.append((x, None if number == 6 else told))
+        hidden, losses = model["body"](x), []
+        if not classless.all():
+            losses.append(cross_entropy(model["head"](hidden)[~classless], classes[~classless]))
+        if not valueless.all():
+            losses.append(0.5 * mse_loss(model["aux"](hidden)[~valueless], values[~valueless]))
+        if losses:
+            optimizer.zero_grad()
+            torch.stack(losses).sum().backward()
+            optimizer.step()
+    learner.steps(given)
+    assert largest_difference(learner.state_dict(), model.state_dict()) < TOLERANCE
+    assert learner.metrics["unlabelled"] == lacking[0]
+    assert learner.metrics["aux.unlabelled"] == lacking[1]
+
+
 def test_one_target_for_all_losses_goes_on_as_it_did():
     builders = {"a": lambda: nn.Linear(4, 3), "b": lambda: nn.Linear(3, 3)}
     learner = Learner(network_of(builders, losses={"loss": "b", "early": "a"}), **EXACT)
@@ -167,7 +204,7 @@ WRONG_TARGETS: list[tuple[Any, str]] = [
         "targets of head, aux, more, where the losses are head, aux",
     ),
     ({"head": CLASSES, "aux": VALUES[:2]}, "targets of 5, 2 rows"),
-    ({"head": CLASSES, "aux": VALUES * torch.nan}, "target 'aux' holds values that are not finite"),
+    ({"head": CLASSES, "aux": VALUES / 0}, "target 'aux' holds values that are not finite"),
     (
         {"head": VALUES, "aux": VALUES},
         "target 'head' is of shape (2,) and float64, where it was of shape () and int64 before",

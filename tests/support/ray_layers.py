@@ -25,8 +25,11 @@ class Refuses(nn.Module):
         raise ValueError("not in this house")
 
 
+SURVEY = 46  # evaluations of a layer before a run, to learn what it is
+
+
 class Mortal(nn.Linear):
-    """Sends its own process a signal at its n-th evaluation; the survey before a run takes four."""
+    """Sends its own process a signal at its n-th evaluation."""
 
     def __init__(self, sent: str, at: int, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)

@@ -236,10 +236,11 @@ NUMBERS = [
     "repeat",
     "valid",
     "learn",
+    "partly",
     "unlabelled",
     "there",
 ]
-LAYOUT = struct.Struct("<qqII" + "qqqqBBII")
+LAYOUT = struct.Struct("<qqII" + "qqqqBBBII")
 
 
 def edited(data: bytes, **numbers: int) -> list[bytes]:
@@ -269,6 +270,7 @@ def edited(data: bytes, **numbers: int) -> list[bytes]:
         ({"repeat": -1}, "at repeat -1"),
         ({"valid": 2}, "valid by 2"),
         ({"learn": 255}, "to be learnt by 255"),
+        ({"partly": 2}, "in part by 2"),
         ({"unlabelled": 5}, "of its \\d rows 5 have no target"),
         ({"there": 2}, "with tensors 10"),
         ({"there": 0}, "more bytes"),
