@@ -264,6 +264,7 @@ def test_a_run_in_one_process_leaves_a_trace_and_the_same_weights(tmp_path: Path
 
 def test_a_run_that_fails_leaves_its_trace(tmp_path: Path):
     broken = json.loads(json.dumps(SMALL))
+    broken["stream"]["samples"] = 16 * 2 * SURVEY
     broken["network"]["layers"][0]["modules"][0] = {
         "type": "support.ray_layers:Fails",
         "at": SURVEY + 4,
