@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from hamdist.engine.spec import Execution
 from hamdist.network.graph import SOURCE, Edge
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.locality import Horizon, Locality
-from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.physics.statespace import CSSM, CTBE, Memories
 
 RATE = 1e-8  # targets are noise here, which no state costate learns to foresee: no larger rate goes well for long

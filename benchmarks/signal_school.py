@@ -26,7 +26,9 @@ from torch import Tensor, nn
 
 from hamdist import Learner
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.physics.statespace import CTBE, Conjunctions, Memories
 from hamdist.streams import Lectures
 from hamdist.streams.lectures import TAUGHT, normalised

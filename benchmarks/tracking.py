@@ -22,7 +22,7 @@ from torch import nn
 
 from hamdist import Learner
 from hamdist.errors import DivergenceError
-from hamdist.network.network import LayerSpec
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.physics.statespace import CTB, CTBE
 from hamdist.streams.waves import SIGNAL_SCHOOL
 

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from hamdist.engine.loss_node import Prediction
     from hamdist.learner import Learner
     from hamdist.network.graph import Edge
+    from hamdist.network.layer_spec import LayerSpec
     from hamdist.network.losses import LossSpec
-    from hamdist.network.network import LayerSpec, Network
+    from hamdist.network.network import Network
     from hamdist.network.plain import plain_model
     from hamdist.physics.modules import Coupling, Residual
     from hamdist.runs.check import check
@@ -52,7 +53,7 @@ _HOMES = {
     "Coupling": "hamdist.physics.modules",
     "Edge": "hamdist.network.graph",
     "Learner": "hamdist.learner",
-    "LayerSpec": "hamdist.network.network",
+    "LayerSpec": "hamdist.network.layer_spec",
     "LossSpec": "hamdist.network.losses",
     "Network": "hamdist.network.network",
     "Prediction": "hamdist.engine.loss_node",

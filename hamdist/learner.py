@@ -15,9 +15,10 @@ from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
 from hamdist.errors import ConfigError, Problem, RunError
 from hamdist.network.edges import EdgeLike
+from hamdist.network.given_layers import Layers
 from hamdist.network.locality import Mode
 from hamdist.network.losses import Losses, called
-from hamdist.network.network import Layers, Network
+from hamdist.network.network import Network
 from hamdist.network.plain import plain_model
 from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.sequence import PlainSequence

@@ -30,7 +30,7 @@ from hamdist.engine.partition import Partition, initial_value
 from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import timeline_of
 from hamdist.engine.spec import Outline
-from hamdist.network.network import LayerSpec
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.survey import Facts, Heard
 from hamdist.report.metrics import Windows
 from hamdist.transport.base import ClosedError, Link, Wiring

@@ -15,10 +15,11 @@ from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import PLAIN, Execution, Outline, outline_of
 from hamdist.errors import NetworkError
 from hamdist.network.graph import Graph
+from hamdist.network.layer_spec import LayerSpec, make_layers
 from hamdist.network.learning import Learning, check_scales
 from hamdist.network.locality import Locality
 from hamdist.network.loss_fit import check_loss, check_targets
-from hamdist.network.network import LayerSpec, Network, make_layers
+from hamdist.network.network import Network
 from hamdist.network.ownership import check_still
 from hamdist.network.reversible import check_some_reversible, reversible_problems
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like

@@ -1,8 +1,8 @@
 """The network: which layer hears which, and how far each sees.
 
-network.py    layers by name, what builds them, edges, losses; names.py: their names
-edges.py      edges, and losses.py: losses, as a user writes them
-target_parts.py  the targets of several losses as one tensor
+network.py    layers by name, edges, losses; names.py: their names; layer_spec.py: what builds a layer
+given_layers.py: layers, edges.py: edges, losses.py: losses, as a user gives them
+target_parts.py: the targets of several losses as one tensor
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
 timing.py     when a sample arrives and its costate returns; balancing of joins

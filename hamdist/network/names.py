@@ -1,5 +1,7 @@
 """The names of a network's layers."""
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 
 
@@ -12,3 +14,8 @@ class Names(tuple[str, ...]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._known
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Those that come more than once."""
+    return sorted(name for name, times in Counter(names).items() if times > 1)

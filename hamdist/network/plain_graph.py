@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from hamdist.network.given_layers import specs_of
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
-from hamdist.network.network import LayerSpec, Network, specs_of
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.network import Network
 from hamdist.physics.pure_module import joined
 
 

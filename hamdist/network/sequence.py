@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hamdist.errors import NetworkError
-from hamdist.network.network import LayerSpec, Network
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.network import Network
 from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.wording import describe
 from hamdist.physics.statespace.contract import State

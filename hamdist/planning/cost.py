@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE
-from hamdist.network.network import LayerSpec
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.survey import signals_into, survey_order
 from hamdist.physics.layers import Layer
 from hamdist.physics.pure_module import Context

@@ -17,13 +17,15 @@ from hamdist.config.stream_schema import StreamConfig
 from hamdist.engine.spec import Execution
 from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
 from hamdist.network.edges import edge_name, layer_name
+from hamdist.network.given_layers import specs_of
 from hamdist.network.graph import LOSS, Edge
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.losses import LossSpec
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
 from hamdist.network.names import Names
-from hamdist.network.network import LayerSpec, Network, specs_of
+from hamdist.network.network import Network
 from hamdist.network.placement import Actors, Placement, Request, count_actors, place
 from hamdist.objects import find_factory, find_loss
 from hamdist.physics.dynamics import Dynamics

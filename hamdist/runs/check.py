@@ -15,9 +15,10 @@ from hamdist.engine.build import examine_all
 from hamdist.engine.device import local_device
 from hamdist.errors import ConfigError, StreamError, UserError
 from hamdist.network.graph import Graph
+from hamdist.network.layer_spec import make_layers
 from hamdist.network.locality import apply_locality
 from hamdist.network.loss_fit import check_loss
-from hamdist.network.network import Network, make_layers
+from hamdist.network.network import Network
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
 from hamdist.physics.layers import Layer
 from hamdist.runs.assembly import (

@@ -9,7 +9,7 @@ from hamdist.config.network_schema import LayerConfig
 from hamdist.engine.build import LayerBuilder, LocalBuilder
 from hamdist.engine.spec import Outline
 from hamdist.network.graph import SOURCE, Edge
-from hamdist.network.network import LayerSpec
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.survey import Facts, Heard, Like, like
 
 

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from hamdist import Learner
 from hamdist.errors import DivergenceError, NetworkError, StreamError
-from hamdist.network.network import LayerSpec, Network
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.network import Network
 from hamdist.physics import statespace as ss
 from hamdist.streams import Batch, Checked, Iterable, JSONLines, Lectures, Stream, TorchDataset
 from hamdist.streams.waves import DESCRIPTIONS, SIGNAL_SCHOOL

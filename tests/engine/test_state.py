@@ -16,8 +16,10 @@ from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.spec import PLAIN, Execution
 from hamdist.engine.state import RuntimeState, copied
 from hamdist.errors import RunError
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.locality import Horizon
-from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.physics import statespace
 from hamdist.physics.modules import Coupling
 from hamdist.physics.rates import Adam

@@ -10,7 +10,9 @@ from torch import nn
 
 from hamdist.errors import NetworkError
 from hamdist.network.graph import LOSS, Edge
-from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.physics.modules import Residual
 
 BATCH = samples(1, (8,))

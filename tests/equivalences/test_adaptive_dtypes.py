@@ -10,7 +10,7 @@ from support.samples import samples
 from torch import Tensor, nn
 
 from hamdist import Learner
-from hamdist.network.network import converted
+from hamdist.network.layer_spec import converted
 
 
 class Complex(nn.Module):

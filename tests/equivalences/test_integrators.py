@@ -9,7 +9,9 @@ from support.inline import learning, runtime_of
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.physics.integrators import INTEGRATORS
 
 STEPS = sorted(INTEGRATORS)

@@ -18,7 +18,7 @@ from torch import nn
 
 from hamdist.errors import NetworkError
 from hamdist.network.graph import Edge
-from hamdist.network.network import LayerSpec
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.physics.modules import Coupling
 
 TOLERANCE = 1e-10

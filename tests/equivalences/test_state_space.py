@@ -14,7 +14,8 @@ from support.inline import learning, runtime_of
 from torch import Tensor, nn
 
 from hamdist.engine.spec import PLAIN, STACKED, Execution
-from hamdist.network.network import LayerSpec, Network
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.network import Network
 from hamdist.physics.modules import Residual
 from hamdist.physics.statespace import (
     CSSM,

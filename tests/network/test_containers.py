@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from hamdist.errors import NetworkError
-from hamdist.network.network import LayerSpec, Network
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.network import Network
 from hamdist.physics.modules import Residual
 from hamdist.physics.statespace import CSSM
 

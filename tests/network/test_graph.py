@@ -12,8 +12,9 @@ from torch import nn, ones, tensor, zeros
 
 from hamdist.errors import NetworkError
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.locality import Locality, apply_locality
-from hamdist.network.network import LayerSpec, Network
+from hamdist.network.network import Network
 from hamdist.network.tick_order import islands
 from hamdist.network.timing import (
     arrivals,

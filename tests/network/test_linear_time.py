@@ -12,9 +12,11 @@ from torch import nn
 from hamdist.engine.spec import outline_of
 from hamdist.errors import NetworkError
 from hamdist.network.graph import Edge
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
-from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.network.tick_order import crossings
 from hamdist.physics.losses import LOSSES
 from hamdist.planning.plan import instants

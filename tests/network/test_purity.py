@@ -15,7 +15,7 @@ from support.samples import samples
 from torch import Tensor, nn
 
 from hamdist.errors import NetworkError
-from hamdist.network.network import LayerSpec
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.physics.randomness import BEYOND_TORCH
 
 BATCHES = samples(12, (8,))

@@ -17,7 +17,9 @@ from torch import nn
 from hamdist.engine.spec import STACKED
 from hamdist.errors import MissingExtraError, UserError
 from hamdist.network.graph import LOSS, Edge
-from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.physics.modules import Coupling, Residual
 from hamdist.physics.rates import Adam
 from hamdist.planning.build_plan import plan_of

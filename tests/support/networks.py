@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from hamdist.network.edges import edge_of
 from hamdist.network.graph import LOSS
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.losses import LossSpec
-from hamdist.network.network import LayerSpec, Network
+from hamdist.network.network import Network
 from hamdist.physics.modules import Coupling, Residual
 
 

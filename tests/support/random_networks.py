@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from hamdist.network.graph import LOSS, Edge
+from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.locality import Locality, apply_locality
-from hamdist.network.network import LayerSpec, LossSpec, Network
+from hamdist.network.losses import LossSpec
+from hamdist.network.network import Network
 from hamdist.network.timing import shortest_hold
 
 
