@@ -19,7 +19,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 _CHUNK_BYTES = 1 << 16
-_GONE = "has gone away: it ended, or gave no sign of life; its own log says why. Restart from a checkpoint"
+_GONE = "has gone away: it ended, or gave no sign of life; its own log says why. Start the run again"
 _UNREACHED = "does not listen at its address; its own log says why"
 _FAILURES: dict[int, str] = {
     zmq.Event.HANDSHAKE_FAILED_AUTH: "does not accept this end's key",

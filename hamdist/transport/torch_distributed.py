@@ -132,7 +132,7 @@ class TorchLink(Link):
             self._transfers.lost = True
             raise PeerLostError(
                 f"{self._says()} went away, or was cut off, with tensors on their way; its own log says why. "
-                "Restart from a checkpoint"
+                "Start the run again"
             ) from error
 
     def _says(self) -> str:
