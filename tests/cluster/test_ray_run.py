@@ -149,7 +149,7 @@ def test_an_actor_that_is_killed_is_named_with_the_tick_and_the_cause():
     """The others end by themselves, what they have learnt is kept, and no folder of sockets is left."""
     before = set(Path(tempfile.gettempdir()).glob("hamdist-*"))
     with pytest.raises(RunError) as caught:
-        run(config(linear(8, 8, "support.ray_layers:Mortal", sent="SIGKILL", at=SURVEY + 24)), out="out")
+        run(config(linear(8, 8, "support.ray_layers:Mortal", sent="SIGKILL", at=SURVEY + 10)), out="out")
     told = str(caught.value)
     assert told.startswith("actor 1 (second and head) was lost at about tick ")
     assert int(told.split("tick ")[1].split(":")[0]) in range(5, 20)
@@ -177,7 +177,7 @@ def test_an_actor_that_freezes_is_named():
     with pytest.raises(RunError) as caught:
         run(
             config(
-                linear(8, 8, "support.ray_layers:Mortal", sent="SIGSTOP", at=SURVEY + 24),
+                linear(8, 8, "support.ray_layers:Mortal", sent="SIGSTOP", at=SURVEY + 10),
                 heartbeat_seconds=patient(1.0),
             ),
             out="out",
