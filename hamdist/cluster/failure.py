@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from hamdist.cluster.handle import Handle, results
+from hamdist.cluster.handle import ActorLostError, Handle, results
 from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import AnyStream, WorkerGroup
 from hamdist.engine.divergence import diagnosis
@@ -58,7 +58,8 @@ def report_of(call: Future[Result]) -> Result | None:
 def loss_of(call: Future[Result]) -> str:
     """Why an actor could say nothing, killed, or frozen."""
     if call.done():
-        return f"it died: {call.exception()}"
+        error = call.exception()
+        return f"it died: {error.cause if isinstance(error, ActorLostError) else error}"
     return "it gave no sign of life and did not stop when asked to: it was frozen, or its machine was"
 
 

@@ -20,6 +20,14 @@ Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
 
+class ActorLostError(RunError):
+    """An actor died.  cause: in the words of Ray."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(f"{name} died: {cause}")
+        self.cause = cause
+
+
 class Handle(ABC, Generic[Reached]):
     """One worker of a group.  name: what errors call it."""
 

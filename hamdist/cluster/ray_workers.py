@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Concatenate
 
 from hamdist.cluster.actor import FOR_LAYERS, FOR_THE_STREAM, Location, WorkerActor
-from hamdist.cluster.handle import Arguments, Handle, Hosted, Result, ThreadHandle, results
+from hamdist.cluster.handle import ActorLostError, Arguments, Handle, Hosted, Result, ThreadHandle, results
 from hamdist.cluster.resources import Bundle
 from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import STREAM, AnyStream, Peer, WorkerGroup
@@ -40,7 +40,9 @@ class RayHandle(Handle[Hosted]):
         from ray import cloudpickle
 
         search = [os.path.abspath(folder) for folder in sys.path]
-        return _translated(self.actor.make.remote(cloudpickle.dumps(make), self.name, search).future())
+        return _translated(
+            self.actor.make.remote(cloudpickle.dumps(make), self.name, search).future(), self.name
+        )
 
     def call(
         self,
@@ -49,10 +51,12 @@ class RayHandle(Handle[Hosted]):
         *arguments: Arguments.args,
         **named: Arguments.kwargs,
     ) -> Future[Result]:
-        return _translated(self.actor.call.remote(method, *arguments, **named).future())
+        return _translated(self.actor.call.remote(method, *arguments, **named).future(), self.name)
 
     def ask(self, method: Callable[[Hosted], Result], /) -> Future[Result]:
-        return _translated(self.actor.ask.options(concurrency_group=CONTROL).remote(method).future())
+        return _translated(
+            self.actor.ask.options(concurrency_group=CONTROL).remote(method).future(), self.name
+        )
 
 
 class RayWorkers(WorkerGroup[AnyStream]):
@@ -185,8 +189,8 @@ def _await_places(group: Any) -> None:
         ) from None
 
 
-def _translated(call: Future[Any]) -> Future[Any]:
-    """The same call, which raises in terms of hamdist."""
+def _translated(call: Future[Any], name: str) -> Future[Any]:
+    """The same call, which raises in terms of hamdist.  name: of who was called."""
     answer: Future[Any] = Future()
 
     def told(done: Future[Any]) -> None:
@@ -194,13 +198,13 @@ def _translated(call: Future[Any]) -> Future[Any]:
         if error is None:
             answer.set_result(done.result())
         else:
-            answer.set_exception(_translation(error))
+            answer.set_exception(_translation(error, name))
 
     call.add_done_callback(told)
     return answer
 
 
-def _translation(error: BaseException) -> BaseException:
+def _translation(error: BaseException, name: str) -> BaseException:
     import ray
 
     if isinstance(error, ray.exceptions.RayTaskError):
@@ -208,7 +212,9 @@ def _translation(error: BaseException) -> BaseException:
             error.cause.__cause__ = error
             return error.cause
         return RunError(f"an actor failed: {str(error).strip().splitlines()[-1]}")
-    return RunError(cause_of_death(error)) if isinstance(error, ray.exceptions.RayError) else error
+    return (
+        ActorLostError(name, cause_of_death(error)) if isinstance(error, ray.exceptions.RayError) else error
+    )
 
 
 def cause_of_death(error: BaseException) -> str:

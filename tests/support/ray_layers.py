@@ -25,7 +25,7 @@ class Refuses(nn.Module):
         raise ValueError("not in this house")
 
 
-SURVEY = 46  # evaluations of a layer before a run, to learn what it is
+SURVEY = 11  # evaluations of a layer before a run, those of its copies not counted
 
 
 class Mortal(nn.Linear):
@@ -33,11 +33,11 @@ class Mortal(nn.Linear):
 
     def __init__(self, sent: str, at: int, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
-        self.sent, self.left = signal.Signals[sent], at
+        self.sent, self.at, self.evaluations = signal.Signals[sent], at, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.left -= 1
-        if self.left == 0:
+        self.evaluations += 1
+        if self.evaluations == self.at:
             os.kill(os.getpid(), self.sent)
         return super().forward(x)
 
@@ -47,11 +47,11 @@ class Fails(nn.Linear):
 
     def __init__(self, at: int, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
-        self.left = at
+        self.at, self.evaluations = at, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.left -= 1
-        if self.left == 0:
+        self.evaluations += 1
+        if self.evaluations == self.at:
             raise ArithmeticError("out of numbers")
         return super().forward(x)
 
