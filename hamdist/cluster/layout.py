@@ -8,6 +8,7 @@ import torch
 
 from hamdist.engine.message import Form
 from hamdist.engine.spec import Outline
+from hamdist.network.entrance import Entrance
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.transport.base import Endpoint
 
@@ -40,6 +41,11 @@ class Layout:
     def stream(self) -> int:
         """The number of the stream's actor."""
         return self.hosts[SOURCE]
+
+    @property
+    def entrance(self) -> Entrance:
+        """What targets are looked at for."""
+        return self.outline.entrance({name: form.shape for name, form in self.outputs.items()})
 
     @property
     def ahead(self) -> int:

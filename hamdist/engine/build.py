@@ -14,6 +14,7 @@ from hamdist.engine.fused.eligibility import Fitter
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import PLAIN, Execution, Outline, outline_of
 from hamdist.errors import NetworkError
+from hamdist.network.entrance import Entrance
 from hamdist.network.graph import Graph
 from hamdist.network.layer_spec import LayerSpec, make_layers
 from hamdist.network.learning import Learning, check_scales
@@ -140,6 +141,11 @@ class Program:
     @property
     def drain(self) -> int:
         return self.outline.drain
+
+    @property
+    def entrance(self) -> Entrance:
+        """What targets are looked at for."""
+        return self.outline.entrance({name: plan.facts.says.shape for name, plan in self.nodes.items()})
 
 
 def build(outline: Outline, specs: Sequence[LayerSpec], first: tuple[Tensor, Tensor | None]) -> Program:

@@ -52,9 +52,7 @@ class InlineRuntime:
             execution.chunk,
             timeline,
         )
-        self._source = Source(
-            len(program.targets), program.locality.hold, execution.chunk, program.outline.absence
-        )
+        self._source = Source(len(program.targets), program.locality.hold, execution.chunk, program.entrance)
         self._read = [channel for channel in self._channels if channel.edge.source == SOURCE]
 
     @property

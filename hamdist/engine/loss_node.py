@@ -11,9 +11,8 @@ from torch import Tensor
 from hamdist.engine.aligned import aligned
 from hamdist.engine.message import NO_COSTATE, Costate, Signal, Token
 from hamdist.engine.state import LossState
-from hamdist.errors import RunError, StreamError
+from hamdist.errors import RunError
 from hamdist.network.locality import Horizon, Locality
-from hamdist.network.loss_fit import stray_class
 from hamdist.network.losses import LossSpec
 from hamdist.network.wording import describe
 from hamdist.physics.losses import LossFunction, chosen, classes_of, ignored_by, loss_and_costate
@@ -160,19 +159,6 @@ class LossNode:
         told = self.spec.own(target)
         loss, q = loss_and_costate(self.spec.function, output, told, len(target), self.weight)
         return loss, q, self.prequential.of(loss, output, told)
-
-    def refused(self, output: Signal, target: Signal) -> StreamError | None:
-        """Says that a target is of a class that the output does not have; None if it is not."""
-        if output.value is None or target.value is None:
-            return None
-        told = self.spec.own(target.value)
-        stray = stray_class(self.spec.function, output.value, told)
-        if stray is None:
-            return None
-        return StreamError(
-            f"class {stray.number} came in sample {target.token.first + stray.row}, but layer {self.spec.layer!r} "
-            f"{stray.wanting}"
-        )
 
     def described(self, output: Signal, target: Signal) -> str:
         """What it is called in an error, and what it was given."""

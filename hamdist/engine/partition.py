@@ -239,9 +239,7 @@ class Partition:
             with self._judging:
                 loss.evaluate(self.tick, output, target)
         except BaseException as error:
-            known = isinstance(error, RunError | KeyboardInterrupt)
-            refused = None if known else loss.refused(output, target)
-            raise refused or self._failed(loss.described(output, target), error) from error
+            raise self._failed(loss.described(output, target), error)  # noqa: B904 - it has its cause
         self._check(node, output.value, target.value)
 
     def _react(self, name: str) -> None:

@@ -11,9 +11,9 @@ from hamdist.engine.aligned import aligned
 from hamdist.engine.message import INVALID, Message, Token, bits, every_row
 from hamdist.engine.state import SourceState
 from hamdist.errors import StreamError
-from hamdist.network.target_parts import Absence
+from hamdist.network.entrance import Entrance
 
-NO_PARTS = Absence()
+OPEN = Entrance()
 INPUTS, TARGETS = 0, 1
 """Which tensor of the source's messages goes to the layers that read it, and which to the losses."""
 
@@ -37,8 +37,8 @@ Given = (
     | tuple[Tensor, Tensor, Tensor | None]
     | tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 )
-"""A batch: inputs [R, …], targets [R, …]; where episodes begin in it, flags [R]; where that is known already, flags [R]
-of the rows without a target, which are found otherwise."""
+"""A batch: inputs [R, …], targets [R, …]; where episodes begin in it, flags [R]; the same targets on the host, where
+one can look at them without waiting for a GPU."""
 
 
 class Source:
@@ -46,12 +46,11 @@ class Source:
 
     tick: how many ticks were given.  samples: how many samples entered, hold-out not counted.
     batch: the rows of a full batch, those of the first one.  hold: ticks for which a batch is presented.  most: ticks
-    of a message, which ends where so many times any number were given.  absence: what it looks like where a target is
-    missing.
+    of a message, which ends where so many times any number were given.  entrance: what targets are looked at for.
     """
 
-    def __init__(self, batch: int, hold: int, most: int = 1, absence: Absence = NO_PARTS) -> None:
-        self.batch, self.hold, self._most, self._absence = batch, hold, most, absence
+    def __init__(self, batch: int, hold: int, most: int = 1, entrance: Entrance = OPEN) -> None:
+        self.batch, self.hold, self._most, self._entrance = batch, hold, most, entrance
         self.tick = 0
         self.samples = 0
         self._begins = True
@@ -129,7 +128,7 @@ class Source:
         inputs: Tensor,
         targets: Tensor,
         restarts: Tensor | None = None,
-        missing: Tensor | None = None,
+        told: Tensor | None = None,
     ) -> Rows:
         """sample: the number of the first.  Raises StreamError where the rows do not fit."""
         known = inputs.shape[0]
@@ -141,13 +140,15 @@ class Source:
             )
         if not known:
             raise StreamError(f"a batch of 0 rows came at sample {sample}; expected one at least")
-        missing = self._absence.rows(targets) if missing is None else missing
-        told = 0 if restarts is None else bits(restarts), int(missing.sum()), self._absence.partly(targets)
+        told = targets if told is None else told
+        missing = self._entrance.missing(told, sample)
+        unlabelled = 0 if missing is None else int(missing.sum())
+        said = 0 if restarts is None else bits(restarts), unlabelled, self._entrance.absence.partly(told)
         if known < self.batch:
-            return Rows(self._filled(inputs), self._filled(targets), known, *told)
+            return Rows(self._filled(inputs), self._filled(targets), known, *said)
         if self._most > 1:
-            return Rows(inputs, targets, known, *told)
-        return Rows(aligned(inputs.clone()), aligned(targets.clone()), known, *told)
+            return Rows(inputs, targets, known, *said)
+        return Rows(aligned(inputs.clone()), aligned(targets.clone()), known, *said)
 
     def _filled(self, rows: Tensor) -> Tensor:
         return torch.cat([rows, rows[-1:].expand(self.batch - len(rows), *rows.shape[1:])])

@@ -5,7 +5,7 @@ operations; compiled; in chunks of ticks.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from hamdist.engine.fused.eligibility import PLAIN_FORM, Fitter, spread_rates, w
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.schedules import check_schedule
 from hamdist.errors import NetworkError, Problem
+from hamdist.network.entrance import Entrance
 from hamdist.network.graph import Graph
 from hamdist.network.learning import Learning, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
@@ -76,6 +77,10 @@ class Outline:
         losses = self.losses.values()
         own = [(loss.part, ignored_by([loss.function])) for loss in losses if loss.part is not None]
         return Absence(ignored_by(loss.function for loss in losses), tuple(own))
+
+    def entrance(self, shapes: Mapping[str, Sequence[int]]) -> Entrance:
+        """What targets are looked at for.  shapes: of the layers' outputs, [B, …]."""
+        return Entrance.of(self.absence, self.losses.values(), shapes)
 
     def node_spec(self, name: str, layer: Layer, facts: Facts, fitter: Fitter) -> NodeSpec:
         """All that the node of one layer must know.  fitter: finds the form of the layer, unless all are plain."""

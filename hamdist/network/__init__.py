@@ -2,7 +2,7 @@
 
 network.py    layers by name, edges, losses; names.py: their names; layer_spec.py: what builds a layer
 given_layers.py: layers, edges.py: edges, losses.py: losses, as a user gives them
-target_parts.py: the targets of several losses as one tensor
+target_parts.py: the targets of several losses as one tensor; entrance.py: what targets are looked at for
 graph.py      nodes, edges, checks, the graph-wide order of evaluation
 locality.py   nonlocal, groups, local, explicit delays: the dial
 timing.py     when a sample arrives and its costate returns; balancing of joins

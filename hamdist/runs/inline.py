@@ -197,8 +197,7 @@ class InlineRun:
         placed, told = on(self.program.targets.device, batch), batch.targets
         assert told is not None, "checked with the first batch, and by the stream since"
         assert placed.targets is not None
-        missing = self.program.outline.absence.rows(told)  # found before a GPU has to be waited for
-        return placed.inputs, placed.targets, placed.restarts, missing
+        return placed.inputs, placed.targets, placed.restarts, told
 
     def _report(self) -> None:
         runtime = self.runtime

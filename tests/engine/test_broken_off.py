@@ -76,20 +76,31 @@ def test_every_layer_has_the_weights_of_the_tick_that_is_told(mode, call, place)
     require_told_weights(runtime, weights_by_tick(fused_in(place), batches, runtime.tick + 1, mode=mode))
 
 
+def words(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of numbers below 12, each a word."""
+    generator = torch.Generator().manual_seed(3)
+    return [(torch.randint(12, (4,), generator=generator), y) for _, y in samples(count, (8,))]
+
+
+def embedded() -> list[nn.Module]:
+    torch.manual_seed(0)
+    return [nn.Embedding(12, 8).double(), *mlp(2)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_of_ticks_that_run_as_one_some_may_be_in_the_weights(chunk):
-    """They write in place. The bad class comes in the third of four; alone ticks are the same to rounding, 1e-12."""
-    batches = samples(40, (8,))
-    batches[28][1][0] = 9
+    """They write in place. The word that the first layer does not have comes in the third of four; alone ticks are the
+    same to rounding, 1e-12."""
+    batches, good = words(40), words(40)
+    batches[28][0][0] = 99
     execution = Execution(stacked=True, chunk=chunk)
-    runtime = runtime_of(mlp(3), batches, execution=execution)
-    with pytest.raises(StreamError, match="class 9 came in sample 112,"):
+    runtime = runtime_of(embedded(), batches, execution=execution)
+    with pytest.raises(RunError, match="index out of range"):
         runtime.present_all(batches)
-    good = samples(40, (8,))
     assert runtime.tick % chunk == 0
     assert set(runtime.reached.values()) == {(runtime.tick, runtime.tick + chunk)}
-    expected = weights_by_tick(mlp(3), good, runtime.tick + chunk, execution=PLAIN)
+    expected = weights_by_tick(embedded(), good, runtime.tick + chunk, execution=PLAIN)
     require_told_weights(runtime, expected, tolerance=1e-12)
 
 
@@ -131,18 +142,46 @@ def test_nothing_follows_until_a_cut_is_restored(error):
 
 
 def test_a_learner_refuses_to_go_on_and_can_still_be_read():
-    batches = samples(8, (8,))
-    learner = Learner(mlp(3), dtype=torch.float64, beta=learning().dynamics.rate.beta)
+    batches = words(8)
+    learner = Learner(embedded(), dtype=torch.float64, beta=learning().dynamics.rate.beta)
     learner.steps(batches)
     x, y = batches[0]
-    with pytest.raises(StreamError, match="class 9 came in sample 32,"):
-        learner.steps([(x, torch.full_like(y, 9)), (x, y), (x, y)])
+    with pytest.raises(RunError, match="layer '0' failed at tick 8: index out of range"):
+        learner.steps([(torch.full_like(x, 99), y), (x, y), (x, y)])
     for refused in (lambda: learner.step(x, y), learner.drain, lambda: learner.evaluate([(x, y)])):
-        with pytest.raises(RunError, match=r"broke off and cannot be gone on from \(class 9 came"):
+        with pytest.raises(RunError, match=r"broke off and cannot be gone on from \(layer '0' failed"):
             refused()
     assert learner.predict(x).shape == (4, 3)
-    assert len(learner.state_dict()) == 6
+    assert len(learner.state_dict()) == 5
     assert learner.metrics["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"locality": "nonlocal"}, {"locality": "local"}, {"stack": True}], ids=str
+)
+@pytest.mark.parametrize("wrong", [9, 3, -1])
+def test_a_class_that_has_no_place_does_not_enter(settings, wrong):
+    """As if it had never come, to the bit."""
+    batches = samples(8, (8,))
+    learner, other = (Learner(mlp(3), dtype=torch.float64, **settings) for _ in range(2))
+    for each in (learner, other):
+        each.steps(batches[:5])
+    x, y = batches[5]
+    bad = y.clone()
+    bad[2] = wrong
+    for refused in (
+        lambda: learner.step(x, bad),
+        lambda: learner.steps([(x, bad), (x, y)]),
+        lambda: learner.evaluate([(x, bad)]),
+    ):
+        with pytest.raises(StreamError, match=rf"^class {wrong} came in sample 22, but layer '2' has "):
+            refused()
+    for each in (learner, other):
+        each.steps(batches[5:])
+        each.drain()
+    assert learner.samples_seen_once
+    assert learner.metrics == other.metrics
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in learner.state_dict().items())
 
 
 def test_a_stream_that_raises_between_two_batches_breaks_nothing_off():

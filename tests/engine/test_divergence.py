@@ -119,11 +119,16 @@ def test_a_module_that_raises_midway_is_named_with_the_tick(calls, tick):
 
 
 def test_a_target_that_the_loss_cannot_take_is_named_with_the_loss_and_the_tick():
+    def picky(output, target):
+        if target.max() == 7:
+            raise ArithmeticError("seven is not for me")
+        return nn.functional.cross_entropy(output, target)
+
     batches = samples(6, (8,))
     batches[3][1][0] = 7
-    runtime = runtime_of(mlp(3), batches, mode="nonlocal")
-    message = r"class 7 came in sample 12, but layer '2' has 3 outputs: it needs 8"
-    with pytest.raises(StreamError, match=message):
+    runtime = runtime_of(mlp(3), batches, mode="nonlocal", loss=picky)
+    message = r"the loss picky, of .*, failed at tick 3: seven is not for me"
+    with pytest.raises(RunError, match=message):
         run_through(runtime, batches)
 
 
@@ -241,18 +246,21 @@ def test_fused_ticks_name_the_first_whose_loss_is_not_finite(chunk):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4])
-def test_a_class_beyond_the_outputs_is_named_in_fused_ticks_too(chunk):
+def test_a_class_beyond_the_outputs_does_not_enter_fused_ticks_either(chunk):
+    """What came before it, alone ticks at the end, is learnt, and it goes on with what comes after, to the bit."""
     batches = samples(40, (8,))
-    batches[27] = (batches[27][0], torch.full((4,), 7))
-    execution = Execution(stacked=True, chunk=chunk)
-    heard = Together()
-    runtime = runtime_of(mlp(3), batches, execution=execution, timeline=heard)
+    wrong = (batches[27][0], torch.full((4,), 7))
+    execution, together = Execution(stacked=True, chunk=chunk), (Together(), Together())
+    runtime, other = (runtime_of(mlp(3), batches, execution=execution, timeline=heard) for heard in together)
     message = r"class 7 came in sample 108, but layer '2' has 3 outputs: it needs 8"
     with pytest.raises(StreamError, match=message):
-        runtime.present_all(batches)
-    assert heard.lengths(runtime.tick)
-    with pytest.raises(RunError, match=message):  # and nothing follows
-        list(runtime.drain())
+        runtime.present_all([*batches[:27], wrong, *batches[28:]])
+    runtime.present_all(batches[28:])
+    other.present_all(batches[:27])
+    other.present_all(batches[28:])
+    assert all(heard.lengths(runtime.tick) for heard in together)
+    assert runtime.samples == other.samples
+    assert all(torch.equal(value, weights(other)[key]) for key, value in weights(runtime).items())
 
 
 def run_in_chunks(runtime, batches):

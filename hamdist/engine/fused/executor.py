@@ -28,10 +28,10 @@ from hamdist.engine.fused.state import At, Chunk, Entering
 from hamdist.engine.fused.tokens import Episodes
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode, Prediction
-from hamdist.engine.message import Signal, Token
+from hamdist.engine.message import Token
 from hamdist.engine.profiler import Timeline
 from hamdist.engine.spec import Outline
-from hamdist.errors import DivergenceError, RunError, StreamError
+from hamdist.errors import DivergenceError, RunError
 from hamdist.network.losses import LossSpec
 from hamdist.network.timing import Times
 from hamdist.report.wording import listed
@@ -198,7 +198,7 @@ class FusedExecutor:
             with self._computing:
                 leaves = ticked.flat(tensors)
         except Exception as error:
-            raise self._explained(tick, entering, judged, error) from error
+            raise RunError(f"the layers failed at tick {tick}: {error}") from error
         self._boundary.take(ticks)
         self._flow = leaves[: len(self._flow)]
         return self._finish(tick, ticked.places, leaves, judged)
@@ -219,19 +219,6 @@ class FusedExecutor:
             return Traced(partial(fused_chunk, self._plan, scored), flow, entering, stashed, eager=eager)
 
         return make
-
-    def _explained(
-        self, tick: int, entering: Entering, judged: Sequence[Token], error: Exception
-    ) -> RunError | StreamError:
-        """What made the operations of several ticks fail."""
-        for ahead, token in enumerate(judged):
-            each = entering if len(judged) == 1 else entering.at(ahead)
-            for judge in self._plan.judges:
-                output = self._nodes[judge.loss.spec.layer].spec.facts.output
-                refused = judge.loss.refused(Signal(token, output), Signal(token, each.signals[judge.target]))
-                if refused is not None:
-                    return refused
-        return RunError(f"the layers failed at tick {tick}: {error}")
 
     def _share_scores(self) -> None:
         """The sums, which are the last leaves of a flow, may have been cut since the last tick."""
