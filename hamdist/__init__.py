@@ -18,7 +18,8 @@ The map, from the ground up; imports only point down.
     launch/        runs over Ray actors on this machine, on a cluster, by Slurm
     command.py     what the commands share; cli.py is `hamdist`
     errors.py      what can go wrong, by whose hand; objects.py: the user's own code, by its name
-    naming.py      names that become files; signal_mask.py: moments in which no signal comes in between
+    naming.py      names that become files; signal_mask.py: moments in which no signal comes in between; leaving.py:
+                   a program that a signal ends
 
 Public names, loaded when first used:
 

@@ -1,6 +1,6 @@
 """`hamdist`, and `python -m hamdist`: it listens to signals before it loads anything that takes time."""
 
-from hamdist.runs.interruption import leave_on_signals
+from hamdist.leaving import leave_on_signals
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ import typer
 from rich.console import Console
 
 from hamdist.errors import RunError, UserError, with_place
-from hamdist.runs.interruption import BrokenOff, leave_on_signals
+from hamdist.leaving import leave_on_signals
+from hamdist.runs.interruption import BrokenOff
 
 _log = logging.getLogger(__name__)
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130

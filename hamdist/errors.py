@@ -7,10 +7,13 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 MOST_CHOICES = 1000
+MOST_MISTAKES = 100  # that are told at once
+_LONGEST_WORD = 100  # that may be a misspelt one
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,32 @@ def with_place(error: BaseException) -> str:
     return f"{error!r}, raised by {frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"
 
 
+def first_of(problems: Iterable[Problem]) -> list[Problem]:
+    """Each of them once, MOST_MISTAKES at most, and then one that says so: what follows is not looked for."""
+    found: dict[Problem, None] = {}
+    for problem in problems:
+        if problem not in found and len(found) == MOST_MISTAKES:
+            return [*found, Problem("", f"there are more mistakes than these {MOST_MISTAKES}")]
+        found[problem] = None
+    return list(found)
+
+
 def did_you_mean(name: object, choices: Iterable[object]) -> str:
     """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close.
 
     Among very many none is looked for.
     """
-    words = [str(choice) for choice in islice(choices, MOST_CHOICES + 1)]
-    close = get_close_matches(str(name), words, n=1) if len(words) <= MOST_CHOICES else []
-    return f"; did you mean {close[0]!r}?" if close else ""
+    near = nearest(str(name), choices)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def nearest(word: str, choices: Iterable[object]) -> str:
+    """The choice that a misspelt word comes close to, "" where there is none."""
+    words = tuple(map(str, islice(choices, MOST_CHOICES + 1)))
+    return "" if len(words) > MOST_CHOICES or len(word) > _LONGEST_WORD else _nearest(word, words)
+
+
+@lru_cache(maxsize=256)
+def _nearest(word: str, words: tuple[str, ...]) -> str:
+    """Remembered, since one mistake may stand in many layers."""
+    return next(iter(get_close_matches(word, words, n=1)), "")

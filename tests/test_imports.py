@@ -14,12 +14,13 @@ import hamdist
 
 ROOT = Path(hamdist.__file__).parent
 BASE = {"errors", "naming", "objects"}
-SIGNALS = {"signal_mask"}
+SIGNALS = {"signal_mask", "leaving"}
 MAY_IMPORT = {
     "errors": set(),
     "naming": set(),
     "objects": {"errors"},
     "signal_mask": set(),
+    "leaving": {"signal_mask"},
     "physics": set(),
     "compiler": {"physics"},
     "streams": BASE,
@@ -150,3 +151,13 @@ def test_importing_the_package_imports_neither_ray_nor_torch_distributed():
 def test_the_package_and_its_command_line_import_neither_torch_nor_ray_until_they_are_used():
     """`hamdist --help` answers at once only so."""
     assert not {"torch", "ray"} & loaded("import hamdist.cli")
+
+
+@pytest.mark.slow
+def test_the_command_listens_to_signals_before_it_loads_anything():
+    """What a signal interrupts before is a traceback."""
+    begun, bare = (
+        loaded("import hamdist.__main__"),
+        loaded("import atexit, importlib, signal, contextlib, typing"),
+    )
+    assert begun - bare == {"hamdist", "hamdist.__main__", "hamdist.leaving", "hamdist.signal_mask"}

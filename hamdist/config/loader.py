@@ -94,7 +94,7 @@ def load_sections(config: str | Path | Mapping[str, Any], overrides: Sequence[st
         return Sections((), marks, whole, **{name: getattr(whole, name) for name in _SECTIONS})
     except ValidationError as error:
         problems = [_located(problem, marks) for problem in problems_of(error, RunConfig, data)]
-    unsound = {problem.key.partition(".")[0] for problem in problems}
+        unsound = {str(details["loc"][0]) for details in error.errors(include_url=False) if details["loc"]}
     sound = {name: _section(name, data) for name in _SECTIONS if name not in unsound}
     return Sections(problems, marks, **sound)
 

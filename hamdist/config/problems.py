@@ -2,20 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from hamdist.config.schema_walk import accepted_keys, accepted_values, find, is_section, union_arms, unwrap
-from hamdist.errors import Problem
+from hamdist.errors import Problem, first_of, nearest
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> list[Problem]:
-    """Every error pydantic found in `data`, in the order of the schema."""
-    return [
+    """The errors pydantic found in `data`, in the order of the schema, as many as are told at once."""
+    return first_of(
         _problem(details, model, data) for details in error.errors(include_url=False) if not _echo(details)
-    ]
+    )
 
 
 def _echo(details: Any) -> bool:
@@ -26,8 +25,8 @@ def _echo(details: Any) -> bool:
 def suggestion(word: object, accepted: Iterable[object]) -> str:
     """The word that was meant, where one is near, and otherwise all that are accepted."""
     words = [str(each) for each in accepted]
-    near = get_close_matches(str(word).lower(), words, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"accepted: {', '.join(words)}"
+    near = nearest(str(word).lower(), words)
+    return f"did you mean {near!r}?" if near else f"accepted: {', '.join(words)}"
 
 
 def _problem(details: Any, model: type[BaseModel], data: Any) -> Problem:

@@ -1,13 +1,13 @@
 """One layer of a network: what builds its module, and the layers that are made of such."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
 
 import torch
 from torch import nn
 
-from hamdist.errors import NetworkError, Problem, UserError
+from hamdist.errors import NetworkError, Problem, UserError, first_of
 from hamdist.network.copying import check_hooks
 from hamdist.network.ownership import check_owned, shared_buffers, tie, ties
 from hamdist.network.wording import first_line
@@ -125,15 +125,18 @@ def make_layers(
     """The layers, or one NetworkError with the problems of all; also where two of them share weights."""
     specs = tuple(specs)
     modules: dict[str, nn.Module] = {}
-    problems: list[Problem] = []
-    for spec in specs:
-        try:
-            modules[spec.name] = spec.module(seed)
-        except NetworkError as error:
-            problems += error.problems
-    if problems:
-        raise NetworkError(*dict.fromkeys(problems))
+    if problems := first_of(_make_modules(specs, seed, modules)):
+        raise NetworkError(*problems)
     check_owned(modules)
     found = shared_buffers(modules)
     shared = {spec.name: {**spec.shared, **found[spec.name]} for spec in specs}
     return Made({spec.name: spec.layer_of(modules[spec.name], dtype, device, tau) for spec in specs}, shared)
+
+
+def _make_modules(specs: Iterable[LayerSpec], seed: int, into: dict[str, nn.Module]) -> Iterator[Problem]:
+    """Puts every module under its name; the problems of those that cannot be made."""
+    for spec in specs:
+        try:
+            into[spec.name] = spec.module(seed)
+        except NetworkError as error:
+            yield from error.problems

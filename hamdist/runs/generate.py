@@ -90,8 +90,9 @@ def errors_of(generated: Iterable[Generated], say: Callable[[dict[str, Any]], No
 
 
 def _batches(config: RunConfig) -> Iterator[Batch]:
+    stream = stream_of(config.stream, config.seed, dtype_of(config.network))
     with stream_keys():
-        yield from stream_of(config.stream, config.seed, dtype_of(config.network))
+        yield from stream
 
 
 def _program(config: RunConfig, first: Batch) -> Program:

@@ -3,27 +3,23 @@
 Before there is anything to lose, either ends the program at once. While a run learns, Ctrl-C asks for its end: what has
 entered is learnt, and the hold-out tested. SIGTERM, or Ctrl-C again, breaks off: what has entered is learnt within
 GRACE_SECONDS or not at all, nothing is tested. What was learnt is written in either case, and a file in work is ended.
-Imports nothing but the standard library, so that a program listens before it has loaded anything.
 """
 
-import atexit
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from hamdist.errors import RunError
+from hamdist.leaving import NAMES
 from hamdist.signal_mask import ENDING, signals_wait
 
 Item = TypeVar("Item")
 GRACE_SECONDS = 2.0  # for what has entered to be learnt
-NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 ASKED = "%s: what has entered is learnt, then the run ends; once more breaks off"
-SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # in the place of a line that moves
 _log = logging.getLogger(__name__)
 _current: "Interruption | None" = None  # of this process
 
@@ -40,7 +36,7 @@ class BrokenOff(Signalled):
         self.number, self.saved = number, saved
 
     def __str__(self) -> str:
-        name = NAMES.get(signal.Signals(self.number), "interrupted")
+        name = NAMES.get(self.number, "interrupted")
         return f"{name}; {self.saved}" if self.saved else name
 
 
@@ -186,22 +182,3 @@ def interruptible(asking: Sequence[int] = (signal.SIGINT,)) -> Iterator[Interrup
         with signals_wait():
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def leave_on_signals() -> None:
-    """From now on Ctrl-C and SIGTERM end the program at once, with a line, unless something is `interruptible`; when
-    the interpreter ends, they come too late."""
-    for number in ENDING:
-        signal.signal(number, _leave)
-    atexit.register(_ignore_signals)
-
-
-def _ignore_signals() -> None:
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Not by an exception: that would come in the midst of an import, or be lost there."""
-    os.write(2, f"{SHOW_CURSOR if os.isatty(2) else ''}{BrokenOff(number)}\n".encode())
-    os._exit(128 + number)

@@ -145,9 +145,23 @@ def weights_file(layer: str) -> str:
 
 
 def fresh_directory(name: str, under: Path = Path("runs")) -> Path:
-    """runs/<name>, or runs/<name>-2, -3, … where that is taken."""
+    """runs/<name>, or runs/<name>-2, -3, … where that is taken; made at once, so that no other run takes it, too.
+
+    Raises UserError.
+    """
     paths = (under / (name if n == 1 else f"{name}-{n}") for n in count(1))
-    return next(path for path in paths if not path.exists())
+    return next(path for path in paths if _made(path))
+
+
+def _made(path: Path) -> bool:
+    """Whether a folder was made there; False where something is already. Raises UserError."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(f"{path} cannot be the run directory: {error}") from error
+    return True
 
 
 def load_weights(directory: Path) -> dict[str, Any]:

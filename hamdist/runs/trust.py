@@ -18,7 +18,7 @@ from hamdist.config.loader import load
 from hamdist.config.network_schema import LayerConfig, ModuleConfig, NetworkConfig
 from hamdist.config.schema import RunConfig
 from hamdist.config.stream_schema import StreamConfig
-from hamdist.errors import Problem, UserError, did_you_mean
+from hamdist.errors import Problem, UserError, did_you_mean, first_of
 from hamdist.objects import NOT_THE_USERS, as_factory, as_layer, as_loss, home_of, package_of, parts_of
 from hamdist.runs.record import CONFIG
 
@@ -41,15 +41,7 @@ def config_of_run(directory: Path, trust: bool) -> RunConfig:
 
 def check_network(network: NetworkConfig) -> None:
     """Raises UserError with every name of the network that is strange."""
-    problems: list[Problem] = []
-    if network.factory is not None:
-        problems += _strange("network.factory", network.factory, _factory)
-    for index, loss in enumerate(network.loss):
-        if ":" in loss.type:
-            problems += _strange(f"network.loss.{index}.type", loss.type, _loss)
-    for key, module in _modules(network.layers or ()):
-        problems += _strange(f"{key}.type", module.type, _layer)
-    if problems:
+    if problems := first_of(_strange_names(network)):
         raise UserError(*problems)
 
 
@@ -58,6 +50,16 @@ def check_stream(stream: StreamConfig) -> None:
     factory = getattr(stream, "factory", None)
     if factory is not None and (problems := _strange("stream.factory", factory, _factory)):
         raise UserError(*problems)
+
+
+def _strange_names(network: NetworkConfig) -> Iterator[Problem]:
+    if network.factory is not None:
+        yield from _strange("network.factory", network.factory, _factory)
+    for index, loss in enumerate(network.loss):
+        if ":" in loss.type:
+            yield from _strange(f"network.loss.{index}.type", loss.type, _loss)
+    for key, module in _modules(network.layers or ()):
+        yield from _strange(f"{key}.type", module.type, _layer)
 
 
 def _modules(layers: Sequence[LayerConfig]) -> Iterator[tuple[str, ModuleConfig]]:

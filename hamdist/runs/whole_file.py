@@ -10,12 +10,18 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path beside `path`, in its folder, which is made; what is written there replaces `path` at the end.
 
-    After an error or a signal, also one that kills, what stood at `path` stands there still. Raises OSError.
+    After an error or a signal, also one that kills, what stood at `path` stands there still. Who may read it, says
+    the user's umask, whatever writes there. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
+    beside.unlink(missing_ok=True)
     try:
+        beside.touch()
+        mode = beside.stat().st_mode
         yield beside
+        if beside.stat().st_mode != mode:
+            beside.chmod(mode)
         _on_disk(beside)
         os.replace(beside, path)
         _on_disk(path.parent)

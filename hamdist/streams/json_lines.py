@@ -91,6 +91,8 @@ def _parse(line: str, place: str) -> dict[str, object]:
         found = json.loads(line)
     except json.JSONDecodeError as error:
         raise StreamError(f"{place}:{error.colno}: not JSON: {error.msg}; {EXPECTED}") from error
+    except (ValueError, RecursionError) as error:
+        raise StreamError(f"{place}: cannot be read: {error}; {EXPECTED}") from error
     if not isinstance(found, dict):
         raise StreamError(f"{place}: not an object; {EXPECTED}")
     return found

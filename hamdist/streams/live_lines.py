@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import NamedTuple
 
+from hamdist.errors import StreamError
+
 ROOM = 2**20  # bytes read ahead; what is more waits in the pipe, and its writer with it
+LONGEST = 2**26  # bytes of a line
 
 
 class Line(NamedTuple):
@@ -21,13 +24,13 @@ class LiveLines:
     """The lines of a file descriptor.
 
     A line that comes while nobody looks counts from the last look before it, so that no wait is told too short.
-    Raises UnicodeDecodeError.
+    Raises UnicodeDecodeError, StreamError for a line without end.
     """
 
     def __init__(self, descriptor: int, encoding: str) -> None:
         self._descriptor, self._encoding = descriptor, encoding
         self._lines: deque[tuple[bytes, float]] = deque()
-        self._begun = b""  # of a line whose end has not come
+        self._begun: list[bytes] = []  # parts of a line whose end has not come
         self._held = 0
         self._ended = False
         self._looked = perf_counter()
@@ -60,8 +63,21 @@ class LiveLines:
     def _take(self, arrived: float) -> None:
         found = os.read(self._descriptor, ROOM)
         self._ended = not found
-        *lines, self._begun = (self._begun + found).splitlines(keepends=True) if found else (self._begun, b"")
-        if self._begun.endswith(b"\n"):
-            lines, self._begun = [*lines, self._begun], b""
-        self._lines.extend((line, arrived) for line in lines if line)
+        if found and not self._may_end_a_line(found):
+            self._begun.append(found)
+            self._check_length()
+            return
+        text, self._begun = b"".join([*self._begun, found]), []
+        lines = text.splitlines(keepends=True)
+        if found and not text.endswith(b"\n"):
+            self._begun = [lines.pop()]
+        self._lines.extend((line, arrived) for line in lines)
         self._held += sum(map(len, lines))
+
+    def _may_end_a_line(self, found: bytes) -> bool:
+        """Or begin one, after the mere "\\r" that ended the line before."""
+        return b"\n" in found or b"\r" in found or any(part.endswith(b"\r") for part in self._begun[-1:])
+
+    def _check_length(self) -> None:
+        if sum(map(len, self._begun)) > LONGEST:
+            raise StreamError(f"a line of standard input has more than {LONGEST:,} bytes")

@@ -8,7 +8,7 @@ from torch import nn
 
 from hamdist import LayerSpec, Learner, check, run
 from hamdist.config import load
-from hamdist.errors import ConfigError, NetworkError
+from hamdist.errors import ConfigError, NetworkError, UserError
 from hamdist.runs.record import fresh_directory
 
 LINEAR = {"type": "Linear", "in_features": 64, "out_features": 10}
@@ -52,8 +52,14 @@ def test_names_of_runs(name: str, folder: Path) -> None:
     assert load(config(name)).config.name == name
     for expected in (name, f"{name}-2", f"{name}-3"):
         path = fresh_directory(name)
-        path.mkdir(parents=True)
+        assert path.is_dir(), "another run of this name could take it as well"
         assert path.resolve() == (folder / "runs" / expected).resolve()
+
+
+def test_a_folder_of_runs_that_is_none(folder: Path) -> None:
+    Path("runs").write_text("a file")
+    with pytest.raises(UserError, match=r"^runs/digits cannot be the run directory: .*Not a directory"):
+        fresh_directory("digits")
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a.b", "-a", "a" * 101, "a\n", "é", "a b", "..", "a\0"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hamdist import check, run
+from hamdist import check, errors, run
 from hamdist.errors import UserError
 from hamdist.runs.check import findings
 
@@ -345,3 +345,49 @@ def test_a_factory_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch):
     assert problems(written((ARRAYS, "source: iterable, factory: 'broken_stream:make'")), trust=True) == [
         "run.yaml:2:28: stream.factory: broken_stream:make failed: OSError('no sensor')"
     ]
+
+
+def counted_searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words for which near ones are looked for, from now on."""
+    searched: list[str] = []
+
+    def search(word: str, *rest: object, **more: object) -> list[str]:
+        searched.append(word)
+        return []
+
+    errors._nearest.cache_clear()
+    monkeypatch.setattr(errors, "get_close_matches", search)
+    return searched
+
+
+UNKNOWN_KEYS = "".join(f"key{n}: 1\n" for n in range(1000))
+UNKNOWN_TYPES = "".join(f"    - {{name: l{n}, modules: [{{type: Linaer{n}}}]}}\n" for n in range(1000))
+STRANGE_TYPES = "".join(f"    - {{name: l{n}, modules: [{{type: 'torch.nn:Li{n}'}}]}}\n" for n in range(1000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD + UNKNOWN_KEYS,
+        GOOD.replace("  layers:\n", "  layers:\n" + UNKNOWN_TYPES),
+        GOOD.replace("  layers:\n", "  layers:\n" + STRANGE_TYPES),
+    ],
+    ids=["keys", "types", "strangers"],
+)
+def test_of_very_many_mistakes_the_first_are_told_and_looked_into(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search for what was meant takes milliseconds: a thousand of them, seconds."""
+    searched = counted_searches(monkeypatch)
+    Path("run.yaml").write_text(text, encoding="utf-8")
+    found = check("run.yaml")
+    assert len(found) == errors.MOST_MISTAKES + 1
+    assert found[-1].endswith(f"there are more mistakes than these {errors.MOST_MISTAKES}")
+    assert len(searched) <= errors.MOST_MISTAKES + 2
+
+
+def test_one_mistake_in_a_thousand_layers_is_looked_into_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = counted_searches(monkeypatch)
+    many = "  layers:\n    - {name: many, repeat: 1000, modules: [{type: Linaer}]}\n"
+    assert len(problems(GOOD.replace("  layers:\n", many))) == 1
+    assert searched == ["Linaer"]

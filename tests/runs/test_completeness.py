@@ -1,6 +1,7 @@
 """Whatever reads a run says what is missing of it, and makes nothing of the rest."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ def add_a_stranger() -> None:
     save_file({"weight": torch.ones(1)}, file_of("fifth"))
 
 
+def add_a_tensor() -> None:
+    save_file({**load_file(file_of("third")), "0.more": torch.ones(1)}, file_of("third"))
+
+
 def interrupted() -> None:
     remove("third", "head")()
     told = json.loads(Path("out/summary.json").read_text())
@@ -92,6 +97,10 @@ DAMAGES: dict[str, tuple[Callable[[], None], str]] = {
         NOT_WHOLE + "of 4 layers, the weights of first, third and head are missing",
     ),
     "a tensor": (drop_bias, NOT_WHOLE + "layer 'third' lacks 0.bias"),
+    "a tensor too many": (
+        add_a_tensor,
+        NOT_WHOLE + "layer 'third' has 0.more, which its summary does not name",
+    ),
     "a stranger": (
         add_a_stranger,
         NOT_WHOLE + "there are weights of fifth, of which its config has no layer",
@@ -152,6 +161,17 @@ def test_tensors_of_another_shape_are_told_with_their_names():
             read()
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.int64, torch.bool, torch.complex64], ids=str
+)
+def test_numbers_of_another_type_are_not_converted_in_silence(dtype: torch.dtype):
+    tensors = load_file(file_of("third"))
+    save_file({**tensors, "0.weight": tensors["0.weight"].to(dtype)}, file_of("third"))
+    for read in (lambda: hamdist.load_model("out"), lambda: next(hamdist.runs.generate.generate("out", 1))):
+        with pytest.raises(UserError, match=rf"0\.weight is of {dtype}, not of torch\.float32$"):
+            read()
+
+
 def test_layers_that_a_function_makes_are_those_of_the_summary():
     network = {"loss": "mse", "factory": f"{__name__}:layers"}
     hamdist.run({**CONFIG, "network": network}, out="made")
@@ -166,9 +186,34 @@ def layers() -> nn.Sequential:
     return nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 1))
 
 
-def test_a_summary_that_is_not_one():
-    Path("out/summary.json").write_text('{"weights": 3, "missing": []}')
+def test_a_summary_of_an_older_version_is_taken():
+    Path("out/summary.json").write_text('{"status": "finished", "missing": []}')
     assert hamdist.export("out", "model.pt") == 6
-    Path("out/summary.json").write_text("{")
-    with pytest.raises(UserError, match=r"^out/summary\.json cannot be read: "):
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read: "),
+        ("[" * 100_000, "cannot be read: "),
+        ("[]", "is not the summary of a run: "),
+        ('{"weights": 3}', "is not the summary of a run: "),
+        ('{"weights": {"third": 3}}', "is not the summary of a run: "),
+        ('{"weights": {"third": null}}', "is not the summary of a run: "),
+        ('{"weights": {"third": ["0.weight", ["0.bias"]]}}', "is not the summary of a run: "),
+    ],
+    ids=lambda text: text[:50],
+)
+def test_a_summary_that_is_not_one(text: str, message: str):
+    Path("out/summary.json").write_text(text)
+    with pytest.raises(UserError) as caught:
         hamdist.export("out", "model.pt")
+    assert str(caught.value).startswith(f"out/summary.json {message}")
+
+
+def test_a_stream_that_is_not_there_any_more_is_told_by_its_key():
+    config = Path("out/config.yaml").read_text()
+    gone = "stream: {source: csv, path: gone.csv, target: y}\nnetwork:"
+    Path("out/config.yaml").write_text(re.sub(r"(?s)^stream:.*?^network:", gone, config, flags=re.MULTILINE))
+    with pytest.raises(UserError, match=r"^stream\.path: there is no file gone\.csv"):
+        next(hamdist.runs.generate.generate("out", 1))

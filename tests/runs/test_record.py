@@ -52,6 +52,18 @@ def test_a_file_is_replaced_at_once():
     assert (path.read_text(), files_in("new")) == ("two", {"folder/file"})
 
 
+def test_who_may_read_a_file_says_the_umask():
+    before = os.umask(0o027)
+    try:
+        recorder().finish(RESULTS, "finished", {"a": kept(w=torch.ones(2))})
+    finally:
+        os.umask(before)
+    files = [path for path in Path("out").rglob("*") if path.is_file()]
+    assert {(path.name, path.stat().st_mode & 0o777) for path in files} == {
+        (name, 0o640) for name in ("config.yaml", "metrics.jsonl", "a.safetensors", "summary.json")
+    }
+
+
 def test_after_an_error_the_old_file_stands(monkeypatch: pytest.MonkeyPatch):
     write_whole(Path("file"), "old")
     monkeypatch.setattr(os, "fsync", raising(OSError(28, "No space left on device")))

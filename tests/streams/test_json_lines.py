@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hamdist.errors import StreamError
-from hamdist.streams import Checked, JSONLines
+from hamdist.streams import Checked, JSONLines, live_lines
+from hamdist.streams.live_lines import LiveLines
 from hamdist.streams.missing import REMEDY
 
 LINES = [{"x": [0.5 * n, 1], "y": n % 3} for n in range(5)]
@@ -96,6 +97,11 @@ GOOD = '{"x": [1, 2], "y": 0}\n\n'
     [
         ('{"x": [1,, 2]}', f"the text:3:10: not JSON: Expecting value; {EXPECTED}"),
         ("[1, 2]", f"the text:3: not an object; {EXPECTED}"),
+        (
+            f'{{"x": [1, 2], "y": {"9" * 5000}}}',
+            "the text:3: cannot be read: Exceeds the limit (4300 digits) for integer string conversion: value has 5000 "
+            f"digits; use sys.set_int_max_str_digits() to increase the limit; {EXPECTED}",
+        ),
         ('{"x": ["a", 2]}', "the text:3: the input is ['a', 2]; expected numbers, all of one shape"),
         ('{"x": [1, 2], "y": "a"}', "the text:3: the target is 'a'; expected numbers, all of one shape"),
         (
@@ -144,3 +150,34 @@ def test_bytes_that_are_no_text():
     file = io.TextIOWrapper(io.BytesIO(b'{"x": [1]}\n\xff\n'), encoding="utf-8")
     with pytest.raises(StreamError, match=r"^the text is not utf-8 text: .*0xff in position"):
         list(JSONLines(file))
+
+
+def test_lists_within_lists_without_end():
+    with pytest.raises(StreamError, match=r"^the text:3: cannot be read: maximum recursion depth exceeded"):
+        list(JSONLines(io.StringIO(GOOD + "[" * 100_000)))
+
+
+def heard(data, size):
+    """The lines of a pipe from which so many bytes at a time come."""
+    end_to_read, end_to_write = os.pipe()
+    with os.fdopen(end_to_read, "rb") as reader, os.fdopen(end_to_write, "wb", buffering=0) as writer:
+        lines = LiveLines(reader.fileno(), "utf-8")
+        for first in range(0, len(data), size):
+            writer.write(data[first : first + size])
+            lines._wait()
+        writer.close()
+        return [line.text for line in lines]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_live_lines_end_where_they_do_however_they_come(size):
+    data = '{"x": 1}\n\n{"x": "ö"}\r\n{"x": 3}\r{"x": 4}\r\r\n{"x": 5}'.encode()
+    assert heard(data, size) == [line.decode() for line in data.splitlines(keepends=True)]
+
+
+@pytest.mark.parametrize("size", [1, 30])
+def test_a_line_without_end_is_refused(size, monkeypatch):
+    monkeypatch.setattr(live_lines, "LONGEST", 60)
+    assert heard(b"x" * 59 + b"\n", size) == ["x" * 59 + "\n"]
+    with pytest.raises(StreamError, match=r"^a line of standard input has more than 60 bytes$"):
+        heard(b"x" * 90, size)
