@@ -142,7 +142,11 @@ class Source:
         if not known:
             raise StreamError(f"a batch of 0 rows came at sample {sample}; expected one at least")
         missing = self._absence.rows(targets) if missing is None else missing
-        told = 0 if restarts is None else bits(restarts), int(missing.sum()), self._absence.partly(targets)
+        told = (
+            0 if restarts is None else bits(restarts),
+            int(missing.count_nonzero()),
+            self._absence.partly(targets),
+        )
         if known < self.batch:
             return Rows(self._filled(inputs), self._filled(targets), known, *told)
         if self._most > 1:
