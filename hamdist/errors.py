@@ -103,6 +103,11 @@ def with_place(error: BaseException) -> str:
     return f"{error!r}, raised by {frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def did_you_mean(name: object, choices: Iterable[object]) -> str:
     """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close.
 

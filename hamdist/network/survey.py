@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hamdist.errors import NetworkError, Problem
+from hamdist.errors import NetworkError, Problem, first_line
 from hamdist.network.behaviour import behaviour_of
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
-from hamdist.network.wording import describe, first_line
+from hamdist.network.wording import describe
 from hamdist.physics.layers import Layer
 from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context, Join
