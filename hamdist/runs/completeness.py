@@ -41,7 +41,9 @@ def check_complete(directory: Path, weights: Mapping[str, Collection[str]]) -> N
     """
     told = _summary(directory)
     written, missing = _of(told, "weights"), _of(told, "missing")
-    layers = layers_listed(directory) or list({**written, **_of(told, "layers"), **_of(told, "weights_of_tick")})
+    layers = layers_listed(directory) or list(
+        {**written, **_of(told, "layers"), **_of(told, "weights_of_tick")}
+    )
     problems = [*_absent(layers, weights, missing), *_short(written, weights), *_strange(layers, weights)]
     if problems:
         raise UserError(f"{directory} does not hold a whole run: {'; '.join(problems)}{_ending(told)}")
