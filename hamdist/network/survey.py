@@ -53,7 +53,7 @@ class Facts:
     wanted: per in-edge, whether a costate is returned (not to the source, nor along integers).
     shows_weights: whether its output lies in the memory of its weights, which will move.
     invertible: whether it has an inverse.  beyond: the generators beyond torch's that it draws from.
-    moves: the buffers that it writes in training.
+    moves: the buffers that it writes in training.  learns: its parameters that learn.
     """
 
     hears: tuple[Like, ...]
@@ -65,6 +65,7 @@ class Facts:
     invertible: bool = False
     beyond: tuple[str, ...] = ()
     moves: tuple[str, ...] = ()
+    learns: tuple[str, ...] = ()
 
     def context(self, training: bool = True) -> Context:
         """The circumstances of an evaluation that is none of a sample's, the same each time."""
@@ -185,6 +186,7 @@ def _examine(
         invertible=layer.invertible,
         beyond=behaviour.beyond,
         moves=behaviour.moves,
+        learns=tuple(layer.pure.parameters()),
     )
 
 
