@@ -445,7 +445,7 @@ def test_factors_of_no_parameter_over_actors():
     network = Network.of([nn.Linear(6, 3), nn.Linear(3, 3)], "cross_entropy", None)
     learning = Learning(beta_scale={"1.wight": 2.0})
     with pytest.raises(NetworkError, match=r"beta_scale\.1\.wight: matches no parameter"):
-        Ensemble(network, Locality(), learning, samples(1, (6,)), [["0"], ["1"]], dtype=torch.float32)
+        Ensemble(network, Locality(), learning, samples(1, (6,)), [["0"], ["1"]])
 
 
 def test_several_wrong_settings_at_once():
