@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from hamdist.__main__ import main
 from hamdist.command import (
     BAD_INPUT,
     Config,
@@ -26,8 +25,6 @@ from hamdist.command import (
     show_run,
 )
 from hamdist.launch import cluster, local, slurm
-
-__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="hamdist",

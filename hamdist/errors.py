@@ -116,6 +116,11 @@ def first_of(problems: Iterable[Problem]) -> list[Problem]:
     return list(found)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def did_you_mean(name: object, choices: Iterable[object]) -> str:
     """The end of a message about a misspelt name: "; did you mean 'digits'?", or nothing where none comes close.
 

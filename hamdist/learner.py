@@ -89,12 +89,7 @@ class Learner:
         network = _network(layers, loss, edges)
         self.locality = locality_of(locality_settings(locality, settings), network.names, hold)
         self.learning = learning_settings(settings)
-        tau = self.learning.dynamics.tau
-        if isinstance(layers, PlainSequence) and layers.tau != tau:
-            message = (
-                f"the model's memories were learnt in steps of {layers.tau:g}, and these would be of {tau:g}"
-            )
-            raise ConfigError(Problem("tau", f"{message}: set tau={layers.tau:g}, or the model's tau"))
+        _check_tau(layers, tau := self.learning.dynamics.tau)
         self.network = replace(network, tau=tau)
         self.seed, self.dtype = seed, dtype
         self.placement = placement_settings(runtime, actors, stack=stack, compile=compile, chunk=chunk)
@@ -323,6 +318,15 @@ def _network(
         _refuse_twice("model", edges=edges)
         return Network.of(layers.specs(), loss, layers.edges)
     return Network.of(layers, loss, edges)
+
+
+def _check_tau(layers: Any, tau: float) -> None:
+    """Raises ConfigError where a plain model's memories would go on in steps of another length."""
+    if isinstance(layers, PlainSequence) and layers.tau != tau:
+        message = (
+            f"the model's memories were learnt in steps of {layers.tau:g}, and these would be of {tau:g}"
+        )
+        raise ConfigError(Problem("tau", f"{message}: set tau={layers.tau:g}, or the model's tau"))
 
 
 def _refuse_twice(owner: str, **arguments: Any) -> None:

@@ -7,8 +7,8 @@ from types import TracebackType
 GRACE_SECONDS = 1.0  # for it to end by itself
 
 
-class LoopBrokenError(BaseException):
-    """It was ended by another thread; no code between takes it for an error of its own."""
+class LoopBrokenError(KeyboardInterrupt):
+    """It was ended by another thread; like Ctrl-C, no code between takes it for an error of its own."""
 
 
 class Breakable:

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from hamdist.cluster.ray_processes import RayProcesses, on_loopback
-from hamdist.errors import ConfigError, Problem
+from hamdist.errors import ConfigError, Problem, first_line
 from hamdist.signal_mask import signals_wait
 
 LOCAL, AUTO = "local", "auto"
@@ -170,7 +170,7 @@ def _knock(address: str) -> None:
 
 
 def _cannot_join(address: str, error: Exception) -> str:
-    first = (str(error) or type(error).__name__).strip().splitlines()[0]
+    first = first_line(error)
     remedy = "is it running, and is this machine one of its nodes (ray start --address=…)?"
     if "ersion" in first:
         remedy = "install the same versions of Ray and Python here and on the cluster"

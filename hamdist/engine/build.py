@@ -55,6 +55,8 @@ def examine_all(
     """
     inputs, targets = first
     facts = survey(outline.graph, builder.examine, inputs)
+    learning = [f"{name}.{each}" for name in outline.graph.layers for each in facts[name].learns]
+    check_scales(outline.learning.beta_scale, learning)
     check_targets(next(iter(outline.losses.values())), targets)
     assert targets is not None
     builder.check_losses(targets)
@@ -157,10 +159,6 @@ def build(outline: Outline, specs: Sequence[LayerSpec], first: tuple[Tensor, Ten
     builder = LocalBuilder(outline, specs, first[0].device)
     examine_all(outline, builder, first)
     assert builder.targets is not None
-    names = [
-        f"{name}.{each}" for name, plan in builder.plans.items() for each in plan.layer.pure.parameters()
-    ]
-    check_scales(outline.learning.beta_scale, names)
     return Program(outline, builder.plans, builder.targets)
 
 

@@ -142,7 +142,7 @@ class Source:
             raise StreamError(f"a batch of 0 rows came at sample {sample}; expected one at least")
         told = targets if told is None else told
         missing = self._entrance.missing(told, sample)
-        unlabelled = 0 if missing is None else int(missing.sum())
+        unlabelled = 0 if missing is None else int(missing.count_nonzero())
         said = 0 if restarts is None else bits(restarts), unlabelled, self._entrance.absence.partly(told)
         if known < self.batch:
             return Rows(self._filled(inputs), self._filled(targets), known, *said)

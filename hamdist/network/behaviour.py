@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hamdist.errors import NetworkError, Problem
+from hamdist.errors import NetworkError, Problem, first_line
 from hamdist.network.purity import impurity
 from hamdist.network.trial import Trial, lively, tried
-from hamdist.network.wording import first_line
 from hamdist.physics.layers import Layer
 from hamdist.physics.numerics import differentiable
 from hamdist.report.wording import listed

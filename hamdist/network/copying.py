@@ -6,9 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 
-from hamdist.errors import NetworkError, Problem
+from hamdist.errors import NetworkError, Problem, first_line
 from hamdist.network.ownership import tie, ties
-from hamdist.network.wording import first_line
 
 
 def copied(name: str, module: nn.Module) -> nn.Module:

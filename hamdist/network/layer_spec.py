@@ -7,10 +7,9 @@ from typing import NamedTuple, get_args
 import torch
 from torch import nn
 
-from hamdist.errors import NetworkError, Problem, UserError, first_of
+from hamdist.errors import NetworkError, Problem, UserError, first_line, first_of
 from hamdist.network.copying import check_hooks
 from hamdist.network.ownership import check_owned, shared_buffers, tie, ties
-from hamdist.network.wording import first_line
 from hamdist.physics.layers import Instant, Layer, Relaxing
 from hamdist.physics.modules import Coupling
 from hamdist.physics.pure_module import Join, PureModule

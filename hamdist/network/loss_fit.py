@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hamdist.errors import NetworkError, Problem
+from hamdist.errors import NetworkError, Problem, first_line
 from hamdist.network.losses import LossSpec
-from hamdist.network.wording import describe, first_line
+from hamdist.network.wording import describe
 from hamdist.physics.losses import Classes, LossFunction, classes_of, ignored_by, over_numbers
 from hamdist.physics.targets import IGNORED, absent, represented, unlabelled
 

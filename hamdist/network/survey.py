@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hamdist.errors import NetworkError, Problem
+from hamdist.errors import NetworkError, Problem, first_line
 from hamdist.network.behaviour import behaviour_of
 from hamdist.network.graph import SOURCE, Edge, Graph, sorted_nodes
-from hamdist.network.wording import describe, first_line
+from hamdist.network.wording import describe
 from hamdist.physics.layers import Layer
 from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context, Join
@@ -53,7 +53,7 @@ class Facts:
     wanted: per in-edge, whether a costate is returned (not to the source, nor along integers).
     shows_weights: whether its output lies in the memory of its weights, which will move.
     invertible: whether it has an inverse.  beyond: the generators beyond torch's that it draws from.
-    moves: the buffers that it writes in training.
+    moves: the buffers that it writes in training.  learns: its parameters that learn.
     """
 
     hears: tuple[Like, ...]
@@ -65,6 +65,7 @@ class Facts:
     invertible: bool = False
     beyond: tuple[str, ...] = ()
     moves: tuple[str, ...] = ()
+    learns: tuple[str, ...] = ()
 
     def context(self, training: bool = True) -> Context:
         """The circumstances of an evaluation that is none of a sample's, the same each time."""
@@ -185,6 +186,7 @@ def _examine(
         invertible=layer.invertible,
         beyond=behaviour.beyond,
         moves=behaviour.moves,
+        learns=tuple(layer.pure.parameters()),
     )
 
 

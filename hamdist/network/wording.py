@@ -1,4 +1,4 @@
-"""Tensors and errors in a sentence."""
+"""Tensors and names in a sentence."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,3 @@ def all_of(names: Sequence[str], most: int = 50) -> str:
     """ "a, b, c": all names, or of very many the first."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its kind."""
-    return (str(error) or type(error).__name__).splitlines()[0]

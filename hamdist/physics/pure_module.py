@@ -1,7 +1,7 @@
 """Any nn.Module that maps tensors to a tensor, as a pure function of its parameters, buffers and inputs."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -62,16 +62,21 @@ class PureModule:
         after = {name: tensors[name] for name in buffers}  # a module may assign a buffer anew
         return (output if context.rows is None else padded(output, len(inputs[0]))), after
 
-    @contextmanager
-    def present(self, parameters: Mapping[str, Tensor], buffers: Tensors, context: Context) -> Iterator[None]:
+    def present(
+        self, parameters: Mapping[str, Tensor], buffers: Tensors, context: Context
+    ) -> AbstractContextManager[None]:
         """Within it the module is as it was evaluated: code that its derivative runs (a checkpoint that computes
         again, a backward that reads a weight) finds the tensors, the mode and the seed of then.
 
         What such code writes into buffers is forgotten: they move once an evaluation.
         """
-        if self.bare or torch.compiler.is_compiling():
-            yield
-            return
+        runs_code = not (self.bare or torch.compiler.is_compiling())
+        return self._present(parameters, buffers, context) if runs_code else nullcontext()
+
+    @contextmanager
+    def _present(
+        self, parameters: Mapping[str, Tensor], buffers: Tensors, context: Context
+    ) -> Iterator[None]:
         tensors = {**parameters, **self._prepared(buffers, context)}
         device = next(iter(tensors.values())).device if tensors else None
         with seeded(context.seed, device, context.beyond), _Exchanged(self._places, tensors):

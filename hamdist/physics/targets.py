@@ -21,12 +21,6 @@ def unlabelled(targets: Tensor, ignored: int = IGNORED) -> Tensor:
     return missing.flatten(1).all(1) if missing.numel() else missing.new_zeros(len(missing))
 
 
-def in_part(targets: Tensor) -> Tensor:
-    """The rows [R] of numbers in which some are there and others are NaN, as booleans."""
-    missing = torch.isnan(targets).reshape(len(targets), -1)
-    return missing.any(1) & ~missing.all(1)
-
-
 def represented(targets: Tensor, ignored: int = IGNORED) -> Tensor:
     """The targets with the first that there is in the place of those that are missing; as they are where none is."""
     missing = unlabelled(targets, ignored)

@@ -41,10 +41,18 @@ def check_complete(directory: Path, weights: Mapping[str, Collection[str]]) -> N
     """
     told = _summary(directory)
     written, missing = _written(told, directory), _of(told, "missing")
-    layers = _listed(directory) or list({**written, **_of(told, "layers"), **_of(told, "weights_of_tick")})
+    layers = layers_listed(directory) or list(
+        {**written, **_of(told, "layers"), **_of(told, "weights_of_tick")}
+    )
     problems = [*_absent(layers, weights, missing), *_differing(written, weights), *_strange(layers, weights)]
     if problems:
         raise UserError(f"{directory} does not hold a whole run: {'; '.join(problems)}{_ending(told)}")
+
+
+def layers_listed(directory: Path) -> list[str]:
+    """The layers that the config lists, in order; none where a function makes them."""
+    layers = load(directory / CONFIG).config.network.layers or ()
+    return [name for layer in layers for name in layer.names]
 
 
 def load_into(module: nn.Module, state: Mapping[str, Any], directory: str | Path) -> None:
@@ -100,12 +108,6 @@ def _ending(told: Mapping[str, Any]) -> str:
     if not told:
         return "; there is no summary.json, so the run did not come to its end"
     return "" if told.get("status") == "finished" else f"; its run ended as {told.get('status')}"
-
-
-def _listed(directory: Path) -> list[str]:
-    """The layers that the config lists, in order; none where a function makes them."""
-    layers = load(directory / CONFIG).config.network.layers or ()
-    return [name for layer in layers for name in layer.names]
 
 
 def _written(told: Mapping[str, Any], directory: Path) -> dict[str, list[str]]:

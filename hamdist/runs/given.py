@@ -168,8 +168,10 @@ class Reader:
 
     def _flags(self, restart: Any, rows: int, where: str) -> Tensor | None:
         """One flag a row; None where there is none."""
+        if restart is None or restart is False:
+            return None
         try:
-            flags = torch.as_tensor(False if restart is None else restart)
+            flags = torch.as_tensor(restart)
         except (TypeError, ValueError, RuntimeError):
             raise StreamError(f"{where}: restart is a flag, or one a row, not {restart!r}") from None
         if flags.dim() == 0 and flags.dtype == torch.bool:

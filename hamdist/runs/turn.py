@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from threading import RLock
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from hamdist.errors import RunError
 
@@ -11,7 +11,7 @@ TURN_SECONDS = 60.0  # that a thread waits for another
 
 
 class Turn:
-    """Held by one thread at a time, within which it may be taken again. A copy is free."""
+    """Held by one thread at a time, within which it may be taken again."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -25,9 +25,6 @@ class Turn:
 
     def __exit__(self, *raised: object) -> None:
         self._lock.release()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Turn":
-        return Turn()
 
 
 class Shared(Protocol):

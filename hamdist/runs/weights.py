@@ -6,12 +6,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hamdist.config.loader import load
 from hamdist.errors import UserError
 from hamdist.network.plain import plain_model
 from hamdist.runs.assembly import dtype_of, network_of
-from hamdist.runs.completeness import load_into, whole_weights
-from hamdist.runs.record import CONFIG
+from hamdist.runs.completeness import layers_listed, load_into, whole_weights
 from hamdist.runs.trust import config_of_run
 
 
@@ -22,9 +20,9 @@ def export(directory: str | Path, to: str | Path) -> int:
     of tensors. Raises UserError where the directory holds no whole run, or the file cannot be written.
     """
     weights = whole_weights(Path(directory))
-    layers = _listed(Path(directory))
+    places = {name: place for place, name in enumerate(layers_listed(Path(directory)))}
     ordered = dict(
-        sorted(weights.items(), key=lambda item: layers.get(item[0].partition(".")[0], len(layers)))
+        sorted(weights.items(), key=lambda item: places.get(item[0].partition(".")[0], len(places)))
     )
     try:
         torch.save(ordered, to)
@@ -47,9 +45,3 @@ def load_model(directory: str | Path, trust: bool = False) -> nn.Module:
     model = plain_model(network, config.seed, dtype_of(config.network))
     load_into(model, weights, directory)
     return model.eval()
-
-
-def _listed(directory: Path) -> dict[str, int]:
-    """The position of every layer that the run's config lists."""
-    layers = load(directory / CONFIG).config.network.layers or ()
-    return {name: index for index, name in enumerate(name for layer in layers for name in layer.names)}

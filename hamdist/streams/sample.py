@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hamdist.errors import StreamError
+from hamdist.errors import StreamError, first_line
 from hamdist.streams.listing import listed
 from hamdist.streams.missing import is_missing
 from hamdist.streams.stream import as_target
@@ -93,8 +93,7 @@ def rows_of(values: Any, what: str) -> Tensor:
     try:
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        message = f"{what} is a {type(values).__name__} that makes no array of numbers: {why}"
+        message = f"{what} is a {type(values).__name__} that makes no array of numbers: {first_line(error)}"
         raise StreamError(message) from None
     return tensor_of(array, what)
 

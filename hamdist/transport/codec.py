@@ -184,29 +184,26 @@ class Codec:
         """With the marks of every tick."""
         if len(restarts) * _FIELDS != width * len(fields):
             self._refuse("it has less restarts than it says")
-        tokens, marks = [], []
-        for k in range(len(fields) // _FIELDS):
-            born, first, rows, repeat, valid, learn, partly, unlabelled, there = fields[
-                _FIELDS * k : _FIELDS * (k + 1)
-            ]
-            begins = int.from_bytes(restarts[width * k : width * (k + 1)], "little") if width else 0
-            if valid > 1 or learn > 1 or partly > 1 or there > self._all_there:
-                self._refuse(
-                    f"a tick of it is valid by {valid}, to be learnt by {learn}, in part by {partly}, with tensors "
-                    f"{there:b}"
-                )
-            if not 0 <= rows <= self._rows or begins >> self._rows or born < -1 or first < -1 or repeat < 0:
-                self._refuse(
-                    f"it speaks of {rows} rows from sample {first} of tick {born} on, at repeat {repeat}, with "
-                    f"episodes that begin in rows {begins:b}, where a batch has {self._rows} rows"
-                )
-            tokens.append(
-                Token(born, first, rows, repeat, valid == 1, learn == 1, begins, unlabelled, partly == 1)
+        each = [fields[k : k + _FIELDS] for k in range(0, len(fields), _FIELDS)]
+        begins = (int.from_bytes(restarts[width * k : width * (k + 1)], "little") for k in range(len(each)))
+        return tuple(map(self._token, each, begins)), tuple(numbers[-1] for numbers in each)
+
+    def _token(self, numbers: Sequence[int], begins: int) -> Token:
+        """That of a tick by its numbers.  begins: its restarts."""
+        born, first, rows, repeat, valid, learn, partly, unlabelled, there = numbers
+        if valid > 1 or learn > 1 or partly > 1 or there > self._all_there:
+            self._refuse(
+                f"a tick of it is valid by {valid}, to be learnt by {learn}, in part by {partly}, with tensors "
+                f"{there:b}"
             )
-            if unlabelled > rows:
-                self._refuse(f"of its {rows} rows {unlabelled} have no target")
-            marks.append(there)
-        return tuple(tokens), tuple(marks)
+        if not 0 <= rows <= self._rows or begins >> self._rows or born < -1 or first < -1 or repeat < 0:
+            self._refuse(
+                f"it speaks of {rows} rows from sample {first} of tick {born} on, at repeat {repeat}, with "
+                f"episodes that begin in rows {begins:b}, where a batch has {self._rows} rows"
+            )
+        if unlabelled > rows:
+            self._refuse(f"of its {rows} rows {unlabelled} have no target")
+        return Token(born, first, rows, repeat, valid == 1, learn == 1, begins, unlabelled, partly == 1)
 
     def _strange(self, first: bytes, apart: Sequence[Partition]) -> str:
         """In what a message is not one of this edge, or not what was sent."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hamdist.compiler.inductor import to_machine_code
 from hamdist.compiler.trace import Traced
-from hamdist.engine.fused.executor import HOT, ChunkPattern, Ticks
+from hamdist.engine.fused.ready_ticks import HOT, ChunkPattern, ReadyTicks
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.spec import PLAIN, Execution
 from hamdist.network.locality import Horizon
@@ -66,7 +66,7 @@ def test_what_is_not_compiled_is_traced_once():
         made.append(eager)
         return Traced(lambda x: [x + 1], torch.zeros(2), eager=eager)
 
-    ticks = Ticks(compiles=False, chunk=4)
+    ticks = ReadyTicks(compiles=False, chunk=4)
     for _ in range(2 * HOT):
         ticks.of(ChunkPattern((True,), False), make, [torch.zeros(2)])
     assert made == [True]
@@ -134,5 +134,5 @@ def test_what_is_compiled_is_said_before(caplog: pytest.LogCaptureFixture):
 
     caplog.set_level("INFO", "hamdist")
     with pytest.raises(KeyError):
-        Ticks(compiles=True, chunk=4, of="a and b")._compiling(make, [])
+        ReadyTicks(compiles=True, chunk=4, of="a and b")._compiling(make, [])
     assert said == ["compiling the ticks of a and b, 4 at a time"]

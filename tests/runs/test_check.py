@@ -98,6 +98,11 @@ MISTAKES = {
         "tau",
         "learning.tau: must be greater than 0, got -0.5",
     ),
+    "a factor of no parameter": (
+        [("tau: 1.0", 'tau: 1.0, beta_scale: {"*.wight": 0.5}')],
+        '"*.wight"',
+        "learning.beta_scale.*.wight: matches no parameter that learns",
+    ),
     "a negative delay of an edge": (
         [("locality:", "  edges: [{from: first, to: second, delay: -1}, second->head]\nlocality:")],
         "delay: -1",

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from support.actors import Ensemble
 from support.comparing import largest_difference
 from support.networks import mlp, residual_net
 from support.samples import samples
@@ -24,6 +25,8 @@ from hamdist.errors import (
     StreamError,
 )
 from hamdist.network.graph import LOSS
+from hamdist.network.learning import Learning
+from hamdist.network.locality import Locality
 from hamdist.network.losses import LossSpec
 
 TOLERANCE = 1e-10
@@ -436,6 +439,13 @@ def test_factors_of_no_parameter():
         f"learning.beta_scale.0.bias: {told.format(near[0])}",
         f"learning.beta_scale.1.wight: {told.format(near[1])}",
     ]
+
+
+def test_factors_of_no_parameter_over_actors():
+    network = Network.of([nn.Linear(6, 3), nn.Linear(3, 3)], "cross_entropy", None)
+    learning = Learning(beta_scale={"1.wight": 2.0})
+    with pytest.raises(NetworkError, match=r"beta_scale\.1\.wight: matches no parameter"):
+        Ensemble(network, Locality(), learning, samples(1, (6,)), [["0"], ["1"]])
 
 
 def test_several_wrong_settings_at_once():

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from hamdist import Learner, run
 from hamdist.errors import StreamError
+from hamdist.physics.targets import IGNORED
+from hamdist.streams.missing import NO_CLASS
 
 NONE = -100
 DRAW = np.random.default_rng(0)
@@ -160,3 +162,8 @@ def test_hold_out_samples_without_a_target():
     some = learner.evaluate([(x, torch.cat([y[:2], torch.full((2,), NONE)]))])
     assert some == pytest.approx(whole | {"unlabelled": 2}, abs=1e-12)
     assert learner.evaluate([(x, None)]) == {"unlabelled": 4}
+
+
+def test_streams_and_losses_mean_the_same_class_by_none():
+    """Neither may know of the other; torch's losses ignore it."""
+    assert NO_CLASS == IGNORED == nn.CrossEntropyLoss().ignore_index

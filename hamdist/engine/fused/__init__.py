@@ -7,6 +7,7 @@ units.py        the layers of a partition as stacks, in the order of evaluation
 plan.py         what a regular tick consists of, and where everything comes from
 state.py        what a partition holds from tick to tick; the points that stashed costates will meet
 chunk.py        one tick of all units, and a chunk of them, as pure functions
+ready_ticks.py  the operations of ticks, once they are made
 tokens.py       the samples that passed, who learnt from them, where episodes begin
 handover.py     what nodes and channels hold, as trees of tensors, and back
 boundary.py     what crosses the border of a partition

@@ -18,6 +18,7 @@ from hamdist.compiler.trace import Traced
 from hamdist.engine.fused.layer import TracedLayer
 from hamdist.engine.fused.state import along, apart, together
 from hamdist.engine.fused.users_code import class_place, error_place
+from hamdist.errors import first_line
 from hamdist.network.survey import Facts
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Wanted, linearise
@@ -131,7 +132,7 @@ def _why_not(attempt: Callable[[], str]) -> str:
 
 def in_words(error: Exception) -> str:
     """Why what raised this in a trace cannot be traced, and where in the user's code."""
-    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    words = first_line(error)
     if type(error).__name__ in ASKS_FOR_VALUES:
         words = "it asks for the value of a tensor, as by .item() or an if"
     elif isinstance(error, Warning):

@@ -8,13 +8,12 @@ within. The operations of such ticks are made when they first come: traced, and 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from hamdist.compiler.inductor import Compiling
 from hamdist.compiler.trace import Traced
 from hamdist.engine.channel import InChannel, OutChannel
 from hamdist.engine.divergence import diagnosis
@@ -24,6 +23,7 @@ from hamdist.engine.fused.boundary import Boundary
 from hamdist.engine.fused.chunk import fused_chunk
 from hamdist.engine.fused.handover import Handover
 from hamdist.engine.fused.plan import FusedPlan
+from hamdist.engine.fused.ready_ticks import ChunkPattern, ReadyTicks
 from hamdist.engine.fused.state import At, Chunk, Entering
 from hamdist.engine.fused.tokens import Episodes
 from hamdist.engine.layer_node import LayerNode
@@ -35,51 +35,6 @@ from hamdist.errors import DivergenceError, RunError
 from hamdist.network.losses import LossSpec
 from hamdist.network.timing import Times
 from hamdist.report.wording import listed
-
-HOT = 32  # single ticks after which they are compiled beside whole chunks
-Make = Callable[[bool], Traced]
-
-
-class ChunkPattern(NamedTuple):
-    """What ticks that run in one go have in common.
-
-    scored: for each of them, whether the losses count.  restarts: whether episodes begin in them.
-    """
-
-    scored: tuple[bool, ...]
-    restarts: bool
-
-
-class Ticks:
-    """By the pattern of ticks that run in one go.
-
-    compiles: whether to compile them.  chunk: the length of a whole chunk.  of: whose they are.
-    """
-
-    def __init__(self, compiles: bool, chunk: int, of: str = "all layers") -> None:
-        of = f"the ticks of {of}" + (f", {chunk} at a time" if chunk > 1 else "")
-        self._compiling, self._chunk = Compiling(compiles, "ticks run", of), chunk
-        self._seen: dict[ChunkPattern, int] = {}
-        self._ready: dict[ChunkPattern, Traced] = {}
-
-    def of(self, pattern: ChunkPattern, make: Make, tensors: list[Tensor]) -> Traced:
-        """make: traces them, to run one by one or not.  tensors: what they will run on."""
-        seen = self._seen[pattern] = self._seen.get(pattern, 0) + 1
-        ticks = len(pattern.scored)
-        hot = self._compiling.wanted and seen == HOT and ticks < self._chunk
-        if hot or pattern not in self._ready:
-            whole = ticks == self._chunk or seen == HOT
-            self._ready[pattern] = self._compiling(make, tensors) if whole else make(True)
-        return self._ready[pattern]
-
-    @property
-    def execution(self) -> dict[str, Any]:
-        """What the summary says of them."""
-        told: dict[str, Any] = {"chunk": self._chunk}
-        if seconds := self._compiling.seconds:
-            told |= {"compile_seconds": round(seconds, 3)}
-        return told | ({"not_compiled": self._compiling.why} if self._compiling.why else {})
-
 
 Told = tuple[int, LossSpec, Tensor]
 """Losses [ticks], from which tick on, and whose."""
@@ -109,7 +64,7 @@ class FusedExecutor:
     ) -> None:
         self._timeline, self._computing = timeline, timeline.span("compute", "all layers")
         self.chunk = chunk
-        self._ticks = Ticks(outline.execution.compiled, chunk, listed(list(nodes)))
+        self._ticks = ReadyTicks(outline.execution.compiled, chunk, listed(list(nodes)))
         self._nodes, self._losses = nodes, losses
         self._device = next(iter(nodes.values())).spec.facts.says.device
         self._plan = FusedPlan(outline, {name: node.spec for name, node in nodes.items()}, losses)
