@@ -87,9 +87,15 @@ def _parts(attribute: Attribute) -> Iterator[Attribute]:
     elif isinstance(value, FunctionType):
         yield from _referred(value)
     elif not type(value).__module__.startswith(_LIBRARIES):
-        own = getattr(value, "__dict__", {})
-        for key in list(own):
-            yield Attribute(f".{key}", own[key], _setter(own, key))
+        for key in [key for key in (*getattr(value, "__dict__", ()), *_slots(value)) if hasattr(value, key)]:
+            yield Attribute(f".{key}", getattr(value, key), partial(setattr, value, key))
+
+
+def _slots(value: Any) -> Iterator[str]:
+    """What an object without a dictionary keeps its values in."""
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        yield from (slots,) if isinstance(slots, str) else slots
 
 
 def _referred(function: FunctionType) -> Iterator[Attribute]:

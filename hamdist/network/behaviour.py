@@ -49,10 +49,10 @@ def _behaviour(layer: Layer, signals: tuple[Tensor, ...]) -> Behaviour:
     _check(layer, learning)
     trials = [learning]
     if not layer.pure.bare:
-        trials.append(_derived(layer, signals, training=False))
+        trials.append(_evaluated(layer, signals))
         for trial, training in zip(trials, (True, False), strict=True):
             _elsewhere(layer, signals, training)
-            if why := impurity(layer, trial, partial(tried, layer, signals, training)):
+            if why := impurity(layer, trial, partial(_again, layer, signals, training)):
                 raise _RefusedError(why)
     draws = dict.fromkeys(drawn for trial in trials for drawn in trial.draws)
     return Behaviour(signals, tuple(draws), tuple(n for n in layer.pure.buffers() if n in learning.wrote))
@@ -62,24 +62,35 @@ def _accepted(layer: Layer, signals: tuple[Tensor, ...]) -> tuple[tuple[Tensor, 
     """Signals that hide nothing, unless the layer takes the given ones alone, such as numbers of one sign."""
     told = tuple(map(lively, signals))
     try:
-        return told, _derived(layer, told, training=True)
+        return told, _derived(layer, told)
     except _RefusedError:
-        return signals, _derived(layer, signals, training=True)
+        return signals, _derived(layer, signals)
 
 
 def _elsewhere(layer: Layer, signals: tuple[Tensor, ...], training: bool) -> None:
     """An evaluation in between, of other samples, of which nothing may be left."""
     with suppress(Exception):  # not every layer takes halves
-        tried(
-            layer, tuple(a.flip(0) / 2 if differentiable(a.dtype) else a.flip(0) for a in signals), training
-        )
+        others = tuple(a.flip(0) / 2 if differentiable(a.dtype) else a.flip(0) for a in signals)
+        tried(layer, others, training, derived=False)
 
 
-def _derived(layer: Layer, signals: tuple[Tensor, ...], training: bool) -> Trial:
+def _again(layer: Layer, signals: tuple[Tensor, ...], training: bool, derived: bool) -> Trial:
+    """Nothing is learnt from an evaluation out of training, so that it has no derivatives."""
+    return tried(layer, signals, training, derived and training)
+
+
+def _evaluated(layer: Layer, signals: tuple[Tensor, ...]) -> Trial:
+    try:
+        return tried(layer, signals, training=False, derived=False)
+    except Exception as error:
+        raise _RefusedError(f"cannot be evaluated out of training: {first_line(error)}") from error
+
+
+def _derived(layer: Layer, signals: tuple[Tensor, ...]) -> Trial:
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            trial = tried(layer, signals, training)
+            trial = tried(layer, signals, training=True, derived=True)
     except Exception as error:
         raise _RefusedError(f"has no derivative: {first_line(error)}{_hint(str(error))}") from error
     if lost := [w for w in told if "None of the inputs have requires_grad=True" in str(w.message)]:

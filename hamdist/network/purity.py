@@ -5,6 +5,7 @@ process: what a layer keeps to itself from one call to the next would be mixed u
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from hamdist.network.attributes import Attribute, attributes, is_generator, others, photograph
 from hamdist.network.trial import Trial
@@ -20,20 +21,24 @@ GENERATOR_REMEDY = (
 )
 
 
-def impurity(layer: Layer, first: Trial, attempt: Callable[[], Trial]) -> str:
+Attempt = Callable[[bool], Trial]
+"""Makes the first trial once more, with derivatives or, for a third of the time, without."""
+
+
+def impurity(layer: Layer, first: Trial, attempt: Attempt) -> str:
     """What a layer keeps from one call to the next, or draws from, and what to do about it; empty where nothing.
 
-    first: its first trial, before others of whatever kind.  attempt: makes the same trial once more.
+    first: its first trial, before others of whatever kind.
     """
     module = layer.pure.module
     before = photograph(module)
-    again = attempt()
+    again = attempt(True)
     kept = _changed(before, photograph(module))
     if kept or not first.same(again):
         before = photograph(
             module
         )  # once what depends on the inputs' looks, such as a table of positions, is there
-        again = attempt()
+        again = attempt(True)
         kept = _changed(before, photograph(module))
     if drawn := [name for name in kept if is_generator(attributes(module)[name].value)]:
         return f"draws from a generator of its own, {drawn[0]!r}: {GENERATOR_REMEDY}"
@@ -44,9 +49,8 @@ def impurity(layer: Layer, first: Trial, attempt: Callable[[], Trial]) -> str:
             "says something else when it is called again with the same inputs, weights and seed: it keeps a state, "
             f"or draws from a generator of its own. {GENERATOR_REMEDY[0].upper()}{GENERATOR_REMEDY[1:]}; {REMEDY}"
         )
-    for name in kept:
-        if _matters(name, layer, first, attempt):
-            return f"keeps a state of its own in {name!r}, on which its output depends: {REMEDY}"
+    if name := _telling(kept, layer, first, attempt):
+        return f"keeps a state of its own in {name!r}, on which its output depends: {REMEDY}"
     return ""
 
 
@@ -56,17 +60,40 @@ def _changed(before: dict[str, object], after: dict[str, object]) -> list[str]:
     return sorted(names, key=len, reverse=True)
 
 
-def _matters(name: str, layer: Layer, first: Trial, attempt: Callable[[], Trial]) -> bool:
-    """Whether the layer says something else where an attribute has another value."""
-    known = attributes(layer.pure.module).get(name)
-    return known is not None and any(_tells(known, other, first, attempt) for other in others(known.value))
+def _telling(kept: list[str], layer: Layer, first: Trial, attempt: Attempt) -> str:
+    """Which of these attributes, had it another value, would make the layer say something else; empty if none.
+
+    All are changed at once, with derivatives for the last values alone, which lie furthest; each by itself only where
+    that makes a difference. A layer may keep hundreds of counts.
+    """
+    known = attributes(layer.pure.module)
+    changes = [
+        [(attribute, other) for other in others(attribute.value)]
+        for name in kept
+        if (attribute := known.get(name))
+    ]
+    most = max(map(len, changes), default=0)
+    together = [[many[min(i, len(many) - 1)] for many in changes if many] for i in range(most)]
+    if not any(_tells(one, first, partial(attempt, i + 1 == most), True) for i, one in enumerate(together)):
+        return ""
+    alone = (change for many in changes for change in many)
+    return next((change[0].name for change in alone if _tells([change], first, partial(attempt, True))), "")
 
 
-def _tells(attribute: Attribute, other: object, first: Trial, attempt: Callable[[], Trial]) -> bool:
-    attribute.put(other)
+def _tells(
+    changes: list[tuple[Attribute, object]],
+    first: Trial,
+    attempt: Callable[[], Trial],
+    failing: bool = False,
+) -> bool:
+    """Whether the layer says something else with these attributes changed.  failing: what is told where it fails, which
+    for a single one would not go by without a word."""
+    for attribute, other in changes:
+        attribute.put(other)
     try:
         return not first.same(attempt())
-    except Exception:  # that would not go by without a word
-        return False
+    except Exception:
+        return failing
     finally:
-        attribute.put(attribute.value)
+        for attribute, _ in reversed(changes):
+            attribute.put(attribute.value)

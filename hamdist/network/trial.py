@@ -1,4 +1,4 @@
-"""One evaluation of a layer with its derivatives, as it will run, tried before the first tick."""
+"""One evaluation of a layer as it will run, in training with its derivatives, tried before the first tick."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from hamdist.physics.hamiltonian import Graph, Wanted, graph_at
+from hamdist.physics.hamiltonian import Graph, Partials, Wanted, graph_at
 from hamdist.physics.layers import Layer, Point
 from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context
@@ -16,41 +16,57 @@ from hamdist.physics.randomness import BEYOND_TORCH, Draws, seeded
 class Trial(NamedTuple):
     """What one evaluation came to.
 
-    told: outputs, drifts, buffers afterwards and derivatives.  draws: the generators that were drawn from.
-    wrote: the weights and buffers that it changed.  strange: whether it depends on weights that are not the layer's.
-    sparse: the weights whose derivative is sparse.
+    values: outputs, drifts and buffers afterwards.  derivatives: none where none were taken.
+    draws: the generators that were drawn from.  wrote: the weights and buffers that it changed.
+    strange: whether it depends on weights that are not the layer's.  sparse: the weights whose derivative is sparse.
     """
 
-    told: list[Tensor]
+    values: list[Tensor]
+    derivatives: list[Tensor]
     draws: tuple[str, ...]
     wrote: frozenset[str]
     strange: bool
     sparse: tuple[str, ...]
 
     def same(self, other: "Trial") -> bool:
-        """Whether two trials came to the same, up to the last digits: sums may run in another order."""
-        return len(self.told) == len(other.told) and all(map(_alike, self.told, other.told))
+        """Whether two trials came to the same, up to the last digits: sums may run in another order. Derivatives are
+        compared where both took them."""
+        derived = bool(self.derivatives and other.derivatives)
+        pairs = (self.values, other.values), (self.derivatives, other.derivatives)
+        return all(len(a) == len(b) and all(map(_alike, a, b)) for a, b in pairs[: 1 + derived])
 
 
-def tried(layer: Layer, signals: tuple[Tensor, ...], training: bool = True) -> Trial:
-    """Evaluates a layer under one seed and takes its derivatives. Raises what its module raises."""
+def tried(layer: Layer, signals: tuple[Tensor, ...], training: bool, derived: bool) -> Trial:
+    """Evaluates a layer under one seed.  derived: with its derivatives. Raises what its module raises."""
     parameters, buffers = layer.pure.parameters(), layer.pure.buffers()
-    before = {name: tensor.clone() for name, tensor in (parameters | buffers).items()}
     device = signals[0].device
     with seeded(0, device, BEYOND_TORCH):
         draws = Draws(device)
         point = Point(signals, layer.initial_state(parameters, buffers, signals), Context(training))
         wanted = Wanted(True, tuple(differentiable(a.dtype) for a in signals))
-        graph = graph_at(layer, parameters, buffers, point, wanted)
-        q, *p = (_costate(y) for y in (graph.values.output, *graph.values.drift))
-        strange = _strange(graph)
-        partials = graph.pullback(q, tuple(p))
+        if derived:
+            graph = graph_at(layer, parameters, buffers, point, wanted)
+            strange, values, partials = _strange(graph), graph.values, _partials(graph)
+            parameters = graph.parameters
+        else:
+            strange, values, partials = False, layer(parameters, buffers, point), None
         drawn = draws()
-    after = graph.parameters | graph.values.buffers
-    wrote = frozenset(name for name, tensor in before.items() if not torch.equal(tensor, after[name]))
-    sparse = tuple(name for name, g in partials.weights.items() if g.layout != torch.strided)
-    told = [t.detach() for t in tree_leaves((graph.values, partials)) if isinstance(t, Tensor)]
-    return Trial(told, drawn, wrote, strange, sparse)
+    own = dict([*layer.pure.module.named_parameters(), *layer.pure.module.named_buffers()])
+    after = parameters | values.buffers
+    wrote = frozenset(name for name, tensor in after.items() if not torch.equal(tensor, own[name]))
+    weights = partials.weights if partials else {}
+    sparse = tuple(name for name, g in weights.items() if g.layout != torch.strided)
+    return Trial(_tensors(values), _tensors(partials), drawn, wrote, strange, sparse)
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    return [t.detach() for t in tree_leaves(tree) if isinstance(t, Tensor)]
+
+
+def _partials(graph: Graph) -> Partials:
+    """The derivatives for costates at random."""
+    q, *p = (_costate(y) for y in (graph.values.output, *graph.values.drift))
+    return graph.pullback(q, tuple(p))
 
 
 def lively(signal: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from support.comparing import largest_difference
-from support.inline import learning, runtime_of, weights
+from support.inline import learning, run_through, runtime_of, weights
 from support.samples import samples
 from support.timelines import Together
 from torch import Tensor, nn
@@ -86,6 +86,61 @@ def test_layers_with_numbers_of_their_own_keep_them():
     assert largest_difference(*map(weights, runtimes)) < 1e-10
 
 
+class Reversed(torch.autograd.Function):
+    """What it says is another's, and its derivative its own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * 1.0
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def backward(ctx: Any, q: Tensor) -> Tensor:
+        return -0.5 * q
+
+
+class Turning(nn.Module):
+    def __init__(self, turns: bool) -> None:
+        super().__init__()
+        self.linear, self.turns = nn.Linear(8, 8).double(), turns
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(Reversed.apply(x) if self.turns else x * 1.0)
+
+
+@pytest.mark.slow
+def test_derivatives_tell_layers_apart():
+    """A stacked run ends as one node by node, up to the order of sums."""
+    layers, batches = [Turning(turns) for turns in (False, True, False)], samples(12, (8,))
+    layers.append(nn.Linear(8, 3).double())
+    assert families(layers) == [0, 1, 0, 3]
+    ends = []
+    for execution in (PLAIN, STACKED):
+        runtime = runtime_of(layers, batches, execution=execution)
+        run_through(runtime, batches)
+        ends.append(weights(runtime))
+    assert largest_difference(*ends) < 1e-14
+
+
+@pytest.mark.slow
+def test_of_a_family_the_code_of_the_first_alone_runs():
+    noted: list[float] = []
+    noting = nn.Linear(8, 8).double()
+    noting.register_forward_hook(lambda _module, _inputs, output: noted.append(output.sum().item()))
+    batches = samples(4, (8,))
+    layers = [nn.Linear(8, 8).double(), noting, nn.Linear(8, 3).double()]
+    ends = []
+    for execution in (PLAIN, STACKED):
+        runtime = runtime_of(layers, batches, execution=execution, mode="nonlocal")
+        run_through(runtime, batches)
+        ends.append(weights(runtime))
+    assert largest_difference(*ends) < 1e-14
+
+
 class Choosy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else 2 * x
@@ -119,7 +174,14 @@ class Breaks(nn.Module):
     """Where nothing holds data, as in a trace."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + x.numpy().mean() if not torch.compiler.is_compiling() else x
+        return x + x.detach().numpy().mean() if not torch.compiler.is_compiling() else x
+
+
+class Projecting(nn.Module):
+    """Draws the same numbers at every call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn(8, generator=torch.Generator().manual_seed(3), dtype=x.dtype)
 
 
 ASKS, RANDOM = "it asks for the value of a tensor, as by .item() or an if", "it draws random numbers"
@@ -170,8 +232,8 @@ def test_what_does_not_stack_says_why():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
-    [*(make for make, *_ in UNTRACED.values()), Holding, Breaks],
-    ids=[*UNTRACED, "its own tensor", "beyond torch"],
+    [*(make for make, *_ in UNTRACED.values()), Holding, Breaks, Projecting],
+    ids=[*UNTRACED, "its own tensor", "beyond torch", "a generator made anew"],
 )
 @pytest.mark.filterwarnings("ignore:use another")
 def test_what_a_trace_cannot_mean_runs_as_python(make: Callable[[], nn.Module]):

@@ -31,7 +31,7 @@ ASKS_FOR_VALUES = ("DataDependentOutputException", "GuardOnDataDependentSymNode"
 """What torch raises where a trace is asked for a number; by name, since to import the latter brings SymPy."""
 TRIED = 5  # members of the stack that is compared with lone ones
 REGULAR = Pattern(buffers=False)  # a tick that is traced: a layer whose buffers move in it is not
-Structure = tuple[str, str, tuple[str, ...], tuple, str]
+Structure = tuple[tuple[str, ...], tuple[str, ...], tuple, str]  # code, names of tensors, shapes, dynamics
 Given = tuple[Carry, tuple[Tensor, ...], Tensor]  # what a layer carries, hears and is told
 
 
@@ -70,21 +70,28 @@ class Fitter:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("error")
             single = TracedLayer(layer, stacks=False)
-            if why := _why_not(lambda: single.code(facts.inputs) and ""):
-                return Fit(None, untraced=why)
-            structure = structure_of(single, facts, dynamics)
+            try:
+                structure = structure_of(single, facts, dynamics)
+            except Exception as error:  # of a module of anybody's
+                return Fit(None, untraced=in_words(error))
             if structure not in self._found:
                 self._found[structure] = _tried(single, facts, dynamics)
         return self._found[structure].of(layer)
 
 
 def structure_of(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Structure:
-    """What layers have in common that may compute as one: their operations, shapes and laws of motion."""
+    """What layers have in common that may compute as one: their operations, shapes and laws of motion.
+
+    The derivatives of torch's own operations follow from these; those of other code may be of its making.
+    """
     carry = initial_carry(single.layer, facts.inputs, dynamics)
     shapes = tuple((tuple(t.shape), str(t.dtype), str(t.device)) for t in tree_leaves((carry, facts.inputs)))
     bare = replace(dynamics, rate=replace(dynamics.rate, delay_factor=1.0, factors={}, spread=None))
-    inverse = single.code(facts.inputs, facts.output) if single.invertible else ""
-    return single.code(facts.inputs), inverse, tuple(carry.parameters), shapes, repr(bare)
+    values = single.code(facts.inputs)
+    inverse = single.code_of_inverse(facts.output) if single.invertible else ""
+    own = not single.pure.bare
+    derivatives = single.code_of_derivatives(facts.inputs, facts.output, _all_wanted(facts)) if own else ""
+    return (values, inverse, derivatives), (*carry.parameters, *carry.buffers), shapes, repr(bare)
 
 
 def spread_rates(dynamics: Dynamics, parameters: Tensors) -> Dynamics:
@@ -145,8 +152,10 @@ def _strays(traced: TracedLayer, facts: Facts) -> str:
     generator = torch.Generator(facts.says.device).manual_seed(0)
     carry, inputs, q = _example(traced, facts, Dynamics(), generator)
     point, motion = Point(inputs, carry.state), Motion(traced, Dynamics(), _all_wanted(facts))
-    ours, _ = valued(motion, carry, point, linearises=False)
     for training in (True, False):
+        ours, _ = valued(
+            motion, carry, point, linearises=False
+        )  # each time: a trace that draws says other things
         theirs = traced.layer(carry.parameters, carry.buffers, point._replace(context=Context(training)))
         if not torch.allclose(ours.output, theirs.output, rtol=1e-3, atol=1e-4, equal_nan=True):
             when = "in training" if training else "when evaluated"

@@ -94,22 +94,32 @@ class TracedLayer(Linearised):
         return self._run("inverse", parameters, buffers, (output,))[0]
 
     def of(self, layer: Layer) -> "TracedLayer":
-        """Another layer of the same structure, in the same form, with the same traces."""
+        """Another layer of the same structure, in the same form, with the same traces: of its own code nothing runs."""
         other = TracedLayer(layer, self.stacks)
-        other._traces = self._traces
+        other.form, other._traces = self.form, self._traces
         return other
 
-    def code(self, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> str:
-        """The operations of y and f at such inputs or, with an output, those of the inverse.
+    def code(self, inputs: tuple[Tensor, ...]) -> str:
+        """The operations of y and f at such inputs.
 
-        With a name that no other has where they use numbers that are not arguments.
+        With a name that no other has where they use numbers that are not arguments, here and in what follows.
         """
-        what = "values" if output is None else "inverse"
-        parameters, buffers = self.pure.parameters(), self.pure.buffers()
-        rest: tuple[Any, ...] = ((output,),)
-        if output is None:
-            rest = inputs, self.initial_state(parameters, buffers, inputs), ()
-        graph = self._trace(what, parameters, buffers, *rest).graph
+        return self._code("values", inputs, self._first_state(inputs), ())
+
+    def code_of_inverse(self, output: Tensor) -> str:
+        """The operations of the inverse of such an output."""
+        return self._code("inverse", (output,))
+
+    def code_of_derivatives(self, inputs: tuple[Tensor, ...], output: Tensor, wanted: Wanted) -> str:
+        """Those of the partial derivatives at such inputs, for a costate like the output."""
+        state = self._first_state(inputs)
+        return self._code(wanted, inputs, state, (), output, state)
+
+    def _first_state(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self.initial_state(self.pure.parameters(), self.pure.buffers(), inputs)
+
+    def _code(self, what: Any, *rest: Any) -> str:
+        graph = self._trace(what, self.pure.parameters(), self.pure.buffers(), *rest).graph
         own = any(node.op == "get_attr" for node in graph.graph.nodes)
         return graph.code + (f"# {next(_NUMBERS)}" if own else "")
 
