@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 
@@ -18,12 +19,16 @@ def copied(name: str, module: nn.Module) -> nn.Module:
     check_hooks(name, module)
     memo = _replacements(name, module)
     try:
-        copy_of = copy.deepcopy(module, memo)
+        with torch.no_grad():  # scripted modules clone their weights where autograd sees it
+            copy_of = copy.deepcopy(module, memo)
     except Exception as error:
         raise NetworkError(
             f"layer {name!r} ({type(module).__name__}) cannot be copied: {first_line(error)}: give a function that "
             "makes it (lambda: …) in its place, or take out what it keeps"
         ) from error
+    for parameter, original in zip(copy_of.parameters(), module.parameters(), strict=True):
+        if parameter.requires_grad != original.requires_grad:
+            parameter.requires_grad_(original.requires_grad)
     tie(copy_of, ties(module))
     return copy_of
 

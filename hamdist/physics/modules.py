@@ -1,5 +1,6 @@
 """Two modules that torch lacks and that locality calls for: a residual block, and a coupling that can be inverted."""
 
+import inspect
 from typing import TypeGuard
 
 import torch
@@ -20,18 +21,23 @@ class Merging(nn.Sequential):
 
 def is_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
     """Whether a module is its parts, one after another, and nothing else: no forward, tensors or hooks of its own."""
-    kind = type(module)
-    called: bool = (
-        kind.forward in (nn.Sequential.forward, Merging.forward) and kind.__call__ is nn.Module.__call__
+    called = (
+        forward_of(module) in (nn.Sequential.forward, Merging.forward)
+        and type(module).__call__ is nn.Module.__call__
     )
     return (
         called and not (module._parameters or module._buffers or is_parametrized(module)) and unhooked(module)
     )
 
 
+def forward_of(module: nn.Module) -> object:
+    """The forward of a module's type, also where that is none of Python's, as of scripted modules."""
+    return inspect.getattr_static(type(module), "forward", None)
+
+
 def calls(module: nn.Module) -> bool:
     """Whether a container can be called, as lists and mappings of modules cannot."""
-    return "forward" in vars(module) or type(module).forward is not nn.ModuleList.forward
+    return "forward" in vars(module) or forward_of(module) is not nn.ModuleList.forward
 
 
 def unhooked(module: nn.Module) -> bool:
@@ -63,7 +69,7 @@ class Residual(nn.Module):
 
 def is_residual(module: nn.Module) -> TypeGuard[Residual]:
     """Whether a module is a residual block, and nothing else."""
-    return type(module).forward is Residual.forward and unhooked(module)
+    return forward_of(module) is Residual.forward and unhooked(module)
 
 
 class Coupling(nn.Module):

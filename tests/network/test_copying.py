@@ -142,3 +142,12 @@ def test_a_hook_that_reads_the_weights_of_the_original_is_refused():
 
     with pytest.raises(NetworkError, match="layer '1' uses weights that are not its own parameters"):
         runtime_of(layers(change), BATCHES)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, torch.ones(4, 8).double())])
+def test_scripted_modules_are_layers(make):
+    chain = [make(nn.Sequential(nn.Linear(8, 8), nn.Tanh()).double()), nn.Linear(8, 3).double()]
+    batches = samples(6, (8,))
+    found = nonlocal_run(chain, batches)
+    assert largest_difference(found, sgd(nn.Sequential(*chain), batches)) < 1e-12

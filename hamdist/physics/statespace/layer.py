@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hamdist.physics.layers import Layer, Point, Values, along
-from hamdist.physics.modules import Merging, Residual, is_residual, is_sequence, unhooked
+from hamdist.physics.modules import Merging, Residual, forward_of, is_residual, is_sequence, unhooked
 from hamdist.physics.pure_module import Context, Join, PureModule, Tensors, joined, padded
 from hamdist.physics.randomness import seeded
 from hamdist.physics.statespace.contract import State, StateSpace
@@ -171,7 +171,7 @@ def unwalked(module: nn.Module) -> str:
             )
         if isinstance(part, StateSpace) and not unhooked(part):
             return f"has hooks on a memory ({name}), which would not run: put them on what stands before or after it"
-        if isinstance(part, StateSpace) and type(part).forward is not StateSpace.forward:
+        if isinstance(part, StateSpace) and forward_of(part) is not StateSpace.forward:
             return f"has a memory ({name}) with a forward of its own, which would not run: write drift and output"
     return ""
 
@@ -179,4 +179,4 @@ def unwalked(module: nn.Module) -> str:
 def _is_more(part: nn.Module) -> bool:
     """Whether a part has a sequence's or a residual block's forward, and something else."""
     walked = nn.Sequential.forward, Merging.forward, Residual.forward
-    return type(part).forward in walked and not (is_sequence(part) or is_residual(part))
+    return forward_of(part) in walked and not (is_sequence(part) or is_residual(part))
