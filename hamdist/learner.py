@@ -23,7 +23,7 @@ from hamdist.network.plain import plain_model
 from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.sequence import PlainSequence
 from hamdist.runs.assembly import locality_of
-from hamdist.runs.given import Reader, Rows
+from hamdist.runs.given import GivenBatch, Reader
 from hamdist.runs.prepare import RunSetup, setup_of
 from hamdist.runs.settings import (
     Actors,
@@ -34,7 +34,7 @@ from hamdist.runs.settings import (
     locality_settings,
     placement_settings,
 )
-from hamdist.runs.turn import Turn, in_turn
+from hamdist.runs.turn import ThreadTurn, in_turn
 
 if TYPE_CHECKING:
     from hamdist.runs.released import ReleasedRuntime
@@ -96,7 +96,7 @@ class Learner:
         self._closed = False
         self._runtime: Runtime | None = None
         self._reader = Reader(self.network.losses, dtype)
-        self._turn = Turn()
+        self._turn = ThreadTurn()
 
     @in_turn
     def step(self, x: Any, target: Any, restart: Any = False) -> Prediction | None:
@@ -133,12 +133,14 @@ class Learner:
             return []
         return self._started_with(first).present_all(chain([first], coming))
 
-    def _checked(self, batches: Iterable[Any]) -> Iterator[Rows]:
+    def _checked(self, batches: Iterable[Any]) -> Iterator[GivenBatch]:
         sample = self.samples
         for batch in batches:
             inputs, targets, flags = self._reader.batch(batch, f"the batch at sample {sample}")
             sample += len(inputs)
-            yield Rows(inputs.clone(), targets.clone(), flags)  # whoever made them may use the memory again
+            yield GivenBatch(
+                inputs.clone(), targets.clone(), flags
+            )  # whoever made them may use the memory again
 
     @in_turn
     def drain(self) -> list[Prediction]:
@@ -184,7 +186,7 @@ class Learner:
         """
         started, failed = self._started, []
 
-        def parts() -> Iterator[Rows]:
+        def parts() -> Iterator[GivenBatch]:
             try:
                 yield from self._reader.held_out(batches, started.batch, started.remembers)
             except Exception as error:
@@ -255,7 +257,7 @@ class Learner:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Learner":
         """One that goes on from here on its own. Raises RunError where layers live on actors."""
         twin = object.__new__(type(self))
-        vars(twin).update(vars(self), _turn=Turn(), _reader=copy(self._reader))
+        vars(twin).update(vars(self), _turn=ThreadTurn(), _reader=copy(self._reader))
         if self._runtime is not None:
             if not isinstance(self._runtime, InlineRuntime):
                 raise RunError(
@@ -276,7 +278,7 @@ class Learner:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _started_with(self, first: Rows) -> "Runtime":
+    def _started_with(self, first: GivenBatch) -> "Runtime":
         """The runtime; the first batch tells the shapes."""
         if self._runtime is None and not self._closed:
             self._runtime = self._start(first.inputs, first.targets)

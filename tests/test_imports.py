@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -115,6 +116,16 @@ def test_nothing_imports_the_command_line():
     others = [file for file in FILES if file.name not in ("cli.py", "__main__.py")]
     wrong = beyond(others, lambda file: parts_of(file) - {"cli"})
     assert not wrong, wrong
+
+
+def test_no_class_name_has_two_meanings():
+    classes = [
+        node.name
+        for file in FILES
+        for node in ast.parse((ROOT / file).read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert {name for name, times in Counter(classes).items() if times > 1} == set()
 
 
 def test_ray_is_for_clusters_only():

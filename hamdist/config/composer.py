@@ -16,13 +16,13 @@ MOST_DEPTH = 100  # of lists and mappings within each other
 _MERGE = "<<"
 
 
-class Node(NamedTuple):
+class YamlNode(NamedTuple):
     """value: a scalar's, or the nodes of a list, or, by the text of their keys, those of a mapping with their keys'.
 
     size: how many values it stands for.  depth: of what is within it.
     """
 
-    value: "Scalar | list[Node] | dict[str, tuple[Node, Node]]"
+    value: "Scalar | list[YamlNode] | dict[str, tuple[YamlNode, YamlNode]]"
     line: int
     column: int
     size: int = 1
@@ -34,7 +34,7 @@ class Composer:
 
     def __init__(self, parser: Any, origin: str) -> None:
         self._next, self._origin = parser.get_event, origin
-        self._anchors: dict[str, Node | None] = {}
+        self._anchors: dict[str, YamlNode | None] = {}
         self._duplicates: list[str] = []
         self._written = 0
 
@@ -55,7 +55,7 @@ class Composer:
         marks = {"": at(self._origin, root.line, root.column)}
         return self._data(root, "", marks), marks
 
-    def _node(self, event: Any, path: str, above: int) -> Node:
+    def _node(self, event: Any, path: str, above: int) -> YamlNode:
         """The node that begins with an event.  above: how many lists and mappings it is in."""
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, above)
@@ -64,7 +64,7 @@ class Composer:
         self._written += 1
         if isinstance(event, yaml.ScalarEvent):
             mark: Any = event.start_mark
-            node = Node(self._scalar(event), mark.line, mark.column)
+            node = YamlNode(self._scalar(event), mark.line, mark.column)
         else:
             node = self._collection(event, path, above + 1)
         self._check_bounds(event, node, above)
@@ -72,7 +72,7 @@ class Composer:
             self._anchors[event.anchor] = node
         return node
 
-    def _alias(self, event: Any, above: int) -> Node:
+    def _alias(self, event: Any, above: int) -> YamlNode:
         if event.anchor not in self._anchors:
             self._refuse(event.start_mark, f"there is no '&{event.anchor}' before this '*{event.anchor}'")
         node = self._anchors[event.anchor]
@@ -89,7 +89,7 @@ class Composer:
         except ValueError as error:
             self._refuse(event.start_mark, str(error))
 
-    def _collection(self, event: Any, path: str, depth: int) -> Node:
+    def _collection(self, event: Any, path: str, depth: int) -> YamlNode:
         mapping = isinstance(event, yaml.MappingStartEvent)
         kind = "map" if mapping else "seq"
         if event.tag not in (None, "!", PREFIX + kind):
@@ -99,17 +99,17 @@ class Composer:
         value = self._mapping(path, depth) if mapping else self._list(path, depth)
         parts = [node for _, node in value.values()] if isinstance(value, dict) else value
         size, inner = 1 + sum(part.size for part in parts), max((part.depth for part in parts), default=0)
-        return Node(value, event.start_mark.line, event.start_mark.column, size, 1 + inner)
+        return YamlNode(value, event.start_mark.line, event.start_mark.column, size, 1 + inner)
 
-    def _list(self, path: str, depth: int) -> list[Node]:
-        nodes: list[Node] = []
+    def _list(self, path: str, depth: int) -> list[YamlNode]:
+        nodes: list[YamlNode] = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             nodes.append(self._node(event, _join(path, len(nodes)), depth))
         return nodes
 
-    def _mapping(self, path: str, depth: int) -> dict[str, tuple[Node, Node]]:
-        own: dict[str, tuple[Node, Node]] = {}
-        merged: dict[str, tuple[Node, Node]] = {}
+    def _mapping(self, path: str, depth: int) -> dict[str, tuple[YamlNode, YamlNode]]:
+        own: dict[str, tuple[YamlNode, YamlNode]] = {}
+        merged: dict[str, tuple[YamlNode, YamlNode]] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             text, key = self._key(event)
             below = _join(path, text)
@@ -122,7 +122,7 @@ class Composer:
                 own[text] = key, value
         return merged | own
 
-    def _key(self, event: Any) -> tuple[str, Node]:
+    def _key(self, event: Any) -> tuple[str, YamlNode]:
         """Its text, and its node."""
         if not isinstance(event, yaml.ScalarEvent):
             self._refuse(event.start_mark, "a key must be text")
@@ -132,16 +132,16 @@ class Composer:
             self._refuse(event.start_mark, f"{event.value}: keys must be text; put the key in quotes")
         return event.value, key
 
-    def _merged(self, event: Any, node: Node) -> dict[str, tuple[Node, Node]]:
+    def _merged(self, event: Any, node: YamlNode) -> dict[str, tuple[YamlNode, YamlNode]]:
         """What a merge key brings: of a mapping, or of several, of which the first counts."""
-        found: dict[str, tuple[Node, Node]] = {}
+        found: dict[str, tuple[YamlNode, YamlNode]] = {}
         for each in node.value if isinstance(node.value, list) else [node]:
             if not isinstance(each.value, dict):
                 self._refuse(event.start_mark, "'<<' merges a mapping, or a list of mappings")
             found = each.value | found
         return found
 
-    def _data(self, node: Node, path: str, marks: dict[str, str]) -> Any:
+    def _data(self, node: YamlNode, path: str, marks: dict[str, str]) -> Any:
         """What a node stands for, and the places of all below it."""
         if isinstance(node.value, dict):
             data: dict[Any, Any] = {}
@@ -161,7 +161,7 @@ class Composer:
             return items
         return node.value
 
-    def _check_bounds(self, event: Any, node: Node, above: int) -> None:
+    def _check_bounds(self, event: Any, node: YamlNode, above: int) -> None:
         if max(node.size, self._written) > MOST_VALUES:
             self._refuse(
                 event.start_mark, f"stands for more than {MOST_VALUES:,} values, aliases included: too many"

@@ -18,7 +18,7 @@ from hamdist.network.wording import describe
 from hamdist.physics.losses import LossFunction, chosen, classes_of, ignored_by, loss_and_costate
 from hamdist.physics.memory import gate_open
 from hamdist.physics.targets import IGNORED, unlabelled
-from hamdist.report.metrics import Classes, Scores, metrics_for
+from hamdist.report.metrics import Scores, TargetClasses, metrics_for
 
 
 def gathered(
@@ -47,10 +47,10 @@ def _spoken_for(tokens: list[Token]) -> Token:
     return last if last.teaches or not any(t.teaches for t in tokens) else last._replace(unlabelled=0)
 
 
-def _classes(loss: LossFunction) -> Classes | None:
+def _classes(loss: LossFunction) -> TargetClasses | None:
     """How a loss reads classes, if that is known, as metrics are told it."""
     known = classes_of(loss)
-    return None if known is None else Classes(known.dim, tuple({known.ignored, IGNORED}))
+    return None if known is None else TargetClasses(known.dim, tuple({known.ignored, IGNORED}))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from hamdist.network.tick_order import Turn
 from hamdist.report.wording import listed
 
 
-class BrokenOff(NamedTuple):
+class BrokenTick(NamedTuple):
     """A tick, or several in one go, that an error broke off.
 
     tick: the first of them.  reached: by layer, the fewest and the most ticks that are in its weights.
@@ -64,7 +64,7 @@ class Partition:
         self.outline = outline
         self._timeline, self._judging = timeline, timeline.span("compute", "loss")
         self.tick = 0
-        self.broken_off: BrokenOff | None = None
+        self.broken_off: BrokenTick | None = None
         self._nodes = {name: LayerNode(_timed(plan, timeline)) for name, plan in plans.items()}
         self.losses = {
             node: _loss_node(outline, node, plans[spec.layer], targets)
@@ -191,7 +191,7 @@ class Partition:
         more = 0 if self._fused.reached > self.tick else ticks
         self.tick = max(self.tick, self._fused.reached)
         reached = dict.fromkeys(self._nodes, (self.tick, self.tick + more))
-        self.broken_off = BrokenOff(self.tick, reached, error)
+        self.broken_off = BrokenTick(self.tick, reached, error)
 
     def _break_off(self, turn: int, error: BaseException) -> None:
         """What failed is a turn of this tick; one that was interrupted may have moved its layer, or not."""
@@ -201,7 +201,7 @@ class Partition:
         }
         if failed is not None and failed.half == "react" and failed.node in reached:
             reached[failed.node] = (self.tick, self.tick + 1)
-        self.broken_off = BrokenOff(self.tick, reached, error)
+        self.broken_off = BrokenTick(self.tick, reached, error)
 
     def _step(self) -> list[Prediction]:
         """One tick, node by node."""

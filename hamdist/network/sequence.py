@@ -13,7 +13,7 @@ from hamdist.network.network import Network
 from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.wording import describe
 from hamdist.physics.statespace.contract import State
-from hamdist.physics.statespace.walk import Passage, memories
+from hamdist.physics.statespace.walk import StepForward, memories
 
 
 class PlainSequence(PlainLayers):
@@ -53,9 +53,9 @@ class PlainSequence(PlainLayers):
         before, after = self._by_layer(state), {}
 
         def call(name: str, arguments: tuple[Tensor, ...]) -> Tensor:
-            passage = Passage(self.tau, self.reads[name], before.get(name), restarts)
-            output = passage(self.get_submodule(name), *arguments)
-            after[name] = passage.after
+            step = StepForward(self.tau, self.reads[name], before.get(name), restarts)
+            output = step(self.get_submodule(name), *arguments)
+            after[name] = step.after
             return output
 
         output = self._passed(a, call)

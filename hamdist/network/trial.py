@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from hamdist.physics.hamiltonian import Graph, Partials, Wanted, graph_at
+from hamdist.physics.hamiltonian import EvaluationGraph, Partials, Wanted, graph_at
 from hamdist.physics.layers import Layer, Point
 from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context
@@ -63,7 +63,7 @@ def _tensors(tree: object) -> list[Tensor]:
     return [t.detach() for t in tree_leaves(tree) if isinstance(t, Tensor)]
 
 
-def _partials(graph: Graph) -> Partials:
+def _partials(graph: EvaluationGraph) -> Partials:
     """The derivatives for costates at random."""
     q, *p = (_costate(y) for y in (graph.values.output, *graph.values.drift))
     return graph.pullback(q, tuple(p))
@@ -83,7 +83,7 @@ def _costate(like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=generator, dtype=dtype, device=like.device)
 
 
-def _strange(graph: Graph) -> bool:
+def _strange(graph: EvaluationGraph) -> bool:
     """Whether derivatives lead to weights that are none of the graph's leaves."""
     own = {id(leaf) for leaf in graph.leaves}
     told = (graph.values.output, *graph.values.drift)

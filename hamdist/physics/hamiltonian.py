@@ -71,7 +71,9 @@ def _by_autograd(
     return Values(values.output.detach(), drift, after), graph.pullback
 
 
-def graph_at(layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted) -> "Graph":
+def graph_at(
+    layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, wanted: Wanted
+) -> "EvaluationGraph":
     """A layer evaluated at a point, with autograd's graph of it."""
     with torch.enable_grad():
         weights = {name: _leaf(theta) for name, theta in parameters.items()} if wanted.weights else {}
@@ -79,10 +81,12 @@ def graph_at(layer: Layer, parameters: Tensors, buffers: Tensors, point: Point, 
         state = tuple(map(_leaf, point.state))
         values = layer(parameters | weights, buffers, point._replace(inputs=signals, state=state))
     leaves = (*weights.values(), *(a for a, want in zip(signals, wanted.inputs, strict=True) if want), *state)
-    return Graph(layer, values, parameters | weights, buffers, point.context, tuple(weights), leaves, wanted)
+    return EvaluationGraph(
+        layer, values, parameters | weights, buffers, point.context, tuple(weights), leaves, wanted
+    )
 
 
-class Graph(NamedTuple):
+class EvaluationGraph(NamedTuple):
     """An evaluation that can be differentiated, once, by its leaves: the weights of these names, the inputs that are
     wanted, and the state."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 
-class Classes(NamedTuple):
+class TargetClasses(NamedTuple):
     """How targets are classes.  dim: that of the output along which they lie.  none: those that say there is none."""
 
     dim: int
@@ -31,7 +31,7 @@ def logit_accuracy(output: Tensor, target: Tensor) -> Tensor:
     return right.double().mean(dim=1).sum()
 
 
-def accuracy(classes: Classes, output: Tensor, target: Tensor) -> Tensor:
+def accuracy(classes: TargetClasses, output: Tensor, target: Tensor) -> Tensor:
     """The number of rows whose largest output is at the target's class.
 
     Shapes: output [R, C, …], or with the classes along another dimension, and target [R, …]; of several positions in a
@@ -57,7 +57,7 @@ LOGITS = ("bce_with_logits", "binary_cross_entropy_with_logits", "BCEWithLogitsL
 
 
 def metrics_for(
-    loss: str, output: Tensor, target: Tensor, classes: Classes | None = None
+    loss: str, output: Tensor, target: Tensor, classes: TargetClasses | None = None
 ) -> dict[str, Metric]:
     """Accuracy where the targets are classes, the mean absolute error where they are numbers like the output.
 
@@ -70,7 +70,7 @@ def metrics_for(
     if classes is None and (output.shape == target.shape or output.shape[1:] == (1,)):
         return {"accuracy": logit_accuracy}
     if classes is None and (dim := only_dim(output, target)) is not None:
-        classes = Classes(dim, ())
+        classes = TargetClasses(dim, ())
     return {} if classes is None else {"accuracy": partial(accuracy, classes)}
 
 

@@ -18,7 +18,7 @@ from hamdist.streams.sample import rows_of
 from hamdist.streams.stream import as_target
 
 
-class Rows(NamedTuple):
+class GivenBatch(NamedTuple):
     """A batch: inputs [R, …], targets [R, …], and flags [R] where episodes begin in it."""
 
     inputs: Tensor
@@ -35,15 +35,15 @@ class Reader:
     def __init__(self, losses: Mapping[str, LossSpec], dtype: torch.dtype) -> None:
         self.losses = losses  # with their parts of the targets, once those are known
         self._dtype = dtype
-        self.first: Rows | None = None
+        self.first: GivenBatch | None = None
         self._form: SampleForm | None = None
 
-    def keep(self, first: Rows) -> None:
+    def keep(self, first: GivenBatch) -> None:
         """From now on batches are as this one, which was taken: of its form, and on its device."""
-        self.first = Rows(first.inputs.clone(), first.targets.clone(), None)
+        self.first = GivenBatch(first.inputs.clone(), first.targets.clone(), None)
         self._form = form_of_rows(first.inputs, first.targets)
 
-    def batch(self, batch: Any, where: str) -> Rows:
+    def batch(self, batch: Any, where: str) -> GivenBatch:
         """That of (x, target) or (x, target, restart)."""
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             got = f"a {type(batch).__name__}" + (
@@ -56,7 +56,9 @@ class Reader:
             raise StreamError(f"{where}: {len(inputs)} rows of x, but {len(targets)} of target")
         form = form_of_rows(inputs, targets)
         require_same_form(self._form or form, form, where)
-        return Rows(inputs, targets, self._flags(batch[2] if len(batch) == 3 else None, len(inputs), where))
+        return GivenBatch(
+            inputs, targets, self._flags(batch[2] if len(batch) == 3 else None, len(inputs), where)
+        )
 
     def inputs(self, given: Iterable[Any], noun: str) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Inputs alone, each x or (x, restart), with its flags; once the form is known."""
@@ -70,7 +72,7 @@ class Reader:
             )
             yield rows, self._flags(restart, len(rows), where)
 
-    def held_out(self, batches: Iterable[Any], full: int, remembers: bool) -> Iterator[Rows]:
+    def held_out(self, batches: Iterable[Any], full: int, remembers: bool) -> Iterator[GivenBatch]:
         """Hold-out batches, in pieces of the rows of a full batch.  remembers: whether there are memories, which have
         as many rows as what they began with."""
         last = 0
@@ -86,7 +88,7 @@ class Reader:
             last = min(rows, full)
             pieces = inputs.split(full), targets.split(full)
             split = [None] * len(pieces[0]) if flags is None else flags.split(full)
-            yield from map(Rows, *pieces, split)
+            yield from map(GivenBatch, *pieces, split)
 
     # Targets
 

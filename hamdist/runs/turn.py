@@ -10,7 +10,7 @@ from hamdist.errors import RunError
 TURN_SECONDS = 60.0  # that a thread waits for another
 
 
-class Turn:
+class ThreadTurn:
     """Held by one thread at a time, within which it may be taken again."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Turn:
 class Shared(Protocol):
     """What threads may share."""
 
-    _turn: Turn
+    _turn: ThreadTurn
 
 
 Owner = TypeVar("Owner", bound=Shared)

@@ -98,7 +98,7 @@ class Walk(Way):
         return tuple(torch.where(row, xi - xi.detach(), 0.0) for row, xi in zip(rows, start, strict=True))
 
 
-class Passage(Way):
+class StepForward(Way):
     """One step of a module on its own; afterwards `after` holds the states of all memories after it, in order.
 
     state: the components of all memories; None where each is at its start.  restarts: the rows [B] that begin anew.
