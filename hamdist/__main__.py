@@ -7,9 +7,8 @@ def main() -> None:
     """The `hamdist` command."""
     leave_on_signals()
     from hamdist.cli import app
-    from hamdist.command import start
 
-    start(app)
+    app()
 
 
 if __name__ == "__main__":
