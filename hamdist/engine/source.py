@@ -140,10 +140,8 @@ class Source:
             )
         if not known:
             raise StreamError(f"a batch of 0 rows came at sample {sample}; expected one at least")
-        told = targets if told is None else told
-        missing = self._entrance.missing(told, sample)
-        unlabelled = 0 if missing is None else int(missing.count_nonzero())
-        said = 0 if restarts is None else bits(restarts), unlabelled, self._entrance.absence.partly(told)
+        lacking = self._entrance.look(targets if told is None else told, sample)
+        said = 0 if restarts is None else bits(restarts), *lacking
         if known < self.batch:
             return Rows(self._filled(inputs), self._filled(targets), known, *said)
         if self._most > 1:

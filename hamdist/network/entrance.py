@@ -13,7 +13,7 @@ from torch import Tensor
 from hamdist.errors import StreamError
 from hamdist.network.loss_fit import stray_class
 from hamdist.network.losses import LossSpec
-from hamdist.network.target_parts import Absence
+from hamdist.network.target_parts import Absence, Lacking
 from hamdist.physics.losses import classes_of
 
 NO_PARTS = Absence()
@@ -38,19 +38,19 @@ class Entrance:
             absence, tuple((loss, torch.empty(tuple(shapes[loss.layer]), device="meta")) for loss in known)
         )
 
-    def missing(self, targets: Tensor, sample: int) -> Tensor | None:
-        """The rows [R] without any target, as booleans; None where every row has one.
+    def look(self, targets: Tensor, sample: int) -> Lacking:
+        """What rows of targets [R, …] lack.
 
         sample: the number of the first. Raises StreamError for a class that the output of a layer does not have.
         """
         if self._plain(targets):
-            return None
+            return Lacking()
         for loss, output in self.judged:
             stray = stray_class(loss.function, output[: len(targets)], loss.own(targets))
             if stray is not None:
                 came = f"class {stray.number} came in sample {sample + stray.row}"
                 raise StreamError(f"{came}, but layer {loss.layer!r} {stray.wanting}")
-        return self.absence.rows(targets)
+        return self.absence.lacking(targets)
 
     def _plain(self, targets: Tensor) -> bool:
         """Whether two numbers tell that all is well: the least and the largest of whole ones."""

@@ -41,21 +41,20 @@ class Absence(NamedTuple):
     ignored: int = IGNORED
     parts: tuple[tuple[Part, int], ...] = ()
 
-    def rows(self, targets: Tensor) -> Tensor:
-        """The rows [R] without any target, as booleans."""
+    def lacking(self, targets: Tensor) -> "Lacking":
+        """What the rows of targets [R, …] lack."""
         if not self.parts:
-            return unlabelled(targets, self.ignored)
-        return torch.stack(self._by_loss(targets)).all(0)
+            return Lacking(int(unlabelled(targets, self.ignored).count_nonzero()))
+        by_loss = torch.stack([unlabelled(part.of(targets), ignored) for part, ignored in self.parts])
+        nothing = by_loss.all(0)
+        return Lacking(int(nothing.count_nonzero()), bool((by_loss.any(0) & ~nothing).any()))
 
-    def partly(self, targets: Tensor) -> bool:
-        """Whether a row lacks the target of one loss, and has that of another."""
-        if not self.parts:
-            return False
-        lacking = torch.stack(self._by_loss(targets))
-        return bool((lacking.any(0) & ~lacking.all(0)).any())
 
-    def _by_loss(self, targets: Tensor) -> list[Tensor]:
-        return [unlabelled(part.of(targets), ignored) for part, ignored in self.parts]
+class Lacking(NamedTuple):
+    """unlabelled: rows without any target.  partly: whether another lacks that of one of several losses."""
+
+    unlabelled: int = 0
+    partly: bool = False
 
 
 def parts_of(targets: Mapping[str, Tensor]) -> dict[str, Part]:
