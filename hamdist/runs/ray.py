@@ -23,7 +23,7 @@ from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
 from hamdist.report.profile import Profile
 from hamdist.runs.answers import Answers
-from hamdist.runs.assembly import labels_of, network_keys, stream_worker_of
+from hamdist.runs.assembly import labels_of, network_keys
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.launch import LaunchedRun, StreamSource, launched
 from hamdist.runs.prepare import prepare
@@ -31,6 +31,7 @@ from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Learnt, Results, executions, results_of
 from hamdist.runs.saved import saved
+from hamdist.runs.stream_feed import StreamFeed
 
 SECONDS_BETWEEN_NEWS = 0.5
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
@@ -55,7 +56,7 @@ def run_on_ray(
 def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker]:
     """What opens the config's stream where it lives, and says it to the actors."""
     idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
-    make = partial(stream_worker_of, config, STREAM, idle_seconds, profile)
+    make = partial(StreamWorker, STREAM, partial(StreamFeed, config), idle_seconds, profile)
     return StreamSource(make, config.stream.source in LIVES_HERE)
 
 
