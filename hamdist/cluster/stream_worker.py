@@ -23,6 +23,7 @@ from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.source_worker import SourceWorker
 from hamdist.engine.device import peak_memory_bytes
 from hamdist.engine.message import Message
+from hamdist.engine.parts import signals_of
 from hamdist.engine.source import Given, Source
 from hamdist.errors import UserError
 from hamdist.transport.base import ClosedError, LinkError
@@ -200,8 +201,8 @@ class StreamWorker(SourceWorker):
         if self._cutter is None or not self._cutter.reached(self._source.tick):
             return
         assert self._first is not None
-        said = {way.edge.name: way.signals.said(way.edge.ticks) for way in self._ways if way.edge.ticks}
-        self._parts.append(SourcePart(self._source.state._replace(signals=said), self._position, self._first))
+        state = self._source.state._replace(signals=signals_of(self._ways))
+        self._parts.append(SourcePart(state, self._position, self._first))
 
     def _test(self) -> None:
         holdout = self._intake.holdout()
