@@ -87,6 +87,6 @@ class WorkerActor:
         """What a method of what it hosts returns."""
         return contained(self._name, bound(self._hosted, method), *arguments, **named)
 
-    def ask(self, method: Callable[..., Result]) -> Result | None:
+    def ask(self, method: Callable[..., Result], *arguments: Any, **named: Any) -> Result | None:
         """The same from the other thread; None where it hosts nothing yet."""
-        return None if self._hosted is None else bound(self._hosted, method)()
+        return None if self._hosted is None else bound(self._hosted, method)(*arguments, **named)
