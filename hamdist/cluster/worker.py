@@ -27,12 +27,11 @@ from hamdist.engine.free_run import FreeLayer
 from hamdist.engine.kept import Kept, check_kept, kept_of
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
-from hamdist.engine.message import Message
 from hamdist.engine.partition import Partition, initial_value
 from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import timeline_of
 from hamdist.engine.spec import Outline
-from hamdist.engine.state import PartitionState, SourceState
+from hamdist.engine.state import PartitionState, Said, SourceState
 from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.survey import Facts, Heard
 from hamdist.report.metrics import Windows
@@ -60,11 +59,11 @@ class WorkerSpec:
     labels: tuple[Any, ...] | None = None
 
 
-class Said(NamedTuple):
+class UnderWay(NamedTuple):
     """What was under way along edges at a cut: signals and costates, by edge, the oldest first."""
 
-    signals: Mapping[str, tuple[Message, ...]]
-    costates: Mapping[str, tuple[Message, ...]]
+    signals: Said
+    costates: Said
 
 
 class Worker:
@@ -149,12 +148,12 @@ class Worker:
         """Whether it keeps the cut of this tick."""
         return self._cuts.keeps(tick)
 
-    def said(self, tick: int) -> Said:
+    def said(self, tick: int) -> UnderWay:
         """What its layers had said at a cut that it keeps. Raises RunError for one that it does not."""
         state = self._cuts.at(tick)
-        return Said(state.signals, state.costates)
+        return UnderWay(state.signals, state.costates)
 
-    def go_back(self, tick: int, heard: Said, source: SourceState) -> None:
+    def go_back(self, tick: int, heard: UnderWay, source: SourceState) -> None:
         """To a cut that it keeps. heard: what was said everywhere. Raises RunError."""
         own = self._cuts.at(tick)
         self.restore(own._replace(signals=heard.signals, costates=heard.costates), source)

@@ -19,7 +19,7 @@ from hamdist.cluster.ray_workers import STARTED_SECONDS
 from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
-from hamdist.cluster.worker import Said, Worker
+from hamdist.cluster.worker import UnderWay, Worker
 from hamdist.cluster.worker_group import Peer
 from hamdist.engine.state import PartitionState
 from hamdist.errors import RunError
@@ -152,31 +152,29 @@ class Generations:
         workers, tick = self.run.group.workers, newest.tick
         keeping = results([worker.call(Worker.keeps, tick) for worker in workers], STARTED_SECONDS)
         said = [self._said(number, tick, kept) for number, kept in enumerate(keeping)]
-        heard = Said(
+        heard = UnderWay(
             {edge: known for each in said for edge, known in each.signals.items()},
             {edge: known for each in said for edge, known in each.costates.items()},
         )
         for number, kept in enumerate(keeping):
             self._return(workers[number], number, kept, heard, newest)
 
-    def _said(self, number: int, tick: int, kept: bool) -> Said:
+    def _said(self, number: int, tick: int, kept: bool) -> UnderWay:
         worker = self.run.group.workers[number]
         if kept:
             return results([worker.call(Worker.said, tick)], STARTED_SECONDS)[0]
         state = self._stored(tick, self._nodes(number))
-        return Said(state.signals, state.costates)
+        return UnderWay(state.signals, state.costates)
 
     def _return(
-        self, worker: Handle[Worker], number: int, kept: bool, heard: Said, newest: SourcePart
+        self, worker: Handle[Worker], number: int, kept: bool, heard: UnderWay, newest: SourcePart
     ) -> None:
         signals, costates = self._heard_by(number, heard)
         if kept:
-            call = worker.call(Worker.go_back, newest.tick, Said(signals, costates), newest.state)
+            call = worker.call(Worker.go_back, newest.tick, UnderWay(signals, costates), newest.state)
         else:
             stored = self._stored(newest.tick, self._nodes(number))
-            state = stored._replace(
-                signals=stored.signals | signals, costates={**stored.costates, **costates}
-            )
+            state = stored._replace(signals=stored.signals | signals, costates=stored.costates | costates)
             call = worker.call(Worker.restore, state, newest.state)
         results([call], STARTED_SECONDS)
 
@@ -185,11 +183,11 @@ class Generations:
         layout = self.run.layout
         return [node for node, host in layout.hosts.items() if host == number]
 
-    def _heard_by(self, number: int, heard: Said) -> Said:
+    def _heard_by(self, number: int, heard: UnderWay) -> UnderWay:
         """What an actor must know of it: all along the edges of its nodes."""
         nodes, edges = set(self._nodes(number)), self.run.setup.outline.graph.edges
         own = {edge.name for edge in edges if edge.source in nodes or edge.target in nodes}
-        return Said(
+        return UnderWay(
             {edge: known for edge, known in heard.signals.items() if edge in own},
             {edge: known for edge, known in heard.costates.items() if edge in own},
         )
