@@ -10,15 +10,14 @@ HOUR = 3600.0
 
 @dataclass
 class Allowance:
-    """most: failures in all.  per_hour: in any hour.  back_off_seconds: to wait after a failure, doubled for each one
-    that follows without a new checkpoint between them.
+    """most: failures in a row, without a new checkpoint between them.  per_hour: in any hour.  back_off_seconds: to
+    wait after the second in a row, doubled for each one that follows.
     """
 
     most: int
     per_hour: int
     back_off_seconds: float
     _spent: deque[float] = field(default_factory=deque)
-    _in_all: int = 0
     _in_a_row: int = 0
 
     def refused(self) -> str:
@@ -26,7 +25,7 @@ class Allowance:
         now = monotonic()
         while self._spent and now - self._spent[0] > HOUR:
             self._spent.popleft()
-        if self._in_all >= self.most:
+        if self._in_a_row >= self.most:
             return f"recovery.max_failures is {self.most}"
         if len(self._spent) >= self.per_hour:
             return f"recovery.failures_per_hour is {self.per_hour}"
@@ -35,7 +34,6 @@ class Allowance:
     def spend(self) -> float:
         """A failure more; the seconds to wait before another try."""
         self._spent.append(monotonic())
-        self._in_all += 1
         wait = 0.0 if not self._in_a_row else self.back_off_seconds * 2 ** (self._in_a_row - 1)
         self._in_a_row += 1
         return min(MOST_SECONDS, wait)

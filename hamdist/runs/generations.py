@@ -107,18 +107,19 @@ class Generations:
             return self._begin(restart)
         return None
 
-    def progressed(self) -> None:
-        """There is a new checkpoint."""
+    def whole(self, tick: int) -> None:
+        """The cut of this tick is whole."""
+        self.supervisor.whole(tick)
         self._allowance.progressed()
 
     def _begin(self, restart: Restart | None = None) -> Supervisor:
         write = [worker.call(Worker.write_cuts, self._write) for worker in self.run.group.workers]
         results(write, STARTED_SECONDS)
-        supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
+        self.supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
         if restart is not None:
             restart.done("joining")
         self.run.group.stand_ins.refill()
-        return supervisor
+        return self.supervisor
 
     def _noted(self, cause: str, lost: Sequence[int]) -> Restart:
         names = [self.run.group.names[number] for number in lost]

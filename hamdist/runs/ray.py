@@ -60,18 +60,20 @@ def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker
 
 
 class RayRun:
-    """One run under way."""
+    """One run under way.  checkpoints: where it keeps its cuts.  resumed: the source's part of the one it goes on from."""
 
     def __init__(
         self,
         config: RunConfig,
         run: LaunchedRun[StreamWorker],
         directory: RunDirectory,
+        checkpoints: Checkpoints,
         on_progress: OnProgress | None,
         answers: Answers | None = None,
         begun: float | None = None,
+        resumed: SourcePart | None = None,
     ) -> None:
-        self.launched, self._answers = run, answers
+        self._answers, self._checkpoints = answers, checkpoints
         rows, stream = run.layout.inputs.shape[0], config.stream
         self.recorder = Recorder(
             directory,
@@ -84,20 +86,36 @@ class RayRun:
             begun,
         )
         self._promised = stream.samples
-        self._grace = config.placement.heartbeat_seconds + GRACE_SECONDS
+        self._cuts = Cuts(len(run.group.workers), self._commit, resumed)
+        self.generations = Generations(
+            run,
+            Allowance(
+                config.recovery.max_failures,
+                config.recovery.failures_per_hour,
+                config.recovery.back_off_seconds,
+            ),
+            config.placement.heartbeat_seconds + GRACE_SECONDS,
+            self._cuts,
+            checkpoints.writer,
+            checkpoints.read,
+        )
+
+    @property
+    def launched(self) -> LaunchedRun[StreamWorker]:
+        """The actors as they are now."""
+        return self.generations.run
 
     def run(self) -> dict[str, Any]:
         """To the end; whatever happens, what was learnt until then is in the run directory."""
         with interruptible() as interruption:
-            supervisor = Supervisor(self.launched.group, self.launched.first_loss, self._grace)
+            supervisor = self.generations.first()
             try:
                 with interruption.learning():
-                    self._follow(supervisor, interruption)
-                    while self._answer():
-                        pass
-                    ending = self._ending(supervisor)
+                    ending = self._last(supervisor, interruption)
             except Signalled:
-                self._finish(interruption, "interrupted", supervisor.ending(0.0))
+                ending = self.generations.supervisor.ending(0.0)
+                self._hear_the_last()
+                self._finish(interruption, "interrupted", ending)
                 interruption.check()
             ended = interruption.asked or self._left_off
             summary = self._finish(interruption, _status(ending, ended), ending)
@@ -105,6 +123,19 @@ class RayRun:
                 whole = None not in ending.outcomes and not self.launched.session.lost()
                 raise ending.failure.raised("" if whole else interruption.saved)
             return summary
+
+    def _last(self, supervisor: Supervisor, interruption: Interruption) -> Ending:
+        """How the last generation ended; where one fails for want of a machine, another follows."""
+        following: Supervisor | None = supervisor
+        while following is not None:
+            supervisor = following
+            self._follow(supervisor, interruption)
+            while self._answer():
+                pass
+            ending = self._ending(supervisor)
+            following = None if self.launched.session.lost() else self.generations.next(ending)
+        self._hear_the_last()
+        return ending
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
@@ -115,10 +146,34 @@ class RayRun:
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
                 supervisor.end()
-            learning, stream = supervisor.progress()
-            entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
-            self.recorder.add(learning.windows, entered, stream.samples)
-            self.recorder.snapshot(learning.ticks, stream.samples, dict)
+            self._hear(supervisor)
+
+    def _hear(self, supervisor: Supervisor) -> None:
+        """What there is to be written down; a cut is heard of after all that came before it."""
+        learning, stream = supervisor.progress()
+        entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
+        self.recorder.add(learning.windows, entered, stream.samples)
+        self.recorder.snapshot(learning.ticks, stream.samples, dict)
+        self._cuts.reached = learning.ticks
+        self._cuts.entered(stream.cuts)
+        if self._cuts.awaited:
+            whole = self._cuts.add(supervisor.parts(learning))
+            if whole is not None:
+                self.generations.whole(whole)
+
+    def _hear_the_last(self) -> None:
+        """A cut that is under way when the run ends may still become whole."""
+        deadline = perf_counter() + STOPPED_SECONDS
+        self._hear(self.generations.supervisor)
+        while self._cuts.awaited and perf_counter() < deadline:
+            time.sleep(LAST_SECONDS)
+            self._hear(self.generations.supervisor)
+
+    def _commit(self, source: SourcePart, files: Sequence[Any]) -> None:
+        """Makes a checkpoint, once all that was predicted before it has left."""
+        while self._answer():
+            pass
+        self._checkpoints.commit(source, files, self.recorder.elapsed, len(self.generations.restarts))
 
     @property
     def _left_off(self) -> bool:
@@ -139,7 +194,7 @@ class RayRun:
         """Without Ray the actors may go on for a while, and can say what they have."""
         lost = self.launched.session.lost()
         if not lost:
-            return self._judged(supervisor.ending())
+            return self._judged(supervisor.ending(0.0 if supervisor.machines_failed else None))
         supervisor.end()
         ending = supervisor.ending()
         ticks = ending.stream.ticks if ending.stream else supervisor.progress()[0].ticks
@@ -208,6 +263,8 @@ class RayRun:
                 "startup_seconds": self.launched.startup.seconds,
                 "places": self._places(ending),
                 **executions(told),
+                "restarts": [restart.told() for restart in self.generations.restarts],
+                **({"checkpoints": self._cuts.counts.told()} if self._checkpoints.on else {}),
                 "links": {edge: carrier.name for edge, carrier in self.launched.carriers.items()},
             },
         )
@@ -224,10 +281,11 @@ class RayRun:
         return {name: outcome.profile for name, outcome in told if outcome and outcome.profile}
 
     def _seconds_a_tick(self, ending: Ending) -> float:
-        """By the clock of the actor with the first loss; the stream is ahead of it."""
+        """By the clock of the actor with the first loss, if it did all ticks; the stream is ahead of it."""
         outcome = ending.outcomes[self.launched.first_loss]
-        if outcome is None or not outcome.ticks:
-            return self.recorder.elapsed
+        if outcome is None or not outcome.ticks or self.generations.restarts or self._resumed:
+            ticks = self._cuts.reached if outcome is None else outcome.ticks
+            return self.recorder.elapsed / max(1, ticks)
         return outcome.spent.seconds / outcome.ticks
 
     def _places(self, ending: Ending) -> list[dict[str, Any]]:
