@@ -1,4 +1,4 @@
-"""The sections `checkpoint`, `recovery` and `rollback`: what a run keeps of itself, and what it does when something fails."""
+"""The sections `checkpoint`, `recovery` and `rollback`: what a run keeps of itself, and what follows a failure."""
 
 from typing import Annotated, Literal
 
