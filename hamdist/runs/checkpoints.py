@@ -9,7 +9,16 @@ from hamdist.cluster.source_part import SourcePart
 from hamdist.engine.node_part import parts_of
 from hamdist.engine.state import PartitionState
 from hamdist.network.graph import Edge
-from hamdist.runs.checkpoint import Manifest, PartFile, commit, part_bytes, prune, read_parts, tick_folder, write_part
+from hamdist.runs.checkpoint import (
+    Manifest,
+    PartFile,
+    commit,
+    part_bytes,
+    prune,
+    read_parts,
+    tick_folder,
+    write_part,
+)
 
 
 @dataclass(frozen=True)

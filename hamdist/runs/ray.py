@@ -3,16 +3,18 @@
 Nothing of a tick passes through here. The driver asks for news about once a second.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from hamdist.cluster.failure import Failure, report_of
 from hamdist.cluster.handle import results
-from hamdist.cluster.outcome import Spent
 from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS
+from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
 from hamdist.cluster.worker import Worker
@@ -21,18 +23,23 @@ from hamdist.config.schema import RunConfig
 from hamdist.engine.divergence import check_finite
 from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
-from hamdist.report.profile import Profile
+from hamdist.runs.allowance import Allowance
 from hamdist.runs.answers import Answers
 from hamdist.runs.assembly import labels_of, network_keys, stream_worker_of
+from hamdist.runs.checkpoints import Checkpoints
+from hamdist.runs.cuts import Cuts
+from hamdist.runs.generations import Generations
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.launch import LaunchedRun, StreamSource, launched
 from hamdist.runs.prepare import prepare
+from hamdist.runs.ray_results import results_over
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
-from hamdist.runs.results import Learnt, Results, executions, results_of
+from hamdist.runs.results import Results
 from hamdist.runs.saved import saved
 
 SECONDS_BETWEEN_NEWS = 0.5
+LAST_SECONDS = 0.05  # between two looks at whether a last cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
 LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
 
@@ -44,12 +51,16 @@ def run_on_ray(
     profile: bool = False,
     answers: Answers | None = None,
     begun: float | None = None,
+    checkpoints: Checkpoints | None = None,
+    resumed: SourcePart | None = None,
 ) -> dict[str, Any]:
     """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready."""
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
     with network_keys(), launched(setup, stream_source(config, profile)) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
-        return RayRun(config, run, open_directory(), on_progress, answers, begun).run()
+        directory = open_directory()
+        kept = checkpoints or Checkpoints.none()
+        return RayRun(config, run, directory, kept, on_progress, answers, begun, resumed).run()
 
 
 def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker]:
@@ -85,7 +96,7 @@ class RayRun:
             answers,
             begun,
         )
-        self._promised = stream.samples
+        self._promised, self._resumed = stream.samples, resumed is not None
         self._cuts = Cuts(len(run.group.workers), self._commit, resumed)
         self.generations = Generations(
             run,
@@ -244,67 +255,15 @@ class RayRun:
         return results([worker.call(Worker.kept, name)], STARTED_SECONDS)[0]
 
     def _results(self, ending: Ending) -> Results:
-        names, stream = self.launched.group.names, ending.stream
-        told = {
-            name: outcome
-            for name, outcome in zip(names, ending.outcomes, strict=False)
-            if outcome is not None
+        """What came of all actors; time is the driver's where no actor was there from the first tick on."""
+        whole = not (self.generations.restarts or self._resumed)
+        more = {
+            "restarts": [restart.told() for restart in self.generations.restarts],
+            **({"checkpoints": self._cuts.counts.told()} if self._checkpoints.on else {}),
         }
-        setup = self.launched.setup
-        came = results_of(told, setup.network.names, next(iter(setup.outline.losses)), self._learnt(ending))
-        peaks = {names[-1]: stream.peak_memory_bytes} if stream else {}
-        return replace(
-            came,
-            peak_memory_bytes={**came.peak_memory_bytes, **peaks},
-            actors=len(ending.outcomes),
-            promised=self._promised,
-            profiles=self._profiles(ending),
-            more={
-                "startup_seconds": self.launched.startup.seconds,
-                "places": self._places(ending),
-                **executions(told),
-                "restarts": [restart.told() for restart in self.generations.restarts],
-                **({"checkpoints": self._cuts.counts.told()} if self._checkpoints.on else {}),
-                "links": {edge: carrier.name for edge, carrier in self.launched.carriers.items()},
-            },
+        return results_over(
+            self.launched, ending, None if whole else self.recorder.elapsed, self._promised, more
         )
-
-    def _learnt(self, ending: Ending) -> Learnt:
-        stream, outcomes = ending.stream, [outcome for outcome in ending.outcomes if outcome is not None]
-        ticks = stream.ticks if stream else max((outcome.ticks for outcome in outcomes), default=0)
-        seconds = max(ticks, 1) * self._seconds_a_tick(ending)
-        return Learnt(stream.samples if stream else 0, ticks, seconds)
-
-    def _profiles(self, ending: Ending) -> dict[str, Profile]:
-        """Of the actors that could tell theirs, by name, the stream's last; none where none was wanted."""
-        told = zip(self.launched.group.names, (*ending.outcomes, ending.stream), strict=True)
-        return {name: outcome.profile for name, outcome in told if outcome and outcome.profile}
-
-    def _seconds_a_tick(self, ending: Ending) -> float:
-        """By the clock of the actor with the first loss, if it did all ticks; the stream is ahead of it."""
-        outcome = ending.outcomes[self.launched.first_loss]
-        if outcome is None or not outcome.ticks or self.generations.restarts or self._resumed:
-            ticks = self._cuts.reached if outcome is None else outcome.ticks
-            return self.recorder.elapsed / max(1, ticks)
-        return outcome.spent.seconds / outcome.ticks
-
-    def _places(self, ending: Ending) -> list[dict[str, Any]]:
-        """Where every actor was, and where its time went."""
-        actors = zip(
-            self.launched.placement.actors, self.launched.group.locations, ending.outcomes, strict=False
-        )
-        return [
-            {
-                "actor": number,
-                "layers": list(layers),
-                "host": location.host,
-                "node": location.node,
-                "pid": location.pid,
-                "device": location.device,
-                **(Spent() if outcome is None else outcome.spent).told(),
-            }
-            for number, (layers, location, outcome) in enumerate(actors)
-        ]
 
 
 def _status(ending: Ending, asked: bool) -> str:
