@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -184,8 +184,3 @@ FAULTS: dict[str, Callable[[], None]] = {
     "disk": _disk,
     "kill_writing": _kill_writing,
 }
-
-
-def kinds() -> Iterator[str]:
-    """Of faults that there are."""
-    return iter(FAULTS)

@@ -39,6 +39,7 @@ from hamdist.runs.results import Results
 from hamdist.runs.saved import saved
 
 SECONDS_BETWEEN_NEWS = 0.5
+CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
 LAST_SECONDS = 0.05  # between two looks at whether a last cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
 LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
@@ -71,7 +72,7 @@ def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker
 
 
 class RayRun:
-    """One run under way.  checkpoints: where it keeps its cuts.  resumed: the source's part of the one it goes on from."""
+    """One run under way.  checkpoints: where it keeps its cuts.  resumed: the source's part of that it goes on from."""
 
     def __init__(
         self,
@@ -119,6 +120,8 @@ class RayRun:
     def run(self) -> dict[str, Any]:
         """To the end; whatever happens, what was learnt until then is in the run directory."""
         with interruptible() as interruption:
+            if self._checkpoints.on:
+                interruption.grace_seconds = CUT_SECONDS
             supervisor = self.generations.first()
             try:
                 with interruption.learning():
@@ -157,20 +160,21 @@ class RayRun:
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
                 supervisor.end()
-            self._hear(supervisor)
+            if self._hear(supervisor):
+                interruption.check()  # what there is to be kept is kept
 
-    def _hear(self, supervisor: Supervisor) -> None:
-        """What there is to be written down; a cut is heard of after all that came before it."""
+    def _hear(self, supervisor: Supervisor) -> bool:
+        """What there is to be written down, a cut after all that came before it; whether one became whole."""
         learning, stream = supervisor.progress()
         entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
         self.recorder.add(learning.windows, entered, stream.samples)
         self.recorder.snapshot(learning.ticks, stream.samples, dict)
         self._cuts.reached = learning.ticks
         self._cuts.entered(stream.cuts)
-        if self._cuts.awaited:
-            whole = self._cuts.add(supervisor.parts(learning))
-            if whole is not None:
-                self.generations.whole(whole)
+        whole = self._cuts.add(supervisor.parts(learning)) if self._cuts.awaited else None
+        if whole is not None:
+            self.generations.whole(whole)
+        return whole is not None
 
     def _hear_the_last(self) -> None:
         """A cut that is under way when the run ends may still become whole."""
