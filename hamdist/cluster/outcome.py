@@ -182,7 +182,8 @@ class Progress:
     """How far an actor is.
 
     samples: that have entered, of the stream.  entered_ticks: in which they did, once nothing more enters to be learnt.
-    windows: of metrics, closed since the last time.  cuts: parts of cuts that were reached since the last time.
+    windows: of metrics, closed since the last time.  cuts: news of them since then: a worker's of its parts, the
+    stream's of its own.
     """
 
     ticks: int

@@ -1,10 +1,13 @@
 """A config's stream as what feeds a network: opened where it lives, with the config's keys in errors."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
+from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.feed import Pairs
+from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.config.schema import RunConfig
 from hamdist.runs.assembly import dtype_of, stream_keys, stream_of
 from hamdist.streams import Batch
@@ -41,6 +44,13 @@ class StreamFeed:
     def holdout(self) -> Pairs | None:
         held_out = self._stream.holdout()
         return None if held_out is None else pairs(held_out)
+
+
+def stream_worker_of(
+    config: RunConfig, name: str, idle_seconds: float, profile: bool, cuts: CutSchedule | None = None
+) -> StreamWorker:
+    """What says the stream's batches to a run's actors; it opens the stream where it lives."""
+    return StreamWorker(name, partial(StreamFeed, config), idle_seconds, profile, cuts)
 
 
 def pairs(batches: Iterator[Batch]) -> Pairs:

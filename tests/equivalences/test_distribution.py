@@ -4,6 +4,7 @@ import math
 import random
 import threading
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
