@@ -11,6 +11,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.failure import Failure, report_of
 from hamdist.cluster.handle import results
 from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS
@@ -25,7 +26,7 @@ from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.answers import Answers
-from hamdist.runs.assembly import labels_of, network_keys, stream_worker_of
+from hamdist.runs.assembly import labels_of, network_keys
 from hamdist.runs.checkpoints import Checkpoints
 from hamdist.runs.cuts import Cuts
 from hamdist.runs.generations import Generations
@@ -37,6 +38,7 @@ from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Results
 from hamdist.runs.saved import saved
+from hamdist.runs.stream_feed import stream_worker_of
 
 SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
@@ -67,7 +69,10 @@ def run_on_ray(
 def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker]:
     """What opens the config's stream where it lives, and says it to the actors."""
     idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
-    make = partial(stream_worker_of, config, STREAM, idle_seconds, profile)
+    cuts = (
+        CutSchedule(config.checkpoint.every_ticks, config.checkpoint.seconds) if config.checkpoints else None
+    )
+    make = partial(stream_worker_of, config, STREAM, idle_seconds, profile, cuts)
     return StreamSource(make, config.stream.source in LIVES_HERE)
 
 
