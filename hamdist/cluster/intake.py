@@ -11,6 +11,7 @@ from hamdist.errors import RunError, StreamError
 
 AHEAD = 2  # batches read before they are needed, or those of so many messages, where they are small
 AHEAD_BYTES = 2 * 2**20
+SEND_AGAIN = "the stream cannot seek: send it again from sample %d on, the first being 0"
 
 
 class Intake:
