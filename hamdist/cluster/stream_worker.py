@@ -275,6 +275,7 @@ class StreamWorker(SourceWorker):
             details,
             peak_memory_bytes(),
             self._timeline.profile(self._source.tick),
+            self._intake.skipped,
         )
 
     # From any thread

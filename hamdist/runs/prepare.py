@@ -31,8 +31,8 @@ from hamdist.runs.assembly import (
     locality_of,
     network_keys,
     network_of,
+    run_stream,
     stream_keys,
-    stream_of,
 )
 from hamdist.streams import Batch, Stream
 
@@ -134,7 +134,7 @@ def open_stream_of(config: RunConfig) -> OpenStream:
     """Raises StreamError, MissingExtraError and ConfigError with the keys of the config; StreamExitError."""
     _log.info("waiting for the first batch of the stream")
     with stream_opening():
-        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+        stream = run_stream(config)
         start, batches = stream.state_dict(), iter(stream)
     with stream_keys(), stream_opening():
         first = next(batches)
@@ -147,7 +147,7 @@ def stream_after(config: RunConfig, part: SourcePart) -> OpenStream:
     Raises what `open_stream_of` raises.
     """
     with stream_opening():
-        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+        stream = run_stream(config)
         with stream_keys():
             stream.load_state_dict(part.stream)
         batches = iter(stream)
