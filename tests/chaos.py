@@ -126,9 +126,14 @@ def trials(count: int, seed: int, folder: Path) -> int:
         wrong += bool(differing) or not summary["samples_seen_once"] or not struck
         took += [restart["seconds"]["all"] for restart in summary["restarts"]]
         told = f"{kind} at {node}, tick {fault['tick']}: {len(summary['restarts'])} restarts"
-        print(f"{trial}: {told}, {time.perf_counter() - began:.1f} s, {differing or 'the same bits'}", flush=True)
+        print(
+            f"{trial}: {told}, {time.perf_counter() - began:.1f} s, {differing or 'the same bits'}",
+            flush=True,
+        )
     ray.shutdown()
-    print(f"{count} trials, {wrong} not as the undisturbed run; restarts took a median of {median(took):.2f} s")
+    print(
+        f"{count} trials, {wrong} not as the undisturbed run; restarts took a median of {median(took):.2f} s"
+    )
     return wrong
 
 
@@ -194,7 +199,9 @@ def _kill_one(driver: int, chance: random.Random) -> bool:
 
 def main() -> int:
     """As the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--every", type=float, default=60.0)
