@@ -43,7 +43,7 @@ from hamdist.runs.stream_feed import stream_worker_of
 
 SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
-LAST_SECONDS = 0.05  # between two looks at whether a last cut is whole
+LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
 LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
 
@@ -173,14 +173,20 @@ class RayRun:
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
         asked = False
-        seconds = SECONDS_BETWEEN_NEWS if self._answers is None else 0.0
-        while not supervisor.wait(seconds) and not self.launched.session.lost():
+        while not supervisor.wait(self._patience) and not self.launched.session.lost():
             self._answer()
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
                 supervisor.end()
             if self._hear(supervisor):
                 interruption.check()  # what there is to be kept is kept
+
+    @property
+    def _patience(self) -> float:
+        """Seconds until the next look."""
+        if self._answers is not None:
+            return 0.0
+        return LAST_SECONDS if self._cuts.awaited else SECONDS_BETWEEN_NEWS
 
     def _hear(self, supervisor: Supervisor) -> bool:
         """What there is to be written down, a cut after all that came before it; whether one became whole."""
