@@ -72,7 +72,9 @@ class StreamWorker(SourceWorker):
         super().connect(addresses)
         layout = self._layout
         rows, outline = layout.inputs.shape[0], layout.outline
-        self._source = Source(rows, outline.locality.hold, layout.stream_ticks, layout.entrance)
+        self._source = Source(
+            rows, outline.locality.hold, layout.stream_ticks, layout.entrance, outline.recent
+        )
         messages = AHEAD * math.ceil(layout.stream_ticks / self._source.hold)
         self._batches.count = max(AHEAD, min(messages, AHEAD_BYTES // layout.tick_bytes))
 
