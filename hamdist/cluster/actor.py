@@ -21,7 +21,7 @@ from hamdist.transport.process_group import NcclSupport, nccl_support
 
 ON_CPU = NcclSupport("", False)
 FOR_LAYERS = ("hamdist.cluster.worker", "torch._dynamo")
-FOR_THE_STREAM = ("hamdist.runs.assembly",)
+FOR_THE_STREAM = ("hamdist.runs.stream_feed",)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 run.py           a run, in this process or over Ray actors; also its plan
 prepare.py       what is to be run, its stream opened, its layers built: where all of these begin
 assembly.py      from sections of a config to streams, networks, localities
+stream_feed.py   a config's stream, as what feeds a network
 settings.py      the same sections as the arguments of a Learner
 given.py         what a Learner is given, as tensors of one form; turn.py: threads that share one
 inline.py        a run in one process
