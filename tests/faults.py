@@ -132,6 +132,7 @@ def _delay() -> None:
 
 def _cut() -> None:
     for connection in _links[-1]._connections.values():
+        connection._liveness.gone()  # which hears of new ones
         for descriptor in connection._liveness.connections():
             with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as line:
                 line.shutdown(socket.SHUT_RDWR)
