@@ -14,7 +14,7 @@ from typing import Any
 from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.failure import Failure, report_of
 from hamdist.cluster.handle import results
-from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS
+from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS, location_here
 from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
@@ -103,7 +103,7 @@ class RayRun:
         resumed: Found | None = None,
     ) -> None:
         self._answers, self._resumed = answers, resumed
-        self._checkpoints = checkpoints_of(config, directory.path, run.setup.outline.graph.edges)
+        self._checkpoints = checkpoints_of(config, directory.path)
         rows, stream = run.layout.inputs.shape[0], config.stream
         self.recorder = Recorder(
             directory,
@@ -114,6 +114,7 @@ class RayRun:
             config.metrics_every,
             answers,
             begun,
+            None if resumed is None else resumed.manifest.record,
         )
         self._promised = stream.samples
         newest = None if resumed is None else resumed.source()
@@ -127,7 +128,7 @@ class RayRun:
             ),
             config.placement.heartbeat_seconds + GRACE_SECONDS,
             self._cuts,
-            self._checkpoints.writer,
+            self._checkpoints.writer(run.setup.outline.graph.edges, location_here().host),
             self._stored,
         )
 
@@ -213,7 +214,7 @@ class RayRun:
         """Makes a checkpoint, once all that was predicted before it has left."""
         while self._answer():
             pass
-        record = {"seconds": self.recorder.elapsed, "restarts": len(self.generations.restarts)}
+        record = {**self.recorder.position(source.tick), "restarts": len(self.generations.restarts)}
         self._checkpoints.commit(source, files, record)
 
     def _stored(self, tick: int, nodes: Sequence[str]) -> PartitionState:
