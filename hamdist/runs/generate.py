@@ -17,7 +17,8 @@ from hamdist.errors import StreamError, UserError
 from hamdist.physics.step import Weights
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of
-from hamdist.runs.completeness import by_layer, load_into, whole_weights
+from hamdist.network.loading import by_layer
+from hamdist.runs.completeness import load_into, whole_weights
 from hamdist.runs.prepare import prepare
 from hamdist.runs.trust import check_stream, config_of_run
 from hamdist.streams import Batch

@@ -7,7 +7,7 @@ of that tick. Nothing of it is in the loop of a run that goes on by itself.
 import atexit
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -125,6 +125,18 @@ class ReleasedRuntime:
         """Every layer's state_dict."""
         calls = [self._host(name).call(Worker.tensors, name) for name in self._names]
         return dict(zip(self._names, self._all(calls), strict=True))
+
+    def load_weights(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """As an InlineRuntime's."""
+        self._all([
+            worker.call(Worker.load_weights, {name: state.get(name, {}) for name in names})
+            for worker, names in self._hosting()
+        ])
+
+    def _hosting(self) -> list[tuple[Handle[Worker], list[str]]]:
+        """Every worker, and the layers that it hosts."""
+        hosts = self._run.layout.hosts
+        return [(w, [name for name in self._names if hosts[name] == i]) for i, w in enumerate(self._workers)]
 
     def seen_once(self) -> bool:
         """Whether every sample that entered drove every layer exactly once."""
