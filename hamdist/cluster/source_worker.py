@@ -37,7 +37,7 @@ class SourceWorker:
         layout = self._layout
         links = self._wiring.connect(addresses)
         self._ways = [
-            OutgoingChannel(edge, links[index], self._traffic, layout.ahead)
+            OutgoingChannel(edge, links[index], self._traffic, layout.ahead, layout.outline.warm(edge))
             for index, edge in layout.crossing()
             if edge.source == SOURCE
         ]

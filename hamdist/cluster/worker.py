@@ -144,7 +144,7 @@ class Worker:
             elif hosts[edge.target] == me:
                 into.append(IncomingChannel(edge, links[index], self._traffic, initial))
             elif hosts[edge.source] == me:
-                out_of.append(OutgoingChannel(edge, links[index], self._traffic))
+                out_of.append(OutgoingChannel(edge, links[index], self._traffic, warm=outline.warm(edge)))
         return into, out_of
 
     # The loop

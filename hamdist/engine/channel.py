@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
-from hamdist.engine.message import INVALID, NO_COSTATE, ZEROS, Costate, Message, Signal, Token, joined
+from hamdist.engine.message import INVALID, NO_COSTATE, ZEROS, Costate, Message, Signal, Token, joined, latest
 from hamdist.errors import RunError
 from hamdist.network.graph import SOURCE, Edge
 
@@ -24,6 +24,12 @@ class Gives(Protocol[Given]):
     def add(self, message: Message, /) -> None:
         """Those of a message."""
 
+    def said(self, ticks: int, /) -> tuple[Message, ...]:
+        """Those of the last so many ticks, at most those of the edge's delay; the oldest first. Between two ticks."""
+
+    def resume(self, said: Iterable[Message], /) -> None:
+        """Goes on after these."""
+
 
 class Takes(Protocol[Taken]):
     """The end of a queue where items come out, one by one or several at once; all of these await them."""
@@ -38,6 +44,9 @@ class Takes(Protocol[Taken]):
 
     def skip(self, ticks: int, /) -> None:
         """Takes the next so many ticks, unseen."""
+
+    def refill(self, content: Iterable[Message], /) -> None:
+        """Holds this and nothing else; what is given next comes after it."""
 
 
 class InChannel(Protocol):
@@ -85,16 +94,17 @@ class Queue(Generic[Item]):
         """All that it holds, tick by tick."""
         return (self._item(tick) for held in self._held for tick in held.single())
 
-    @property
-    def content(self) -> tuple[Message, ...]:
-        """All that it holds."""
-        return tuple(self._held)
+    def said(self, ticks: int) -> tuple[Message, ...]:
+        """Those of the last so many ticks, which it holds."""
+        return latest(self._held, ticks)
 
     def refill(self, content: Iterable[Message]) -> None:
         """Holds this and nothing else."""
         self._held.clear()
         for message in content:
             self.add(message)
+
+    resume = refill
 
     def append(self, item: Item, /) -> None:
         self._held.append(Message.of(item))
@@ -149,7 +159,7 @@ class Queue(Generic[Item]):
     def _cut(self, ticks: int) -> None:
         """The first message is no longer than so many ticks."""
         if len(self._held[0].tokens) > ticks:
-            self._held.extendleft(reversed(self._held.popleft().cut(ticks)))
+            self._held.extendleft(reversed(self._held.popleft().split(ticks)))
 
     def _item(self, tick: Message) -> Item:
         return self._kind(tick.tokens[0], *tick.tensors)

@@ -19,9 +19,10 @@ from hamdist.engine.loading import load_weights
 from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.message import Message
 from hamdist.engine.partition import Partition, initial_value
+from hamdist.engine.parts import signals_of
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.source import INPUTS, TARGETS, Given, Source
-from hamdist.engine.state import RuntimeState
+from hamdist.engine.state import RuntimeState, copied
 from hamdist.network.graph import SOURCE, Edge
 
 Item = TypeVar("Item")
@@ -112,11 +113,13 @@ class InlineRuntime:
 
     def cut(self) -> RuntimeState:
         """A copy of all that moves, as it is now; nothing here moves."""
-        return RuntimeState(self._partition.cut(), self._source.state)
+        partition = self._partition.cut()
+        said = signals_of(self._read)
+        return RuntimeState(partition, self._source.state._replace(signals=copied(said)))
 
     def restore(self, state: RuntimeState) -> None:
         """Goes on from a cut of a runtime of the same program, bit for bit as that one did. Raises RunError."""
-        self._partition.restore(state.partition)
+        self._partition.restore(state.partition, state.source)
         self._source.state = state.source
 
     def present(

@@ -121,8 +121,9 @@ class Message(NamedTuple):
 
     tokens: one a tick.  tensors: those of a signal (y,) or of a costate (∂H/∂a, the input used); of a single tick as
     they are, [B, …], of several [ticks, B, …]; None where no tick has any.
-    tick: the first one, as its sender counts from 0.  final: the run's last tick, once the sender knows it.  Both are
-    −1 where the message stays in its process.
+    tick: the first one, as its sender counts from 0.  final: the run's last tick, once the sender knows it.  cut: the
+    tick before which every actor copies all that moves in it, the latest one that the sender knows of.  All are −1
+    where the message stays in its process.
     there: where ticks differ, which tensors each of them has, as bits, the lowest for the first; what a tensor holds
     for the other ticks says nothing.  () where all are alike.
     """
@@ -131,6 +132,7 @@ class Message(NamedTuple):
     tensors: tuple[Tensor | None, ...]
     tick: int = -1
     final: int = -1
+    cut: int = -1
     there: tuple[int, ...] = ()
 
     @classmethod
@@ -155,18 +157,18 @@ class Message(NamedTuple):
         """With so many of its tensors alone."""
         known = (1 << places) - 1
         there = tuple([mark & known for mark in self.there])
-        return Message(self.tokens, self.tensors[:places], self.tick, self.final, _unless_alike(there))
+        return self._replace(tensors=self.tensors[:places], there=_unless_alike(there))
 
     def filled(self, tensors: Sequence[Tensor | None]) -> "Message":
         """With these tensors, of which it keeps those that any tick has; `there` says so of every tick."""
-        tokens, _, tick, final, marks = self
+        tokens, _, tick, final, cut, marks = self
         if len(marks) > 1 and (there := _unless_alike(marks)):
-            return Message(tokens, _kept(tensors, reduce(or_, marks)), tick, final, there)
-        return Message(tokens, _kept(tensors, marks[0]), tick, final)
+            return Message(tokens, _kept(tensors, reduce(or_, marks)), tick, final, cut, there)
+        return Message(tokens, _kept(tensors, marks[0]), tick, final, cut)
 
-    def cut(self, ticks: int) -> "tuple[Message, Message]":
+    def split(self, ticks: int) -> "tuple[Message, Message]":
         """The first so many ticks, and the others; its ticks are alike."""
-        pieces = [_cut(tensor, ticks, self.ticks) for tensor in self.tensors]
+        pieces = [_split(tensor, ticks, self.ticks) for tensor in self.tensors]
         return (
             Message(self.tokens[:ticks], tuple(first for first, _ in pieces)),
             Message(self.tokens[ticks:], tuple(rest for _, rest in pieces)),
@@ -198,6 +200,24 @@ def joined(messages: Sequence[Message]) -> Message:
     )
 
 
+def latest(messages: Sequence[Message], ticks: int) -> tuple[Message, ...]:
+    """The last so many ticks of these, which have no fewer; the oldest first."""
+    found: list[Message] = []
+    for message in reversed(messages):
+        if ticks <= 0:
+            break
+        found += _end(message, ticks)[::-1]
+        ticks -= message.ticks
+    return tuple(reversed(found))
+
+
+def _end(message: Message, ticks: int) -> Sequence[Message]:
+    """The last so many ticks of a message, or all there are."""
+    if message.ticks <= ticks:
+        return (message,)
+    return message.single()[-ticks:] if message.there else message.split(message.ticks - ticks)[1:]
+
+
 def _present(tensors: Sequence[Tensor | None]) -> int:
     """Which there are, as bits."""
     return sum(1 << place for place, tensor in enumerate(tensors) if tensor is not None)
@@ -212,7 +232,7 @@ def _unless_alike(marks: tuple[int, ...]) -> tuple[int, ...]:
     return () if len(set(marks)) < 2 else marks
 
 
-def _cut(tensor: Tensor | None, at: int, ticks: int) -> tuple[Tensor | None, Tensor | None]:
+def _split(tensor: Tensor | None, at: int, ticks: int) -> tuple[Tensor | None, Tensor | None]:
     if tensor is None:
         return None, None
     first = tensor[0] if at == 1 else tensor[:at]

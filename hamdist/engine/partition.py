@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hamdist.engine.channel import Channel, InChannel, OutChannel
+from hamdist.engine.channel import InChannel, OutChannel
 from hamdist.engine.divergence import diagnosis
 from hamdist.engine.extent import extents
 from hamdist.engine.failed_loss import FailedLoss
@@ -21,13 +21,13 @@ from hamdist.engine.fused.obstacles import obstacle, slow_layers
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.node_spec import NodeSpec
+from hamdist.engine.parts import costates_of, own_part, refill, signals_of
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.spec import Outline
-from hamdist.engine.state import ChannelState, PartitionState, copied
+from hamdist.engine.state import PartitionState, SourceState, copied
 from hamdist.errors import DivergenceError, RunError
 from hamdist.network.graph import Edge
 from hamdist.network.tick_order import Turn
-from hamdist.report.wording import listed
 
 
 class BrokenTick(NamedTuple):
@@ -71,6 +71,7 @@ class Partition:
             for node, spec in outline.losses.items()
             if spec.layer in plans
         }
+        self._device = next((plan.facts.says.device for plan in plans.values()), None)
         hosted = {*self._nodes, *self.losses}
         self.order = tuple(turn for turn in outline.order if turn.node in hosted)
         self._into: dict[str, list[InChannel]] = {node: [] for node in hosted}
@@ -79,7 +80,7 @@ class Partition:
             self._into[inward.edge.target].append(inward)
         for outward in out_of:
             self._out_of[outward.edge.source].append(outward)
-        self._channels = [way for way in into if isinstance(way, Channel)]
+        self._inward, self._outward = tuple(into), tuple(out_of)
         self._obstacle, self._fused = "", None
         if outline.execution.stacked:
             self._obstacle = obstacle(outline, self._nodes, self.losses, into, out_of)
@@ -119,35 +120,25 @@ class Partition:
         self._require_whole()
         nodes = {name: node.state for name, node in self.nodes.items()}
         losses = {node: loss.state for node, loss in self.losses.items()}
-        channels = {
-            channel.edge.name: ChannelState(channel.signals.content, channel.costates.content)
-            for channel in self._channels
-        }
-        return copied(PartitionState(self.tick, nodes, losses, channels))
+        signals, costates = signals_of(self._outward), costates_of(self._inward)
+        return copied(PartitionState(self.tick, nodes, losses, signals, costates))
 
-    def restore(self, state: PartitionState) -> None:
-        """Goes on from a cut of a partition that hosts the same nodes; the cut stays as it is.
+    def restore(self, state: PartitionState, source: SourceState) -> None:
+        """Goes on from a cut of the whole network, or of a part in which is all that this one hosts and will hear; the
+        cut stays as it is.
 
-        Raises RunError for that of another.
+        Raises RunError where something is missing.
         """
-        self._require_same(state)
+        state = own_part(state, source, self._nodes, self.losses, self._inward, self._outward)
         if self._fused is not None:
             self._fused.restart(self.tick)
         self.broken_off = None
-        self.tick, nodes, losses, channels = copied(state)
+        self.tick, nodes, losses, signals, costates = copied(state, self._device)
         for name, node in self._nodes.items():
             node.state = nodes[name]
         for bearing, loss in self.losses.items():
             loss.state = losses[bearing]
-        for channel in self._channels:
-            channel.signals.refill(channels[channel.edge.name].signals)
-            channel.costates.refill(channels[channel.edge.name].costates)
-
-    def _require_same(self, state: PartitionState) -> None:
-        hosted = {*self._nodes, *self.losses, *(channel.edge.name for channel in self._channels)}
-        strange = hosted ^ {*state.nodes, *state.losses, *state.channels}
-        if strange:
-            raise RunError(f"a state of another partition: only one of the two has {listed(sorted(strange))}")
+        refill(self._inward, self._outward, signals, costates)
 
     # Ticks
 
@@ -290,7 +281,7 @@ def _timed(spec: NodeSpec, timeline: Timeline) -> NodeSpec:
 
 def initial_value(outline: Outline, edge: Edge, plan: NodeSpec) -> Tensor | None:
     """Valid zeros in a layer's forward edge under `warmup: zeros`, else nothing."""
-    if outline.locality.warmup != "zeros" or edge.feedback:
+    if not outline.warm(edge):
         return None
     return plan.facts.hears[plan.into.index(edge)].zeros()
 

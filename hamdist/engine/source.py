@@ -62,7 +62,7 @@ class Source:
 
     @state.setter
     def state(self, state: SourceState) -> None:
-        self.tick, self.samples, self._begins = state
+        self.tick, self.samples, self._begins, *_ = state
 
     def present(self, batches: Iterable[Given], learn: bool = True) -> Iterator[Message]:
         """Gives copies of them, R at most `batch`, a shorter one filled with its last row. What they hold must stay

@@ -15,7 +15,7 @@ from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.schedules import check_schedule
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.entrance import Entrance
-from hamdist.network.graph import Graph
+from hamdist.network.graph import Edge, Graph
 from hamdist.network.learning import Learning, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
 from hamdist.network.losses import LossSpec
@@ -77,6 +77,10 @@ class Outline:
         losses = self.losses.values()
         own = [(loss.part, ignored_by([loss.function])) for loss in losses if loss.part is not None]
         return Absence(ignored_by(loss.function for loss in losses), tuple(own))
+
+    def warm(self, edge: Edge) -> bool:
+        """Whether the initial tokens of an edge are valid zeros."""
+        return self.locality.warmup == "zeros" and not edge.feedback and edge.target not in self.losses
 
     def entrance(self, shapes: Mapping[str, Sequence[int]]) -> Entrance:
         """What targets are looked at for.  shapes: of the layers' outputs, [B, …]."""

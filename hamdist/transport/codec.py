@@ -3,7 +3,7 @@
 | section | what it says |
 |---|---|
 | origin | magic, version, generation, edge, direction; the forms of one tick's tensors, in words |
-| numbers | the first tick, the final one, how many ticks; of each tick its token, and which tensors it has, as bits |
+| numbers | the first tick, the final one, that of a cut, how many ticks; of each its token, and its tensors, as bits |
 | restarts | of each tick the rows in which an episode begins, as bits |
 | tensors | the raw bytes of those that are small |
 | checksum | CRC-32 of the parts that follow, and then of all before it |
@@ -32,12 +32,12 @@ from hamdist.transport.base import Endpoint, LinkError, RefusedError
 APART_BYTES = 64 * 1024  # from here on a part of its own costs a socket less than a copy
 SPARE_BYTES = 64 * 1024  # up to here a tensor is made ready before it is needed
 
-_MAGIC, _VERSION = b"HDMS", 5
+_MAGIC, _VERSION = b"HDMS", 6
 _ORIGIN = struct.Struct(
     "<4sHqqBH"
 )  # magic, version, generation, edge, forward; bytes of the words of the forms
 _SIGN = struct.pack("<4sH", _MAGIC, _VERSION)
-_COUNTS = struct.Struct("<qqII")  # tick, final; ticks, bytes of the restarts of one tick
+_COUNTS = struct.Struct("<qqqII")  # tick, final, cut; ticks, bytes of the restarts of one tick
 _FIELDS = 9  # of a tick: the token's first six, what of its rows lacks targets, and which tensors there are
 _CHECK_BYTES = 4
 _UNCHANGED = 0x2144DF1C  # CRC-32 of whatever is followed by its own CRC-32
@@ -123,14 +123,14 @@ class Codec:
     # Out
 
     def _header(self, message: Message) -> bytes:
-        tokens, tensors, tick, final, there = message
+        tokens, tensors, tick, final, cut, there = message
         present = self._present(len(tokens), tensors)
         if len(tokens) == 1 and not tokens[0].restarts:
-            return self._ours + _numbers(1).pack(tick, final, 1, 0, *_said(tokens[0]), present)
+            return self._ours + _numbers(1).pack(tick, final, cut, 1, 0, *_said(tokens[0]), present)
         marks = there or (present,) * len(tokens)
         width = (max([token.restarts for token in tokens]).bit_length() + 7) // 8
         fields = [n for token, mark in zip(tokens, marks, strict=True) for n in (*_said(token), mark)]
-        numbers = _numbers(len(tokens)).pack(tick, final, len(tokens), width, *fields)
+        numbers = _numbers(len(tokens)).pack(tick, final, cut, len(tokens), width, *fields)
         return b"".join(
             [self._ours, numbers, *(token.restarts.to_bytes(width, "little") for token in tokens)]
         )
@@ -162,21 +162,23 @@ class Codec:
         if not first.startswith(self._theirs) or _crc([first], self._covered(apart)) != _UNCHANGED:
             self._refuse(self._strange(first, apart))
         at, end = len(self._theirs), len(first) - _CHECK_BYTES
-        ticks = int.from_bytes(first[at + 16 : at + 20], "little")
+        ticks = int.from_bytes(first[at + 24 : at + 28], "little")
         if not 0 < ticks <= self.endpoint.ticks:
             self._refuse(f"it has {ticks} ticks, and 1 to {self.endpoint.ticks} are expected")
         layout = _numbers(ticks)
         if end < at + layout.size:
             self._refuse(_cut_off(first))
-        tick, final, _, width, *fields = layout.unpack_from(first, at)
+        tick, final, cut, _, width, *fields = layout.unpack_from(first, at)
         at += layout.size
-        if tick != self._due or final < -1:
-            self._refuse(f"it begins with tick {tick} of up to {final}, where tick {self._due} is due")
+        if tick != self._due or final < -1 or cut < -1:
+            self._refuse(
+                f"it begins with tick {tick} of up to {final}, with a cut at {cut}, where tick {self._due} is due"
+            )
         tokens, marks = self._tokens(fields, first[at : at + width * ticks], width)
         known = 0
         for mark in marks:
             known |= mark
-        return Message(tokens, (), tick, final, marks), known, at + ticks * width
+        return Message(tokens, (), tick, final, cut, marks), known, at + ticks * width
 
     def _tokens(
         self, fields: Sequence[int], restarts: bytes, width: int

@@ -34,7 +34,7 @@ def sent(draw: random.Random) -> Message:
     for _ in range(draw.randint(1, TICKS)):
         tensors = tuple(t if draw.random() < 0.7 else None for t in (TENSOR, LARGE))
         ticks.append(Message((draw.choice(tokens),), tensors))
-    return joined(ticks)._replace(tick=0, final=draw.choice([-1, 11]))
+    return joined(ticks)._replace(tick=0, final=draw.choice([-1, 11]), cut=draw.choice([-1, 7]))
 
 
 def resealed(first: bytes, apart: Sequence[bytes]) -> list[bytes]:
@@ -74,7 +74,13 @@ def in_bounds(got: Message) -> bool:
         for token in got.tokens
     )
     carried = [t is None or t.shape[-1] in (3, len(LARGE)) for t in got.tensors]
-    return tokens_are and all(carried) and got.tick == 0 and got.final >= -1 and 0 < got.ticks <= TICKS
+    return (
+        tokens_are
+        and all(carried)
+        and got.tick == 0
+        and min(got.final, got.cut) >= -1
+        and 0 < got.ticks <= TICKS
+    )
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["resealed", "as they are"])

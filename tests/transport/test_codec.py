@@ -46,10 +46,10 @@ def resealed(first: bytes, apart: Sequence[bytes] = ()) -> list[bytes]:
         Token(3, 6, 100, unlabelled=99),
     ],
 )
-@pytest.mark.parametrize("final", [-1, 2**40])
-def test_every_field_is_read_as_it_was_written(token: Token, final: int) -> None:
+@pytest.mark.parametrize(("final", "cut"), [(-1, 2**40), (2**40, -1), (2**41, 2**42)])
+def test_every_field_is_read_as_it_was_written(token: Token, final: int, cut: int) -> None:
     sender, receiver = pair(rows=100)
-    sent = Message((token,), (), 0, final)
+    sent = Message((token,), (), 0, final, cut)
     assert receiver.decode(sender.encode(sent)) == sent
 
 
@@ -102,7 +102,7 @@ def several(*present: tuple[bool, bool]) -> Message:
         Message((TOKENS[k % 4],), (TENSOR + k if one else None, torch.arange(5) + k if two else None))
         for k, (one, two) in enumerate(present)
     ]
-    return joined(ticks)._replace(tick=0, final=11)
+    return joined(ticks)._replace(tick=0, final=11, cut=7)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,7 @@ def test_ticks_are_taken_in_order() -> None:
 NUMBERS = [
     "tick",
     "final",
+    "cut",
     "ticks",
     "width",
     "born",
@@ -240,7 +241,7 @@ NUMBERS = [
     "unlabelled",
     "there",
 ]
-LAYOUT = struct.Struct("<qqII" + "qqqqBBBII")
+LAYOUT = struct.Struct("<qqqII" + "qqqqBBBII")
 
 
 def edited(data: bytes, **numbers: int) -> list[bytes]:
@@ -256,6 +257,7 @@ def edited(data: bytes, **numbers: int) -> list[bytes]:
         ({"tick": 1}, "begins with tick 1"),
         ({"tick": -(2**63)}, "begins with tick -9223372036854775808"),
         ({"final": -2}, "of up to -2"),
+        ({"cut": -2}, "with a cut at -2"),
         ({"ticks": 0}, "it has 0 ticks, and 1 to 8 are expected"),
         ({"ticks": 9}, "it has 9 ticks, and 1 to 8 are expected"),
         ({"ticks": 2**32 - 1}, "it has 4294967295 ticks"),
@@ -401,12 +403,12 @@ def test_noise_under_a_right_checksum_is_refused_or_makes_sense() -> None:
         except struct.error:
             continue  # no number of that field
         try:
-            (token,), tensors, tick, final, _ = receiver.decode(parts)
+            (token,), tensors, tick, final, cut, _ = receiver.decode(parts)
         except RefusedError:
             continue
         taken += 1
         assert tick == 0
-        assert final >= -1
+        assert min(final, cut) >= -1
         assert 0 <= token.rows <= 4
         assert not token.restarts >> 4
         assert min(token.tick, token.first) >= -1

@@ -124,10 +124,10 @@ def test_a_message_goes_when_it_is_whole_and_stays_whole() -> None:
         assert pair.b.receive().tick == COUNT
 
 
-def test_the_final_tick_is_heard_by_whoever_shares_the_traffic() -> None:
+def test_the_final_tick_and_that_of_a_cut_are_heard_by_whoever_shares_the_traffic() -> None:
     with joined(KINDS["in-process"], at(), PATIENCE) as pair:
-        far, near = Traffic(final=11), Traffic()
+        far, near = Traffic(final=11, cut=7), Traffic(cut=4)
         into = ReceiveQueue(pair.b, near, Costate, [])
         SendQueue(pair.a, far).add(together(alike(COUNT)))
         into.popleft()
-        assert near.final == 11
+        assert (near.final, near.cut) == (11, 7)

@@ -61,10 +61,10 @@ def test_messages_arrive_in_order_with_all_that_they_say(kind: Kind) -> None:
             assert same(got.tensors[0], one.tensors[0])
 
 
-def test_the_final_tick_and_an_invalid_token_travel(kind: Kind) -> None:
+def test_the_final_tick_a_cut_and_an_invalid_token_travel(kind: Kind) -> None:
     with joined(kind, endpoints([SMALL])) as pair:
-        pair.a.send(Message((INVALID,), (None,), 0, final=9))
-        assert pair.b.receive() == Message((INVALID,), (None,), 0, final=9)
+        pair.a.send(Message((INVALID,), (None,), 0, final=9, cut=4))
+        assert pair.b.receive() == Message((INVALID,), (None,), 0, final=9, cut=4)
 
 
 def test_every_dtype_travels(kind: Kind) -> None:
