@@ -31,6 +31,7 @@ from hamdist.engine.partition import Partition, initial_value
 from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import timeline_of
 from hamdist.engine.spec import Outline
+from hamdist.engine.state import PartitionState, SourceState, copied
 from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.survey import Facts, Heard
 from hamdist.report.metrics import Windows
@@ -233,6 +234,15 @@ class Worker:
         """The state_dict of one of its layers, on the CPU."""
         found = self._ready.nodes[name].tensors()
         return {key: value.cpu() if isinstance(value, Tensor) else value for key, value in found.items()}
+
+    def cut(self) -> PartitionState:
+        """A copy of all that moves here, on the CPU."""
+        cut = self._ready.cut()
+        return cut if self.device.type == "cpu" else copied(cut, torch.device("cpu"))
+
+    def restore(self, state: PartitionState, source: SourceState) -> None:
+        """Goes on from a cut of the whole network, or of a part in which is all that it hosts and will hear."""
+        self._ready.restore(state, source)
 
     def load_weights(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Its layers take up the state_dicts of these, of which it may host some."""

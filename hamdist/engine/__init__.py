@@ -3,7 +3,9 @@
 message.py     what travels: signals forward, costates backward, of one tick or several, with the samples they speak of
 aligned.py     signals that are the same bits wherever they come from
 channel.py     an edge as two queues with d initial tokens
-state.py       all that moves of a node, as one tree; parts.py: what of the edges is in a cut
+state.py       all that moves of a node, as one tree; parts.py: what of the edges is in a cut; node_part.py: a cut by
+               node
+encoding.py    a state as tensors and JSON; stored_tensor.py: a tensor as files have it; encoded_file.py: the file
 node_spec.py   all that a node must know of the network
 layer_node.py  one layer at work, a step of its state at a time; junction.py: where several edges meet;
                window.py: costates that go back in time

@@ -14,7 +14,9 @@ def load_weights(nodes: Mapping[str, LayerNode], state: Mapping[str, Mapping[str
     carries = {}
     for name, node in nodes.items():
         carry = node.carry
-        parameters, buffers = node.spec.layer.pure.loaded(carry.parameters, carry.buffers, state.get(name, {}))
+        parameters, buffers = node.spec.layer.pure.loaded(
+            carry.parameters, carry.buffers, state.get(name, {})
+        )
         carries[name] = carry._replace(parameters=parameters, buffers=buffers)
     for name, carry in carries.items():
         nodes[name].carry = carry

@@ -56,9 +56,7 @@ def _misfit(own: Any, given: Any) -> str:
     if own.shape != given.shape:
         return f"is {describe(own)} here, and {describe(given)} in the state_dict"
     if own.dtype != given.dtype and not _widens(given, own):
-        return (
-            f"is of {own.dtype} here, and of {given.dtype} in the state_dict, which would be cut: convert it first"
-        )
+        return f"is of {own.dtype} here, and of {given.dtype} in the state_dict, which would be cut: convert it first"
     return ""
 
 
@@ -87,7 +85,11 @@ def with_weights(network: Network, state: Any, seed: int, dtype: torch.dtype) ->
     copies. Raises UserError where they do not fit.
     """
     modules = {spec.name: converted(spec.module(seed), dtype, torch.device("cpu")) for spec in network.layers}
-    own = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    own = {
+        f"{name}.{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
     check_state(own, state)
     kept = by_layer({key: t.detach().clone() if isinstance(t, Tensor) else t for key, t in state.items()})
     layers = [replace(s, build=WithWeights(s.build, dtype, kept.get(s.name, {}))) for s in network.layers]

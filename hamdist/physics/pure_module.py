@@ -112,7 +112,9 @@ class PureModule:
             found = self.module.state_dict()
         return {name: t.detach().clone() if isinstance(t, Tensor) else t for name, t in found.items()}
 
-    def loaded(self, parameters: Tensors, buffers: Tensors, state: Mapping[str, Any]) -> tuple[Tensors, Tensors]:
+    def loaded(
+        self, parameters: Tensors, buffers: Tensors, state: Mapping[str, Any]
+    ) -> tuple[Tensors, Tensors]:
         """Parameters and buffers as the module's own load_state_dict makes them; those given stay as they are. Raises
         what the module's own code raises in it.
         """

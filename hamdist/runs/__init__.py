@@ -4,6 +4,7 @@ run.py           a run, in this process or over Ray actors; also its plan
 prepare.py       what is to be run, its stream opened, its layers built: where all of these begin
 assembly.py      from sections of a config to streams, networks, localities
 settings.py      the same sections as the arguments of a Learner
+learner_core.py  a Learner beneath its methods
 chosen.py        all that a Learner was given beside its layers
 given.py         what a Learner is given, as tensors of one form; turn.py: threads that share one
 learner_state.py all of a Learner at one moment; identity.py: whose it is; state_file.py: as one file

@@ -63,7 +63,7 @@ class Chosen:
     def told(self) -> dict[str, Any]:
         """The others as arguments of a Learner, as JSON has them."""
         given = {key: value for key, value in self.execution.items() if value is not None}
-        execution = self.placement.model_dump(mode="json", include=given.keys())
+        execution = self.placement.model_dump(mode="json", include=set(given))
         return {
             "locality": self.mode,
             "hold": self.hold,

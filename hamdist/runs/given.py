@@ -17,7 +17,6 @@ from hamdist.streams.missing import NO_FORM, is_missing, missing_rows, nothing, 
 from hamdist.streams.sample import rows_of
 from hamdist.streams.stream import as_target
 
-
 Told = dict[str, list[Any] | None]
 
 
@@ -59,7 +58,7 @@ class Reader:
 
     def told(self) -> Told:
         """As JSON, by loss: which part of the targets is its own."""
-        return {node: spec.part and spec.part.told() for node, spec in self.losses.items()}
+        return {node: None if spec.part is None else spec.part.told() for node, spec in self.losses.items()}
 
     def alike(self, other: "Reader") -> bool:
         """Whether both have begun with batches of one form, on one device."""

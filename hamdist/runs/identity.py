@@ -1,17 +1,20 @@
 """Which network and which settings a state belongs to, as JSON, and what of them another learner has otherwise."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from hamdist.errors import Problem
+from hamdist.errors import Problem, UserError
 from hamdist.network.edges import EdgeLike
-from hamdist.network.locality import Locality
+from hamdist.network.given_layers import named_layers
 from hamdist.network.losses import Losses, called
 from hamdist.network.network import Network
+from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.wording import describe
 from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 from hamdist.report.wording import listed
@@ -28,7 +31,9 @@ def identity_of(network: Network, chosen: Chosen) -> dict[str, Any]:
     told = {
         "layers": {s.name: [s.join, s.relaxing, s.reads] for s in network.layers},
         "edges": None if edges is None else [[e.source, e.target, e.delay, e.shape] for e in edges],
-        "losses": {node: _loss(spec.function, spec.layer, spec.weight) for node, spec in network.losses.items()},
+        "losses": {
+            node: _loss(spec.function, spec.layer, spec.weight) for node, spec in network.losses.items()
+        },
         "called": {node: called(node, spec) for node, spec in network.losses.items()},
         "settings": chosen.told(),
         "functions": {name: name_of(function) for name, function in chosen.functions.items()},
@@ -54,13 +59,67 @@ def name_of(function: Callable[..., Any]) -> str:
     return named.__qualname__
 
 
-def losses_told(told: Told) -> Losses:
-    """The losses of an identity, which all have names."""
-    return {told["called"][node]: dict(loss) for node, loss in told["losses"].items()}
+def again(
+    told: Told,
+    layers: Any,
+    loss: Losses | None,
+    edges: Iterable[EdgeLike] | None,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The arguments of a Learner beside its layers: those given, and for all others those that were told.
+
+    Raises UserError for layers of other names, and for functions that must be given again.
+    """
+    if problem := _other_layers(told, _names(layers)):
+        raise UserError(problem)
+    found = {"loss": loss, "edges": edges}
+    if loss is None and not isinstance(layers, Network):
+        found["loss"] = _losses_told(told)
+    if edges is None and not isinstance(layers, Network | PlainLayers):
+        found["edges"] = _edges_told(told)
+    if lost := [
+        _absent(name, function) for name, function in told["functions"].items() if name not in settings
+    ]:
+        raise UserError(*lost)
+    kept = dict(told["settings"], dtype=getattr(torch, told["settings"]["dtype"]))
+    if settings.get("runtime", "ray") != "ray":
+        kept.pop("actors", None)
+    return {**found, **kept, **settings}
 
 
-def edges_told(told: Told) -> list[EdgeLike] | None:
-    """The edges of an identity."""
+def _names(layers: Any) -> list[str]:
+    """Those of layers as a user gives them. Raises NetworkError."""
+    if isinstance(layers, Network):
+        return list(layers.names)
+    return list(layers.graph.layers if isinstance(layers, PlainLayers) else named_layers(layers))
+
+
+def _other_layers(told: Told, names: list[str]) -> Problem | None:
+    """What is wrong with the names of layers, and with their order."""
+    if (theirs := list(told["layers"])) == names:
+        return None
+    return Problem("layers", f"the state is of {listed(theirs)}, and these are {listed(names)}")
+
+
+def _losses_told(told: Told) -> Losses:
+    """Raises UserError where there are others than those that have names."""
+    losses, names = told["losses"], told["called"]
+    key = "loss.{}" if len(losses) > 1 else "loss"
+    lost = [
+        _absent(key.format(names[node]), each["function"])
+        for node, each in losses.items()
+        if "function" in each
+    ]
+    if lost:
+        raise UserError(*lost)
+    return {names[node]: dict(each) for node, each in losses.items()}
+
+
+def _absent(key: str, function: str) -> Problem:
+    return Problem(key, f"was the function {function!r}, which no file holds: give it again")
+
+
+def _edges_told(told: Told) -> list[EdgeLike] | None:
     keys = "from", "to", "delay", "shape"
     return None if told["edges"] is None else [dict(zip(keys, edge, strict=True)) for edge in told["edges"]]
 
@@ -70,9 +129,8 @@ def differences(theirs: Told, ours: Told) -> Iterator[Problem]:
 
     How it learns may change, and how it is executed; but not which numbers there are, and whose they are.
     """
-    if list(theirs["layers"]) != list(ours["layers"]):
-        them, us = listed(list(theirs["layers"])), listed(list(ours["layers"]))
-        yield Problem("layers", f"the state is of {them}, and these are {us}")
+    if problem := _other_layers(theirs, list(ours["layers"])):
+        yield problem
         return
     for name, kind in theirs["layers"].items():
         if kind != ours["layers"][name]:
@@ -86,9 +144,13 @@ def differences(theirs: Told, ours: Told) -> Iterator[Problem]:
     for key in ("seed", "dtype"):
         if theirs["settings"][key] != ours["settings"][key]:
             yield _problem(key, theirs["settings"][key], ours["settings"][key])
-    them, us = (told["settings"].get("adaptive") or {} for told in (theirs, ours))
-    if them.get("type") != us.get("type"):
-        yield _problem("adaptive", them.get("type"), us.get("type"))
+    if (one := _adaptive(theirs)) != (other := _adaptive(ours)):
+        yield _problem("adaptive", one, other)
+
+
+def _adaptive(told: Told) -> Any:
+    """Which rule has moments of its own, if any."""
+    return (told["settings"].get("adaptive") or {}).get("type")
 
 
 _ARGUMENTS = {"mode": "locality"}
@@ -103,7 +165,7 @@ def _all_edges(told: Told) -> Any:
     if told["edges"] is not None:
         return [edge[:3] for edge in told["edges"]]
     names = list(told["layers"])
-    return [[one, other, None] for one, other in zip(names, names[1:], strict=False)]
+    return [[one, other, None] for one, other in pairwise(names)]
 
 
 def _loss_differences(theirs: Told, ours: Told) -> Iterator[Problem]:
@@ -112,7 +174,9 @@ def _loss_differences(theirs: Told, ours: Told) -> Iterator[Problem]:
         return
     for node, loss in theirs["losses"].items():
         other = ours["losses"][node]
-        if any(loss.get(key) != other.get(key) for key in ("layer", "type", "class_dim")) or _renamed(loss, other):
+        if any(loss.get(key) != other.get(key) for key in ("layer", "type", "class_dim")) or _renamed(
+            loss, other
+        ):
             yield _problem(f"loss.{theirs['called'][node]}", _kind(loss), _kind(other))
 
 
@@ -127,13 +191,12 @@ def _kind(loss: Told) -> str:
 
 
 def misfits(theirs: Told, own: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-    """theirs: [shape, dtype] of the tensors of every layer, by name.  own: the state_dicts of these layers."""
+    """theirs: the forms of the tensors of every layer, by name.  own: the tensors of these layers."""
     for layer, tensors in own.items():
-        saved = theirs.get(layer, {})
-        ours = shapes_of(tensors)
+        saved, ours = theirs.get(layer, {}), shapes_of(tensors)
         for name in dict.fromkeys([*saved, *ours]):
-            if saved.get(name) != ours.get(name):
-                yield Problem(f"{layer}.{name}", f"{saved.get(name, 'nothing')} in the state, and {ours.get(name, 'nothing')} here")
+            if (them := saved.get(name, "nothing")) != (us := ours.get(name, "nothing")):
+                yield Problem(f"{layer}.{name}", f"{them} in the state, and {us} here")
 
 
 def shapes_of(tensors: Mapping[str, Any]) -> dict[str, str]:

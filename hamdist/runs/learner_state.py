@@ -56,7 +56,13 @@ class LearnerState:
     def plain(self) -> dict[str, Any]:
         """A dict of tensors by name, text and a number, in memory of its own."""
         told = self.encoded.told
-        return dict(zip(KEYS, (VERSION, json.dumps(self.about), json.dumps(told), dict(self.encoded.tensors)), strict=True))
+        return dict(
+            zip(
+                KEYS,
+                (VERSION, json.dumps(self.about), json.dumps(told), dict(self.encoded.tensors)),
+                strict=True,
+            )
+        )
 
     def write(self, path: str | Path) -> None:
         """Raises UserError where it cannot be written; what stood there stands there still then."""
@@ -81,12 +87,16 @@ class LearnerState:
             raise UserError(f"the state is of a learner on {found}, which is not here: pass device='cpu'")
         return found
 
-    def moment(self, losses: Mapping[str, LossSpec], dtype: torch.dtype, device: torch.device) -> "Moment":
-        """What a learner goes on from. Raises UserError."""
+    def decoded(
+        self, losses: Mapping[str, LossSpec], dtype: torch.dtype, device: torch.device
+    ) -> tuple[Reader, RuntimeState]:
+        """How it reads batches, and what moves. Raises UserError."""
         try:
             tree = decode(self.encoded)
-            reader = Reader.resumed(losses, dtype, self.about["batches"], [t.to(device) for t in tree["first"]])
-            return Moment(reader, tree["runtime"])
+            reader = Reader.resumed(
+                losses, dtype, self.about["batches"], [t.to(device) for t in tree["first"]]
+            )
+            return reader, tree["runtime"]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"this is no state that a learner goes on from: {error}") from error
 
@@ -94,11 +104,3 @@ class LearnerState:
         """own: the tensors of the layers that are to take it up, by name. Raises UserError for those that differ."""
         if problems := list(misfits(self.about["shapes"], own)):
             raise UserError(*problems)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What moves of a learner: how it reads batches, and its network."""
-
-    reader: Reader
-    runtime: RuntimeState

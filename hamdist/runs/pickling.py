@@ -7,6 +7,16 @@ from typing import Any
 from torch import Tensor
 
 from hamdist.errors import first_line
+from hamdist.network.losses import called
+from hamdist.network.network import Network
+from hamdist.runs.chosen import Chosen
+
+
+def parts_of(network: Network, chosen: Chosen) -> dict[str, Any]:
+    """Of a learner, what is the user's, by what users call it."""
+    layers = {f"layer {spec.name!r}": spec.build for spec in network.layers}
+    losses = {f"the loss {called(node, spec)!r}": spec.function for node, spec in network.losses.items()}
+    return {**layers, **losses, **chosen.settings}
 
 
 def check_pickles(parts: Mapping[str, Any]) -> None:

@@ -128,7 +128,10 @@ def learning_settings(settings: Mapping[str, Any]) -> Learning:
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON has them, without functions. Raises ConfigError."""
     given = {name: value for name, value in settings.items() if not callable(value)}
-    place, motion = (_validated(LocalityConfig, _of(PLACE, given)), _validated(LearningConfig, _of(MOTION, given)))
+    place, motion = (
+        _validated(LocalityConfig, _of(PLACE, given)),
+        _validated(LearningConfig, _of(MOTION, given)),
+    )
     return {
         name: value
         for section in (place, motion)

@@ -59,5 +59,5 @@ def _sum(metadata: Mapping[str, str], encoded: Encoded) -> str:
     total = zlib.crc32(json.dumps([dict(metadata), encoded.told], sort_keys=True).encode())
     for name, tensor in sorted(encoded.tensors.items()):
         total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
-        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), total)
+        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, total)
     return f"{total:08x}"

@@ -72,8 +72,8 @@ def between_steps(
     def alone(self: Owner, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         if self._turn.nested:
             raise RunError(
-                f"{method.__name__} was asked for in the midst of another call of this learner, where no tick is whole: "
-                "ask between two calls (a signal handler sets a flag, which the loop looks at)"
+                f"{method.__name__} was asked for in the midst of another call of this learner, where no tick is "
+                "whole: ask between two calls (a signal handler sets a flag, which the loop looks at)"
             )
         return method(self, *arguments, **named)
 
