@@ -3,6 +3,8 @@
 worker.py         the loop of one actor, a plain class without Ray; outcome.py: what it reports
 breakable.py      a loop that is left in its midst, where what it does takes long
 source_worker.py  what enters goes to those who read it; stream_worker.py: the loop of the stream's actor
+feed.py           what a stream is to it; intake.py: what enters, again where need be; ahead.py: read ahead
+cutter.py         when a cut is announced, and for which tick; source_part.py: the source's part of one
 layout.py         who hosts what, and which edges lead from one actor to another
 setup.py          from actors that have made their layers to actors that can run
 handle.py         how a worker is called: by methods with their types, wherever it lives

@@ -21,7 +21,7 @@ from hamdist.transport.process_group import NcclSupport, nccl_support
 
 ON_CPU = NcclSupport("", False)
 FOR_LAYERS = ("hamdist.cluster.worker", "torch._dynamo")
-FOR_THE_STREAM = ("hamdist.runs.assembly",)
+FOR_THE_STREAM = ("hamdist.runs.stream_feed",)
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,6 @@ class WorkerActor:
         """What a method of what it hosts returns."""
         return contained(self._name, bound(self._hosted, method), *arguments, **named)
 
-    def ask(self, method: Callable[..., Result]) -> Result | None:
+    def ask(self, method: Callable[..., Result], *arguments: Any, **named: Any) -> Result | None:
         """The same from the other thread; None where it hosts nothing yet."""
-        return None if self._hosted is None else bound(self._hosted, method)()
+        return None if self._hosted is None else bound(self._hosted, method)(*arguments, **named)

@@ -17,9 +17,12 @@ class Breakable:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside: int | None = None
+        self._entered = 0  # how often
 
     def __enter__(self) -> None:
-        self._inside = threading.get_ident()
+        with self._lock:
+            self._entered += 1
+            self._inside = threading.get_ident()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -30,12 +33,13 @@ class Breakable:
     def break_soon(self) -> None:
         """Unless it ends by itself."""
         if self._inside is not None and self._inside != threading.get_ident():
-            timer = threading.Timer(GRACE_SECONDS, self._break)
+            timer = threading.Timer(GRACE_SECONDS, self._break, (self._entered,))
             timer.daemon = True
             timer.start()
 
-    def _break(self) -> None:
+    def _break(self, entered: int) -> None:
+        """Unless it has ended meanwhile, and another has begun."""
         with self._lock:
-            if self._inside is not None:
+            if self._inside is not None and self._entered == entered:
                 raised = ctypes.py_object(LoopBrokenError)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._inside), raised)

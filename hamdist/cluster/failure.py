@@ -7,7 +7,7 @@ not of the cause, and are looked at last.
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from hamdist.cluster.handle import ActorLostError, Handle, results
@@ -15,7 +15,7 @@ from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import AnyStream, WorkerGroup
 from hamdist.engine.divergence import diagnosis
 from hamdist.errors import DivergenceError, RunError
-from hamdist.transport.base import LinkError
+from hamdist.transport.base import LinkError, StalledError
 
 Result = TypeVar("Result")
 TOLD_SECONDS = 3.0  # for the actors that ended to tell how far off their layers are
@@ -36,10 +36,14 @@ class Ended(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed.  details: the traceback in the actor that failed, "" where there is none."""
+    """Why a run failed.  details: the traceback in the actor that failed, "" where there is none.
+
+    of_machines: whether a process, a machine or a link failed, and not what ran on it: then another one may go on.
+    """
 
     error: Exception
     details: str = ""
+    of_machines: bool = False
 
     def raised(self, saved: str = "") -> Exception:
         """The error, with what the actor knows of it.  saved: what is left of the run, to be said with it."""
@@ -53,6 +57,11 @@ class Failure:
 def report_of(call: Future[Result]) -> Result | None:
     """What an actor reported; None where it could say nothing."""
     return call.result() if call.done() and call.exception() is None else None
+
+
+def is_lost(call: Future[Result]) -> bool:
+    """Whether an actor died, or gives no sign of life."""
+    return not call.done() or isinstance(call.exception(), ActorLostError)
 
 
 def loss_of(call: Future[Result]) -> str:
@@ -89,8 +98,12 @@ def failure_of(
     for number, report in enumerate(reports):
         if report is None:
             reached = [each.ticks for each in reports[:-1] if each is not None] or [ticks]
-            return Failure(_lost(group.names[number], max(reached), losses[number], kept))
-    return failures[0][1] if failures else None
+            lost = _lost(group.names[number], max(reached), losses[number], kept)
+            return Failure(lost, of_machines=True)
+    if not failures:
+        return None
+    first = failures[0][1]
+    return replace(first, of_machines=not isinstance(first.error, StalledError))
 
 
 def _lost(name: str, ticks: int, why: str, kept: str) -> RunError:

@@ -45,8 +45,14 @@ class Handle(ABC, Generic[Reached]):
         """Begins a call, which the worker's own thread answers after those before it."""
 
     @abstractmethod
-    def ask(self, method: Callable[[Reached], Result], /) -> Future[Result]:
-        """Begins a call that is answered while the worker is at work: to its `progress`, `stop` or `end`."""
+    def ask(
+        self,
+        method: Callable[Concatenate[Reached, Arguments], Result],
+        /,
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Future[Result]:
+        """Begins a call that is answered while the worker is at work: to its `progress`, `stop` and the like."""
 
 
 class ThreadHandle(Handle[Hosted]):
@@ -68,9 +74,15 @@ class ThreadHandle(Handle[Hosted]):
             partial(contained, self.name, bound(self.hosted, method), *arguments, **named)
         )
 
-    def ask(self, method: Callable[[Hosted], Result], /) -> Future[Result]:
+    def ask(
+        self,
+        method: Callable[Concatenate[Hosted, Arguments], Result],
+        /,
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Future[Result]:
         answer: Future[Result] = Future()
-        answer.set_result(bound(self.hosted, method)())
+        answer.set_result(bound(self.hosted, method)(*arguments, **named))
         return answer
 
     def close(self) -> None:

@@ -182,10 +182,12 @@ class Progress:
     """How far an actor is.
 
     samples: that have entered, of the stream.  entered_ticks: in which they did, once nothing more enters to be learnt.
-    windows: of metrics, closed since the last time.
+    windows: of metrics, closed since the last time.  cuts: news of them since then: a worker's of its parts, the
+    stream's of its own.
     """
 
     ticks: int
     samples: int = 0
     entered_ticks: int | None = None
     windows: tuple[Window, ...] = ()
+    cuts: tuple[Any, ...] = ()

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate
@@ -15,6 +14,7 @@ from typing import Any, Concatenate
 from hamdist.cluster.actor import FOR_LAYERS, FOR_THE_STREAM, Location, WorkerActor
 from hamdist.cluster.handle import ActorLostError, Arguments, Handle, Hosted, Result, ThreadHandle, results
 from hamdist.cluster.resources import Bundle
+from hamdist.cluster.stand_ins import StandIns, put_down, reap, started
 from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import STREAM, AnyStream, Peer, WorkerGroup
 from hamdist.errors import Problem, RunError, UserError
@@ -53,23 +53,30 @@ class RayHandle(Handle[Hosted]):
     ) -> Future[Result]:
         return _translated(self.actor.call.remote(method, *arguments, **named).future(), self.name)
 
-    def ask(self, method: Callable[[Hosted], Result], /) -> Future[Result]:
-        return _translated(
-            self.actor.ask.options(concurrency_group=CONTROL).remote(method).future(), self.name
-        )
+    def ask(
+        self,
+        method: Callable[Concatenate[Hosted, Arguments], Result],
+        /,
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Future[Result]:
+        asked = self.actor.ask.options(concurrency_group=CONTROL)
+        return _translated(asked.remote(method, *arguments, **named).future(), self.name)
 
 
 class RayWorkers(WorkerGroup[AnyStream]):
     """locations: where everyone is, the stream last, once all are made.  addresses: at which they listen, by edge, once
-    they are joined.
+    they are joined.  stand_ins: for those that are lost.
     """
 
-    workers: Sequence[RayHandle[Worker]]
+    workers: list[RayHandle[Worker]]
 
-    def __init__(self, workers: Sequence[RayHandle[Worker]], stream: Handle[AnyStream]) -> None:
+    def __init__(
+        self, workers: list[RayHandle[Worker]], stream: Handle[AnyStream], stand_ins: StandIns
+    ) -> None:
         import ray
 
-        self.workers, self.stream = workers, stream
+        self.workers, self.stream, self.stand_ins = workers, stream, stand_ins
         self.locations: list[Location] = []
         self.addresses: dict[int, str] = {}
         self._own_node = ray.get_runtime_context().get_node_id()
@@ -77,6 +84,25 @@ class RayWorkers(WorkerGroup[AnyStream]):
     @property
     def _actors(self) -> list[RayHandle[Any]]:
         return [handle for handle in self.everyone if isinstance(handle, RayHandle)]
+
+    def found_at(self, addresses: Mapping[int, str]) -> None:
+        """Where everyone listens from now on, by edge; of where they did before, nothing is left."""
+        before, self.addresses = self.addresses, dict(addresses)
+        for address in before.values():
+            _remove_socket(address)
+
+    def replace(self, number: int) -> RayHandle[Any]:
+        """Puts another actor in the place of a lost one, which hosts nothing yet. Raises RunError."""
+        lost, before = self.everyone[number], self.locations[number]
+        assert isinstance(lost, RayHandle)
+        put_down(lost.actor, before, self._own_node)
+        layers = number < len(self.workers)
+        handle: RayHandle[Any] = RayHandle(lost.name, self.stand_ins.take(number, before, layers))
+        if layers:
+            self.workers[number] = handle
+        else:
+            self.stream = handle
+        return handle
 
     def close(self) -> None:
         """First with the actors' consent."""
@@ -89,9 +115,10 @@ class RayWorkers(WorkerGroup[AnyStream]):
             wait([handle.ask(Peer.stop) for handle in self._actors], STOPPED_SECONDS)
             for handle in self._actors:
                 ray.kill(handle.actor)
+            self.stand_ins.close()
         for location in self.locations:
             if location.node == self._own_node and location.pid != os.getpid():
-                _reap(location.pid)
+                reap(location.pid)
         for address in self.addresses.values():
             _remove_socket(address)
 
@@ -123,15 +150,15 @@ def location_here() -> Location:
 
 @contextmanager
 def ray_workers(
-    bundles: Sequence[Bundle], count: int, stream: Handle[AnyStream] | None = None
+    bundles: Sequence[Bundle], count: int, stream: Handle[AnyStream] | None = None, spares: int = 0
 ) -> Iterator[RayWorkers[AnyStream]]:
     """Within it a Ray actor for every bundle has been asked for. Raises RunError where they cannot be placed now.
 
     count: of the workers that host layers.  stream: if it is hosted here; else the last bundle is its actor's.
+    spares: how many are to stand ready for those that are lost.
     """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     placed = placement_group(
         [dict(bundle.resources) for bundle in bundles],
@@ -143,19 +170,15 @@ def ray_workers(
         _await_places(placed)
         remote = ray.remote(concurrency_groups={CONTROL: 1})(WorkerActor)  # type: ignore[call-overload]
         actors = [
-            remote.options(
-                max_restarts=0,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    placed, placement_group_bundle_index=index
-                ),
-                **bundle.options(),
-            ).remote(FOR_LAYERS if index < count else FOR_THE_STREAM)
+            started(remote, placed, index, bundle, FOR_LAYERS if index < count else FOR_THE_STREAM)
             for index, bundle in enumerate(bundles)
         ]
         workers: list[RayHandle[Worker]] = [
             RayHandle(f"actor {number}", actor) for number, actor in enumerate(actors[:count])
         ]
-        group = RayWorkers(workers, RayHandle(STREAM, actors[count]) if stream is None else stream)
+        stand_ins = StandIns(remote, placed, bundles, spares)
+        stand_ins.refill()
+        group = RayWorkers(workers, RayHandle(STREAM, actors[count]) if stream is None else stream, stand_ins)
         yield group
     finally:
         with signals_wait():
@@ -224,13 +247,6 @@ def cause_of_death(error: BaseException) -> str:
         if mark in text:
             return text.partition(mark)[2].partition(" Some common causes")[0][:300]
     return text[:300]
-
-
-def _reap(pid: int) -> None:
-    """Ray's own kill does not reach a process that is frozen; this one does."""
-    with suppress(FileNotFoundError, ProcessLookupError):  # it is gone already, as it should be
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
-            os.kill(pid, signal.SIGKILL)
 
 
 def _remove_socket(address: str) -> None:

@@ -4,11 +4,13 @@ Every actor examines its own layers, upstream first; what travels for that are t
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hamdist.cluster.handle import results
+from hamdist.cluster.handle import Handle, results
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import AnyStream, Peer, WorkerGroup
@@ -22,14 +24,19 @@ MakeWiring = Callable[[], Wiring]
 
 
 class RemoteBuilder(LayerBuilder):
-    """Layers that the workers of a group have made.  hosts: node → number of its worker.  seconds: for an answer."""
+    """Layers that the workers of a group have made.  hosts: node → number of its worker.  seconds: for an answer.
+
+    heard: what each layer was examined with, for others that take over.
+    """
 
     def __init__(
         self, group: WorkerGroup[AnyStream], outline: Outline, hosts: Mapping[str, int], seconds: float
     ):
         self._workers, self._outline, self._hosts, self._seconds = group.workers, outline, hosts, seconds
+        self.heard: dict[str, Mapping[str, Heard]] = {}
 
     def examine(self, name: str, heard: Mapping[str, Heard]) -> Facts:
+        self.heard[name] = heard
         (facts,) = results(
             [self._workers[self._hosts[name]].call(Worker.examine, name, heard)], self._seconds
         )
@@ -41,6 +48,14 @@ class RemoteBuilder(LayerBuilder):
 
     def make_plans(self) -> None:
         results([worker.call(Worker.make_plans) for worker in self._workers], self._seconds)
+
+
+def taken_over(
+    worker: Handle[Worker], layers: Sequence[str], heard: Mapping[str, Mapping[str, Heard]], targets: Tensor
+) -> list[Future[Any]]:
+    """The calls that ready a worker which has made the layers of a lost one.  heard: by layer, as it was examined."""
+    examined = [worker.call(Worker.examine, name, heard[name]) for name in layers]
+    return [*examined, worker.call(Worker.check_losses, targets), worker.call(Worker.make_plans)]
 
 
 def layout_of(

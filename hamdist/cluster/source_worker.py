@@ -23,10 +23,14 @@ class SourceWorker:
     def __init__(self, name: str, profile: bool = False) -> None:
         self.name = name
         self._timeline = timeline_of(profile)
-        self._traffic = Traffic(timeline=self._timeline)
+        self._reset_traffic()
         self._stopped = False
         self._wiring: Wiring | None = None
         self._ticks = 0  # that were sent
+
+    def _reset_traffic(self) -> None:
+        """Nothing has been said."""
+        self._traffic = Traffic(timeline=self._timeline)
 
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """As a worker's; the stream calls its neighbours, so nobody looks for it."""

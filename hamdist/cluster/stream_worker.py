@@ -1,4 +1,4 @@
-"""The loop of the stream's actor: it opens the stream, gives what enters, and announces the end.
+"""The loop of the stream's actor: it opens the stream, gives what enters, and announces cuts and the end.
 
 After the last batch come the drain, the hold-out if there is one, and a tail in which every node hears of the final
 tick. A stream that raises ends early: what had entered is learnt all the same.
@@ -10,71 +10,109 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any
 
 from torch import Tensor
 
+from hamdist.cluster.ahead import GLANCE_SECONDS
+from hamdist.cluster.cutter import CutSchedule, Cutter
+from hamdist.cluster.feed import Fed, Feed, Pair
+from hamdist.cluster.intake import Intake
 from hamdist.cluster.outcome import Progress, StreamOutcome, attributed, stream_failed, stream_opening
+from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.source_worker import SourceWorker
 from hamdist.engine.device import peak_memory_bytes
 from hamdist.engine.message import Message
+from hamdist.engine.parts import signals_of
 from hamdist.engine.source import Given, Source
-from hamdist.errors import StreamError, UserError
+from hamdist.errors import UserError
 from hamdist.transport.base import ClosedError, LinkError
 
-Pair = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor | None]
-Pairs = Iterator[Pair]
-Item = TypeVar("Item")
-GLANCE_SECONDS = 0.1  # between two looks at whether the end was asked for
-AHEAD = 2  # batches read before they are needed, or those of so many messages, where they are small
-AHEAD_BYTES = 2 * 2**20
+LAST_CUT_SECONDS = (
+    2.0  # that a silent stream is waited for where the end was asked for, to come to a last cut
+)
 
 
 class StreamWorker(SourceWorker):
-    """open_batches: gives the batches to learn from, and a function that gives those of the hold-out, or None.
+    """open_feed: opens the stream.
 
     idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
     takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
-    All methods belong to one thread, except `progress`, `end` and `stop`.
+    cuts: when to announce one; None: never. Where the end is asked for, one is announced, and batches enter until then.
+    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `end` and `stop`.
     """
 
     def __init__(
         self,
         name: str,
-        open_batches: Callable[[], tuple[Pairs, Callable[[], Pairs | None]]],
+        open_feed: Callable[[], Feed],
         idle_seconds: float = math.inf,
         profile: bool = False,
+        cuts: CutSchedule | None = None,
     ) -> None:
         super().__init__(name, profile)
-        self._idle_seconds = idle_seconds
-        self._open_batches = open_batches
+        self._idle_seconds, self._schedule = idle_seconds, cuts
+        self._intake = Intake(open_feed, positions=cuts is not None)
         self._reading = self._timeline.span("read")
-        self._asked = threading.Event()  # for the end
+        self._ending = threading.Event()  # the user wants the end
+        self._asked = threading.Event()  # no more is to be read
+        self._soon = threading.Event()  # a cut out of turn
         self._source = Source(1, 1)
+        self._start: SourcePart | None = None
+        self._first: tuple[Tensor, Tensor | None] | None = None
+        self._parts: deque[SourcePart] = deque()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing has entered since the start, or since the cut that is gone back to."""
+        self._cutter: Cutter | None = None
+        self._position: Mapping[str, Any] = {} if self._start is None else self._start.stream
         self._ended = False  # nothing more enters to be learnt
         self._entered_ticks = 0  # until then
         self._learnt_ticks = 0  # drain included
-        self._first: list[Pair] = []
 
     def first_batch(self) -> tuple[Tensor, Tensor | None]:
         """Opens the stream; the batch is presented later, like all others. Raises UserError."""
         with stream_opening():
-            batches, self._holdout = self._open_batches()
-            self._batches = Ahead(batches, AHEAD)
-            first = self._batches.take(self._asked, 1)
-        if not first:
-            raise StreamError("the run was ended before the first sample came")
-        self._first = first
-        return first[0][:2]
+            inputs, targets = self._intake.first(self._asked)[:2]
+        self._first = inputs, targets
+        return self._first
+
+    def rewind(self, part: SourcePart | None) -> None:
+        """Stands where the part was cut, None: at the start, opened anew; `listen` comes next. Raises UserError, and
+        RunError where the stream cannot be read again.
+        """
+        self._start, self._stopped = part, False
+        self._parts.clear()
+        self._reset_traffic()
+        if not self._ending.is_set():
+            self._asked.clear()
+        if part is not None:
+            self._first = part.first
+        with stream_opening():
+            self._intake.rewind(part)
+        self._begin()
 
     def connect(self, addresses: Mapping[int, str]) -> None:
         """Joins those that hear the source."""
         super().connect(addresses)
         layout = self._layout
-        rows, outline = layout.inputs.shape[0], layout.outline
-        self._source = Source(rows, outline.locality.hold, layout.stream_ticks, layout.entrance)
-        messages = AHEAD * math.ceil(layout.stream_ticks / self._source.hold)
-        self._batches.count = max(AHEAD, min(messages, AHEAD_BYTES // layout.tick_bytes))
+        hold, ticks = layout.outline.locality.hold, layout.stream_ticks
+        self._source = Source(layout.inputs.shape[0], hold, ticks, layout.entrance)
+        if self._start is not None:
+            self._restore(self._start)
+        self._intake.read_ahead(math.ceil(ticks / hold), layout.tick_bytes)
+        if self._schedule is not None:
+            step = math.lcm(hold, layout.chunk, layout.outline.execution.chunk)
+            lead = layout.outline.reach + 1 + 2 * layout.chunk
+            self._cutter = Cutter(self._schedule, self._source.tick, step, lead, ticks, self._soon)
+
+    def _restore(self, part: SourcePart) -> None:
+        self._source.state = part.state
+        self._ticks = part.tick
+        for way in self._ways:
+            if way.edge.ticks:
+                way.signals.resume(part.state.signals[way.edge.name])
 
     def run(self) -> StreamOutcome:
         """From the first batch to the final tick; whatever goes wrong is in the outcome."""
@@ -95,48 +133,79 @@ class StreamWorker(SourceWorker):
         """Every batch, then the drain; what the stream raised, if it did."""
         failure: tuple[Exception, str] | None = None
         try:
-            for batches in self._unasked():
-                self._give(self._presented(batches) if batches else self._silent())
+            for read in self._entering():
+                self._give(self._presented([each.batch for each in read]) if read else self._silent())
+                self._position = read[-1].position or {} if read else self._position
+                self._cut()
         except LinkError:
             raise
         except UserError as error:
             failure = error, traceback.format_exc()
         except BaseException as error:
             failure = stream_failed(error, self._source.samples), traceback.format_exc()
+        if self._cutter is not None:
+            self._cutter.void()
         self._entered_ticks, self._ended = self._source.tick, True
         self._give(self._source.silence(self._layout.outline.drain))
         self._learnt_ticks = self._source.tick
         return failure
 
-    def _presented(self, batches: Sequence[Pair], learn: bool = True) -> Iterator[Message]:
+    def _presented(self, batches: Sequence[Pair | None], learn: bool = True) -> Iterator[Message]:
         return self._source.present(map(_with_targets, batches), learn)
 
-    def _unasked(self) -> Iterator[Sequence[Pair]]:
-        """The batches, the first one again, those that were read when the user asks for the end included; none where
-        the stream has been idle.
+    def _entering(self) -> Iterator[Sequence[Fed]]:
+        """The batches, those that were read when the user asks for the end included, or those until a last cut; none
+        where the stream has been idle.
 
         As many at a time as are there, and go in one message.
         """
-        yield self._first
-        while True:
-            try:
-                with self._reading:
-                    batches = self._batches.take(self._asked, self._room, self._idle_seconds)
-            except TimeoutError:
-                yield ()
-                continue
-            if not batches:
+        while not self._at_the_end():
+            if self._cutter is not None:
+                self._traffic.cut = self._cutter.look(self._source.tick)
+            with self._reading:
+                read = self._read()
+            if read is None:
                 return
-            yield batches
+            yield read
+
+    def _at_the_end(self) -> bool:
+        """Whether the user wants it, and the last cut is done."""
+        cutter = self._cutter
+        return cutter is not None and self._ending.is_set() and not self._soon.is_set() and cutter.pending < 0
+
+    def _read(self) -> Sequence[Fed] | None:
+        """The next batches; none where the stream is idle, None where it has ended."""
+        began = time.monotonic()
+        while True:
+            seconds = min(GLANCE_SECONDS, self._idle_seconds)
+            try:
+                return self._intake.take(self._asked, self._room, seconds) or None
+            except TimeoutError:
+                waited = time.monotonic() - began
+            if self._ending.is_set() and waited > LAST_CUT_SECONDS:
+                return None
+            if waited > self._idle_seconds:
+                return ()
 
     @property
     def _room(self) -> int:
-        """How many batches go into one message, until a chunk is whole."""
-        layout = self._layout
-        return max(1, (layout.stream_ticks - self._source.tick % layout.chunk) // self._source.hold)
+        """How many batches go into one message, until a chunk is whole, or a cut is reached."""
+        layout, source = self._layout, self._source
+        ticks = layout.stream_ticks - (source.tick - self._origin) % layout.chunk
+        if self._cutter is not None and self._cutter.pending >= 0:
+            ticks = min(ticks, self._cutter.pending - source.tick)
+        return max(1, ticks // source.hold)
+
+    def _cut(self) -> None:
+        """Keeps the source's part of a cut that was reached."""
+        if self._cutter is None or not self._cutter.reached(self._source.tick):
+            return
+        assert self._first is not None
+        state = self._source.state._replace(signals=signals_of(self._ways))
+        self._parts.append(SourcePart(state, self._position, self._first))
 
     def _test(self) -> None:
-        holdout = self._holdout()
+        holdout = self._intake.holdout()
         if holdout is not None:
             self._source.begin_episode()
             for batch in holdout:
@@ -151,12 +220,22 @@ class StreamWorker(SourceWorker):
 
     def _silent(self) -> Iterator[Message]:
         """Whole holds, so that batches go on to begin at multiples of one, and whole messages."""
-        whole = math.lcm(self._source.hold, self._layout.chunk)
-        return self._source.silence(self._source.hold + -(self._source.tick + self._source.hold) % whole)
+        return self._source.silence(
+            self._until(math.lcm(self._source.hold, self._layout.chunk), self._source.hold)
+        )
 
     def _whole(self, ticks: int) -> int:
         """So many ticks or a few more, so that no message waits for company after them."""
-        return ticks + -(self._source.tick + ticks) % self._layout.chunk
+        return self._until(self._layout.chunk, ticks)
+
+    @property
+    def _origin(self) -> int:
+        """The tick that this generation begins with."""
+        return 0 if self._start is None else self._start.tick
+
+    def _until(self, multiple: int, ticks: int) -> int:
+        """So many ticks, and those until such a multiple of ticks since the origin."""
+        return ticks + -(self._source.tick - self._origin + ticks) % multiple
 
     def _outcome(self, error: Exception | None = None, details: str = "") -> StreamOutcome:
         return StreamOutcome(
@@ -172,12 +251,27 @@ class StreamWorker(SourceWorker):
     # From any thread
 
     def progress(self) -> Progress:
-        """How far it is."""
-        return Progress(self._source.tick, self._source.samples, self._entered_ticks if self._ended else None)
+        """How far it is, and its parts of cuts that were reached since the last call."""
+        cuts = tuple(self._parts.popleft() for _ in range(len(self._parts)))
+        entered = self._entered_ticks if self._ended else None
+        return Progress(self._source.tick, self._source.samples, entered, cuts=cuts)
+
+    def cut_soon(self) -> None:
+        """Announces a cut as soon as it can."""
+        self._soon.set()
+
+    def whole(self, tick: int) -> None:
+        """The cut of this tick is whole: none before it will be gone back to."""
+        if self._cutter is not None:
+            self._cutter.whole(tick)
 
     def end(self) -> None:
-        """No more batches; what has entered is learnt, and the run ends in order."""
-        self._asked.set()
+        """No more batches, or no more than until a last cut; what has entered is learnt, and the run ends in order."""
+        if self._schedule is None:
+            self._asked.set()
+        else:
+            self._soon.set()
+        self._ending.set()
 
     def stop(self) -> None:
         """Ends the loop at once."""
@@ -185,58 +279,8 @@ class StreamWorker(SourceWorker):
         super().stop()
 
 
-def _with_targets(batch: Pair) -> Given:
+def _with_targets(batch: Pair | None) -> Given:
+    assert batch is not None
     inputs, targets, *flags = batch
     assert targets is not None, "checked with the first batch, and by the stream since"
     return inputs, targets, flags[0] if flags else None
-
-
-class Ahead(Generic[Item]):
-    """Reads an iterator in a thread of its own, so that nobody who waits for it is deaf.
-
-    count: items that it is ahead. It goes on when half of them are taken, and hands over what there is: between two
-    threads that take turns at every item, Python spends more than most items are worth.
-    """
-
-    def __init__(self, items: Iterator[Item], count: int) -> None:
-        self.count = count
-        self._read: deque[Item] = deque()
-        self._ended = False
-        self._error: BaseException | None = None
-        self._changed = threading.Condition()
-        threading.Thread(target=self._pull, args=(items,), daemon=True, name="hamdist-stream").start()
-
-    def _pull(self, items: Iterator[Item]) -> None:
-        error: BaseException | None = None
-        try:
-            for item in items:
-                with self._changed:
-                    if self._ended:
-                        return
-                    self._read.append(item)
-                    self._changed.notify()
-                    if len(self._read) >= self.count:
-                        self._changed.wait_for(lambda: len(self._read) <= self.count // 2)
-        except BaseException as raised:
-            error = raised
-        with self._changed:
-            self._ended, self._error = True, error
-            self._changed.notify()
-
-    def take(self, asked: threading.Event, most: int, seconds: float = math.inf) -> list[Item]:
-        """The next items, as many as are there and at most so many; none at the end. No more are read once `asked` is
-        set.
-
-        Raises what the iterator raised, and TimeoutError where nothing came for so many seconds.
-        """
-        deadline = time.monotonic() + seconds
-        with self._changed:
-            while not (self._read or self._ended or asked.is_set()):
-                if not self._changed.wait(GLANCE_SECONDS) and time.monotonic() > deadline:
-                    raise TimeoutError
-            self._ended |= asked.is_set()
-            taken = [self._read.popleft() for _ in range(min(most, len(self._read)))]
-            self._changed.notify()
-            if not taken and self._error is not None:
-                raise self._error
-            return taken

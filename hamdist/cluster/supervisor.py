@@ -4,7 +4,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hamdist.cluster.failure import Failure, failure_of, loss_of, report_of
+from hamdist.cluster.cut_keeper import PartNews
+from hamdist.cluster.failure import Failure, failure_of, is_lost, loss_of, report_of
 from hamdist.cluster.handle import Handle
 from hamdist.cluster.outcome import Outcome, Progress, StreamOutcome
 from hamdist.cluster.ray_workers import STOPPED_SECONDS
@@ -12,30 +13,38 @@ from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import Peer, WorkerGroup
 from hamdist.report.metrics import Window
+from hamdist.transport.base import LinkError
 
 
 @dataclass(frozen=True)
 class Ending:
     """What is left of a run: the outcomes of the actors, None of one that could say nothing, and why it failed.
 
-    windows: of metrics that nobody has taken yet.
+    windows: of metrics that nobody has taken yet.  lost: the numbers of those that died, or gave no sign of life.
     """
 
     outcomes: tuple[Outcome | None, ...]
     stream: StreamOutcome | None
     windows: tuple[Window, ...] = ()
     failure: Failure | None = None
+    lost: tuple[int, ...] = ()
+
+    @property
+    def of_machines(self) -> bool:
+        """Whether the run failed for a process, a machine or a link, and others could go on from a cut."""
+        silent = [n for n, report in enumerate((*self.outcomes, self.stream)) if report is None]
+        return self.failure is not None and self.failure.of_machines and set(silent) <= set(self.lost)
 
 
 class News:
-    """How far one worker is, asked again and again; windows of metrics come once."""
+    """How far one worker is, asked again and again; windows of metrics, and news of cuts, come once."""
 
     def __init__(self, worker: Handle[Peer]) -> None:
         self._worker, self.known = worker, Progress(0)
         self.asked = worker.ask(Peer.progress)
 
     def latest(self) -> Progress:
-        self.known = replace(self.known, windows=())
+        self.known = replace(self.known, windows=(), cuts=())
         if (progress := report_of(self.asked)) is not None:
             self.known = progress
             self.asked = self._worker.ask(Peer.progress)
@@ -53,7 +62,8 @@ class Supervisor:
         self._runs = [worker.call(Worker.run) for worker in group.workers]
         self._stream = group.stream.call(StreamWorker.run)
         self._all: list[Future[Any]] = [*self._runs, self._stream]
-        self._learning, self._entering = News(group.workers[first_loss]), News(group.stream)
+        self._news = [News(worker) for worker in group.workers]
+        self._learning, self._entering = self._news[first_loss], News(group.stream)
 
     def wait(self, seconds: float) -> bool:
         """Whether the run has ended, well or not, within `seconds`."""
@@ -64,6 +74,24 @@ class Supervisor:
         """The latest news of the actor with the first loss, and of the stream; windows of metrics come once."""
         return self._learning.latest(), self._entering.latest()
 
+    def parts(self, learning: Progress) -> dict[int, tuple[PartNews, ...]]:
+        """News of cuts since the last time, by the number of the actor.  learning: the latest of that with the first
+        loss.
+        """
+        found = {n: news.latest().cuts for n, news in enumerate(self._news) if news is not self._learning}
+        return {**found, self._first_loss: learning.cuts}
+
+    @property
+    def ticks(self) -> int:
+        """How far the run is, as far as is known."""
+        return max(news.known.ticks for news in self._news)
+
+    def whole(self, tick: int) -> None:
+        """The cut of this tick is whole: nobody needs those before it."""
+        for worker in self._group.workers:
+            worker.ask(Worker.whole, tick)
+        self._group.stream.ask(StreamWorker.whole, tick)
+
     def end(self) -> None:
         """Nothing more enters; the run goes on until all has been learnt."""
         self._group.stream.ask(StreamWorker.end)
@@ -71,10 +99,7 @@ class Supervisor:
     def ending(self, grace_seconds: float | None = None) -> Ending:
         """How it ended; where one failed, after the others have ended, too, or have been stopped."""
         if wait(self._all, self._grace if grace_seconds is None else grace_seconds).not_done:
-            for handle, run in zip(self._group.everyone, self._all, strict=True):
-                if not run.done():
-                    handle.ask(Peer.stop)
-            wait(self._all, STOPPED_SECONDS)
+            self._stop()
         outcomes, stream = [report_of(run) for run in self._runs], report_of(self._stream)
         ticks = max(news.known.ticks for news in (self._learning, self._entering))
         return Ending(
@@ -82,10 +107,27 @@ class Supervisor:
             stream,
             self._windows(outcomes[self._first_loss]),
             failure_of(self._group, [*outcomes, stream], [loss_of(run) for run in self._all], ticks),
+            tuple(number for number, run in enumerate(self._all) if is_lost(run)),
         )
+
+    def _stop(self) -> None:
+        for handle, run in zip(self._group.everyone, self._all, strict=True):
+            if not run.done():
+                handle.ask(Peer.stop)
+        wait(self._all, STOPPED_SECONDS)
+
+    @property
+    def machines_failed(self) -> bool:
+        """Whether somebody has failed, and nobody for what is not a link or a process, as far as is known."""
+        failed = [run for run in self._all if run.done() and (run.exception() or run.result().error)]
+        return bool(failed) and all(is_lost(run) or _lost_a_link(run) for run in failed)
 
     def _windows(self, outcome: Outcome | None) -> tuple[Window, ...]:
         """Those in the last news, which may still be under way, and those in the outcome."""
         wait([self._learning.asked], STOPPED_SECONDS)
         news = self._learning.latest().windows
         return news if outcome is None else news + outcome.windows
+
+
+def _lost_a_link(run: Future[Any]) -> bool:
+    return run.exception() is None and isinstance(run.result().error, LinkError)

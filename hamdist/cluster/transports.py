@@ -23,7 +23,6 @@ from hamdist.transport.segment import POSSIBLE
 from hamdist.transport.torch_distributed import TorchWiring
 from hamdist.transport.zeromq import ZeroMQWiring
 
-GENERATION = 0
 SHARED_BYTES = 256 * 1024  # from here on copying to and fro costs less than a socket (benchmarks/links.py)
 
 
@@ -73,10 +72,11 @@ def wirings_of(
     carriers: Mapping[str, Carrier],
     patience: Patience,
     ports: tuple[int, int] | None,
+    generation: int = 0,
 ) -> list[MakeWiring]:
     """What makes the links of every actor, by number, the stream's last.
 
-    Each gets its own keys, made for this run, and its neighbours' addresses and public keys only.
+    Each gets its own keys, made for this generation, and its neighbours' addresses and public keys only.
     """
     graph = layout.outline.graph
     by_torch = {index for index, edge in layout.crossing() if carriers[edge.name].by_torch}
@@ -97,6 +97,7 @@ def wirings_of(
             patience,
             ports,
             shared,
+            generation,
         )
         for actor in range(len(places))
     ]
@@ -110,11 +111,12 @@ def make_wiring(
     patience: Patience,
     ports: tuple[int, int] | None,
     shared: Collection[int],
+    generation: int,
 ) -> ZeroMQWiring | TorchWiring:
     """One actor's wiring, made where it lives.
 
     passing: the crossings of the edges that torch.distributed carries.  shared: the edges with tensors in shared
     memory.
     """
-    heads = ZeroMQWiring(me, peers, keys, GENERATION, patience, ports, shared)
-    return TorchWiring(heads, me, peers, passing, GENERATION, patience) if passing else heads
+    heads = ZeroMQWiring(me, peers, keys, generation, patience, ports, shared)
+    return TorchWiring(heads, me, peers, passing, generation, patience) if passing else heads

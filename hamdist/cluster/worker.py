@@ -8,12 +8,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hamdist.cluster.breakable import Breakable, LoopBrokenError
+from hamdist.cluster.cut_keeper import CutKeeper, Write, moved_to
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.outcome import Advance, Outcome, Progress, Spent, attributed, outcome_of
 from hamdist.cluster.prediction_box import PredictionBox
@@ -31,7 +32,7 @@ from hamdist.engine.partition import Partition, initial_value
 from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import timeline_of
 from hamdist.engine.spec import Outline
-from hamdist.engine.state import PartitionState, SourceState, copied
+from hamdist.engine.state import PartitionState, Said, SourceState
 from hamdist.network.layer_spec import LayerSpec
 from hamdist.network.survey import Facts, Heard
 from hamdist.report.metrics import Windows
@@ -59,9 +60,18 @@ class WorkerSpec:
     labels: tuple[Any, ...] | None = None
 
 
+class UnderWay(NamedTuple):
+    """What was under way along edges at a cut: signals and costates, by edge, the oldest first."""
+
+    signals: Said
+    costates: Said
+
+
 class Worker:
     """One actor at work, step by step: made, `examine` for each of its layers, `make_plans`,
     `listen`, `connect`, `run`, `tensors`.
+
+    A later generation begins with `listen` again; `go_back`, or `restore`, takes its layers to a cut before it runs.
 
     Raises NetworkError for layers that cannot be made, ConfigError for a device that is not there.
     """
@@ -74,6 +84,7 @@ class Worker:
         self._layout: Layout | None = None
         self._timeline = timeline_of(spec.profile)
         self._traffic = Traffic(timeline=self._timeline)
+        self._cuts = CutKeeper()
         self._windows: Windows | None = None
         self._box: PredictionBox | None = None
         self._free: dict[str, FreeLayer] = {}
@@ -99,7 +110,10 @@ class Worker:
         self._builder.make_plans()
 
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
-        """The addresses at which neighbours find this actor, by edge."""
+        """The addresses at which neighbours find this actor, by edge; a generation begins."""
+        if self._wiring is not None:
+            self._wiring.close()
+        self._stopped, self._traffic = False, Traffic(timeline=self._timeline)
         self._layout, self._wiring = layout, make_wiring()
         return self._wiring.listen(layout.endpoints(self.spec.actor))
 
@@ -124,6 +138,41 @@ class Worker:
             self._windows = Windows(scores, batch, hold, self.spec.metrics_every)
             if self.spec.labels is not None:
                 self._box = PredictionBox(lines_of(self.partition.losses[first], self.spec.labels))
+
+    def write_cuts(self, write: Write | None) -> None:
+        """What writes its parts of the cuts to come; None: nothing does, and they are kept in memory only."""
+        self._cuts.write = write
+
+    # Back to a cut, before the first tick of a generation
+
+    def keeps(self, tick: int) -> bool:
+        """Whether it keeps the cut of this tick."""
+        return self._cuts.keeps(tick)
+
+    def said(self, tick: int) -> UnderWay:
+        """What its layers had said at a cut that it keeps. Raises RunError for one that it does not."""
+        state = self._cuts.at(tick)
+        return UnderWay(state.signals, state.costates)
+
+    def go_back(self, tick: int, heard: UnderWay, source: SourceState) -> None:
+        """To a cut that it keeps. heard: what was said everywhere. Raises RunError."""
+        own = self._cuts.at(tick)
+        self.restore(own._replace(signals=heard.signals, costates=heard.costates), source)
+
+    def begin_anew(self) -> None:
+        """At the start; no cut that it keeps ever was."""
+        self._cuts.go_back(-1)
+
+    def restore(self, state: PartitionState, source: SourceState) -> None:
+        """To a cut of the whole network, or of what is needed here: its layers, and what they will hear."""
+        self._cuts.go_back(state.tick)
+        self._ready.restore(moved_to(self.device, state), moved_to(self.device, source))
+        if self._windows is not None:
+            self._windows.go_on(state.tick)
+
+    def cut(self) -> PartitionState:
+        """All that moves here, as it is now, between two ticks; in host memory."""
+        return moved_to(torch.device("cpu"), self._ready.cut())
 
     @property
     def _layout_of(self) -> Layout:
@@ -190,12 +239,24 @@ class Worker:
     def _loop(self, partition: Partition) -> None:
         traffic, windows = self._traffic, self._windows
         while not self._stopped and (traffic.final < 0 or partition.tick <= traffic.final):
-            left = partition.go(self._layout_of.chunk)
+            if traffic.cut == partition.tick:
+                self._keep_cut(partition)
+            left = partition.go(self._most(partition.tick))
             if self._box is not None:
                 self._box.put(left)
             if windows is not None:
                 windows.after(partition.tick)
         _ = partition.nodes  # what runs in one go gives everything back, and looks at its last losses
+
+    def _most(self, tick: int) -> int:
+        """How many ticks may go before there is a cut."""
+        chunk, cut = self._layout_of.chunk, self._traffic.cut
+        return min(chunk, cut - tick) if cut > tick else chunk
+
+    def _keep_cut(self, partition: Partition) -> None:
+        started = time.perf_counter()
+        state = partition.cut()
+        self._cuts.keep(state, time.perf_counter() - started)
 
     def _outcome(self, started: float, error: Exception | None = None, details: str = "") -> Outcome:
         waited, sent = self._traffic.wait_seconds, self._traffic.send_seconds
@@ -207,9 +268,18 @@ class Worker:
     # From any thread
 
     def progress(self) -> Progress:
-        """How far it is, and the windows of metrics closed since the last call."""
+        """How far it is, and the cuts and the windows of metrics closed since the last call; all windows that closed
+        before a cut come no later than it.
+        """
         ticks = 0 if self.partition is None else self.partition.tick
-        return Progress(ticks, windows=() if self._windows is None else tuple(self._windows.take()))
+        cuts = self._cuts.take()
+        return Progress(
+            ticks, windows=() if self._windows is None else tuple(self._windows.take()), cuts=cuts
+        )
+
+    def whole(self, tick: int) -> None:
+        """The cut of this tick is whole."""
+        self._cuts.whole(tick)
 
     def predicted(self) -> list[str]:
         """Lines of predictions that have left since the last call, where they are wanted and the first loss lives."""
@@ -234,15 +304,6 @@ class Worker:
         """The state_dict of one of its layers, on the CPU."""
         found = self._ready.nodes[name].tensors()
         return {key: value.cpu() if isinstance(value, Tensor) else value for key, value in found.items()}
-
-    def cut(self) -> PartitionState:
-        """A copy of all that moves here, on the CPU."""
-        cut = self._ready.cut()
-        return cut if self.device.type == "cpu" else copied(cut, torch.device("cpu"))
-
-    def restore(self, state: PartitionState, source: SourceState) -> None:
-        """Goes on from a cut of the whole network, or of a part in which is all that it hosts and will hear."""
-        self._ready.restore(state, source)
 
     def load_weights(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Its layers take up the state_dicts of these, of which it may host some."""

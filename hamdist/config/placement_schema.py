@@ -14,7 +14,17 @@ from pydantic import (
     field_validator,
 )
 
-from hamdist.config.types import Count, Flag, LayerReference, NonNegative, Positive, Section, Text, Whole
+from hamdist.config.types import (
+    Count,
+    Flag,
+    LayerReference,
+    NonNegative,
+    Positive,
+    Section,
+    Text,
+    Whole,
+    WholeOrZero,
+)
 
 
 def _device(value: str) -> str:
@@ -156,11 +166,15 @@ class PlacementConfig(Section):
     ports: tuple[Port, Port] | None = Field(
         default=None, description="Lowest and highest port of the sockets between hosts; `null`: any."
     )
+    spares: Annotated[WholeOrZero, Field(le=1024)] = Field(
+        default=0,
+        description="Processes that stand started in reserve, to take the place of an actor that fails.",
+    )
     heartbeat_seconds: Seconds = Field(
-        default=5.0, description="A neighbour that gives no sign of life for so long ends the run."
+        default=5.0, description="A neighbour that gives no sign of life for so long has failed."
     )
     progress_seconds: Seconds = Field(
-        default=300.0, description="A neighbour that lives, but sends nothing for so long, ends the run."
+        default=300.0, description="A neighbour that lives, but sends nothing for so long, has failed."
     )
 
     @field_validator("requests")

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import NetworkConfig
 from hamdist.config.placement_schema import PlacementConfig
+from hamdist.config.reliability_schema import CheckpointConfig, OnBad, RecoveryConfig, RollbackConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.config.types import (
     Count,
@@ -168,7 +169,38 @@ class RunConfig(Section):
     )
     learning: LearningConfig = Field(default=LearningConfig(), description="How weights and costates move.")
     placement: PlacementConfig = Field(default=PlacementConfig(), description="Where the layers live.")
+    checkpoint: CheckpointConfig = Field(
+        default=CheckpointConfig(), description="When all that moves is written down, and where to."
+    )
+    recovery: RecoveryConfig = Field(
+        default=RecoveryConfig(), description="How a run on Ray goes on after a failure."
+    )
+    on_bad: OnBad = Field(
+        default="stop",
+        description="What is done where numbers are not finite: end the run; leave the sample, or its costate, out; or"
+        " go back to the last checkpoint with a smaller β.",
+    )
+    rollback: RollbackConfig = Field(
+        default=RollbackConfig(), description="How `on_bad: rollback` goes back."
+    )
     metrics_every: Count = Field(default=1000, description="Samples between two lines of `metrics.jsonl`.")
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether any are written."""
+        if self.checkpoint.when != "auto":
+            return self.checkpoint.when == "always"
+        return self.placement.runtime == "ray" or self.checkpoint.asked or self.on_bad == "rollback"
+
+    @field_validator("on_bad")
+    @classmethod
+    def _going_back_needs_checkpoints(cls, on_bad: str, info: ValidationInfo) -> str:
+        checkpoint = info.data.get("checkpoint")
+        if on_bad == "rollback" and checkpoint is not None and checkpoint.when == "never":
+            raise ValueError(
+                "'rollback' goes back to a checkpoint: set checkpoint.when to 'auto', or on_bad to 'stop'"
+            )
+        return on_bad
 
     @model_validator(mode="after")
     def _relaxing_layers_are_stable(self) -> "RunConfig":

@@ -1,9 +1,13 @@
 """Which layer's numbers ran away, and what to lower."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.utils._pytree import tree_leaves
 
 from hamdist.engine.extent import Extent, ran_away
 from hamdist.engine.failed_loss import FailedLoss, explained
+from hamdist.engine.state import NodeState
 from hamdist.errors import DivergenceError
 
 
@@ -45,3 +49,13 @@ def check_finite(tick: int, layers: Sequence[Extent]) -> None:
     """Raises DivergenceError where a weight or costate is not finite, though no loss has told of it yet."""
     if any(layer.largest == float("inf") for layer in layers):
         raise DivergenceError(diagnosis(tick, None, layers))
+
+
+def unfinite(nodes: Mapping[str, NodeState]) -> str:
+    """Of which layer a weight, costate, state or moment is not finite, in words; "" where all are."""
+    for name, node in nodes.items():
+        moving = node.carry._replace(buffers={})  # a mask may well be infinite
+        tensors = [leaf for leaf in tree_leaves(moving) if isinstance(leaf, torch.Tensor)]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            return f"not all numbers of layer {name!r} are finite"
+    return ""

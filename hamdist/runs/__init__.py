@@ -3,6 +3,7 @@
 run.py           a run, in this process or over Ray actors; also its plan
 prepare.py       what is to be run, its stream opened, its layers built: where all of these begin
 assembly.py      from sections of a config to streams, networks, localities
+stream_feed.py   a config's stream, as what feeds a network
 settings.py      the same sections as the arguments of a Learner
 learner_core.py  a Learner beneath its methods
 chosen.py        all that a Learner was given beside its layers
@@ -18,6 +19,8 @@ saved.py         which weights are in a run directory, in words
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory
 answers.py       where predictions go as they leave the network
+checkpoints.py   all that moves, again and again; manifest.py: what makes one whole; checkpoint_part.py: a file of it;
+                 folder.py: on a disk or elsewhere; resumable.py: what of a config may change before a run goes on
 lines.py         a file that grows line by line
 layer_file.py    a layer's weights in it; whole_file.py: a file that is there as a whole or not at all
 completeness.py  whether a run directory is whole

@@ -1,18 +1,16 @@
 """From a typed config to the objects it speaks of: the stream, the network, its locality, how it learns."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
 
-from hamdist.cluster.stream_worker import Pairs, StreamWorker
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
 from hamdist.config.placement_schema import PlacementConfig
-from hamdist.config.schema import LocalityConfig, RunConfig
+from hamdist.config.schema import LocalityConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.engine.spec import Execution
 from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
@@ -32,7 +30,7 @@ from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
-from hamdist.streams import Batch, Stream, open_stream
+from hamdist.streams import Stream, open_stream
 
 TICKS_TO_COMPILE = 8  # in one go, where nothing else is asked for
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -72,27 +70,6 @@ def check_horizon(horizon: int | None, samples: int | None, rows: int) -> None:
     if horizon is not None and samples is not None and horizon > (ticks := -(-samples // rows)):
         message = f"a horizon of {horizon} ticks is longer than the stream, which has {ticks}: lower it"
         raise ConfigError(Problem("locality.horizon", message))
-
-
-def stream_worker_of(config: RunConfig, name: str, idle_seconds: float, profile: bool) -> StreamWorker:
-    """What says the stream's batches to a run's actors; it opens the stream where it lives."""
-
-    def opened() -> tuple[Pairs, Callable[[], Pairs | None]]:
-        dtype, horizon = dtype_of(config.network), config.locality.horizon
-        stream = stream_of(config.stream, config.seed, dtype, horizon)
-
-        def holdout() -> Pairs | None:
-            held_out = stream.holdout()
-            return None if held_out is None else pairs(held_out)
-
-        with stream_keys():
-            batches = pairs(iter(stream))
-            return chain([next(batches)], batches), holdout
-
-    def pairs(batches: Iterator[Batch]) -> Pairs:
-        return ((batch.inputs, batch.targets, batch.restarts) for batch in batches)
-
-    return StreamWorker(name, opened, idle_seconds, profile)
 
 
 @contextmanager

@@ -47,12 +47,13 @@ class Asked(Signalled):
 class Interruption:
     """asked: whether the user has asked for the end.  broken: the signal that breaks off, None while there is none.
     insisted: whether another one came after it, since writing began.  saved: what has been written, in words.
-    asking: the signals that ask for the end when they come first.
+    asking: the signals that ask for the end when they come first.  grace_seconds: for what has entered to be learnt when
+    a signal breaks off.
     """
 
     def __init__(self, asking: Sequence[int] = (signal.SIGINT,)) -> None:
         self.asked, self.insisted = False, False
-        self._asking = asking
+        self._asking, self.grace_seconds = asking, GRACE_SECONDS
         self.broken: int | None = None
         self.saved = ""
         self._stage = "starting"
@@ -145,7 +146,7 @@ class Interruption:
         """The same signal comes again, so that what takes long is left in its midst."""
         main = threading.main_thread().ident
         assert main is not None
-        self._again = threading.Timer(GRACE_SECONDS, self._repeat, (main, number))
+        self._again = threading.Timer(self.grace_seconds, self._repeat, (main, number))
         self._again.daemon = True
         self._again.start()
 

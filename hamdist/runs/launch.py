@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import Generic
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hamdist.cluster.actor import Location
-from hamdist.cluster.handle import Handle, ThreadHandle
+from hamdist.cluster.handle import Handle, ThreadHandle, results
 from hamdist.cluster.layout import Layout, hosts_of
 from hamdist.cluster.ray_workers import (
     STARTED_SECONDS,
@@ -25,7 +25,7 @@ from hamdist.cluster.ray_workers import (
 )
 from hamdist.cluster.resources import Bundle, bundles_of, device_count
 from hamdist.cluster.session import Node, Session, cluster_address, ray_session, this_machine
-from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
+from hamdist.cluster.setup import RemoteBuilder, layout_of, taken_over, wire
 from hamdist.cluster.transports import Carrier, carriers_of, wirings_of
 from hamdist.cluster.worker import Worker, WorkerSpec
 from hamdist.cluster.worker_group import STREAM, AnyStream, StreamPeer
@@ -33,6 +33,7 @@ from hamdist.engine.build import examine_all
 from hamdist.errors import RunError
 from hamdist.network.loss_fit import check_targets
 from hamdist.network.placement import Placement
+from hamdist.network.survey import Heard
 from hamdist.planning.build_plan import Host
 from hamdist.planning.cost import layer_costs, warm_up
 from hamdist.report.wording import counted, listed
@@ -58,15 +59,23 @@ class StartupClock:
 
 @dataclass(frozen=True)
 class LaunchedRun(Generic[AnyStream]):
-    """Actors that stand ready to run."""
+    """Actors that stand ready to run.
+
+    source: what opens the stream.  first: its first batch.  heard: by layer, what it was examined with.  generation:
+    how often actors had to be joined anew.
+    """
 
     setup: RunSetup
+    source: "StreamSource[AnyStream]"
     group: RayWorkers[AnyStream]
     layout: Layout
     placement: Placement
     carriers: Mapping[str, Carrier]
     startup: StartupClock
     session: Session
+    first: tuple[Tensor, Tensor]
+    heard: Mapping[str, Mapping[str, Heard]]
+    generation: int = 0
 
     @property
     def first_loss(self) -> int:
@@ -100,7 +109,8 @@ def launched(setup: RunSetup, source: StreamSource[AnyStream]) -> Iterator[Launc
         count = len(bundles) - 1
         _log.info("starting %s", counted(count, "actor"))
         stream = ThreadHandle(STREAM, source.make()) if source.here else None
-        with ray_workers(bundles[:count] if source.here else bundles, count, stream) as group:
+        places = bundles[:count] if source.here else bundles
+        with ray_workers(places, count, stream, setup.placement.spares) as group:
             yield _ready(setup, source, group, devices, clock, session)
 
 
@@ -127,14 +137,52 @@ def _ready(
     _log.info("building %s", counted(len(setup.network.names), "layer"))
     group.locations = [*_layers_made(setup, placement, group), stream_location]
     clock.done("layers")
-    layout = _examined(setup, group, placement, first, source.prompt)
+    layout, heard = _examined(setup, group, placement, first, source.prompt)
     clock.done("shapes")
+    carriers = _joined(setup, group, layout, 0)
+    clock.done("links")
+    return LaunchedRun(setup, source, group, layout, placement, carriers, clock, session, first, heard)
+
+
+def _joined(
+    setup: RunSetup, group: RayWorkers[AnyStream], layout: Layout, generation: int
+) -> dict[str, Carrier]:
+    """Links between all actors, of a generation; what carries each edge."""
     patience = Patience(setup.placement.heartbeat_seconds, setup.placement.progress_seconds)
     carriers = carriers_of(layout, group.locations, setup.placement.link)
-    wirings = wirings_of(layout, group.locations, carriers, patience, setup.placement.ports)
-    group.addresses = wire(group, layout, wirings, STARTED_SECONDS)
-    clock.done("links")
-    return LaunchedRun(setup, group, layout, placement, carriers, clock, session)
+    wirings = wirings_of(layout, group.locations, carriers, patience, setup.placement.ports, generation)
+    group.found_at(wire(group, layout, wirings, STARTED_SECONDS))
+    return carriers
+
+
+def replace_lost(run: LaunchedRun[AnyStream], lost: Sequence[int]) -> None:
+    """Puts others, which make the same, in the places of lost actors.  lost: by number, the stream's last.
+
+    Raises UserError, RunError.
+    """
+    group, specs = run.group, _specs(run.setup, run.placement)
+    handles = {number: group.replace(number) for number in lost}
+    making = [
+        handle.make(partial(Worker, specs[number]) if number < len(specs) else run.source.make)
+        for number, handle in handles.items()
+    ]
+    for number, location in zip(handles, made(making), strict=True):
+        group.locations[number] = location
+    layers = {number: run.placement.actors[number] for number in handles if number < len(specs)}
+    calls = [
+        call
+        for number, names in layers.items()
+        for call in taken_over(handles[number], names, run.heard, run.first[1])
+    ]
+    results(calls, STARTED_SECONDS)
+
+
+def rejoined(run: LaunchedRun[AnyStream]) -> LaunchedRun[AnyStream]:
+    """The same run with all actors joined anew; they stand at their start. Raises RunError."""
+    devices = tuple(torch.device(location.device) for location in run.group.locations)
+    layout, generation = replace(run.layout, devices=devices), run.generation + 1
+    carriers = _joined(run.setup, run.group, layout, generation)
+    return replace(run, layout=layout, generation=generation, carriers=carriers)
 
 
 def _opened(
@@ -181,11 +229,12 @@ def _examined(
     placement: Placement,
     first: tuple[Tensor, Tensor],
     prompt: bool,
-) -> Layout:
+) -> tuple[Layout, Mapping[str, Mapping[str, Heard]]]:
     hosts = hosts_of(setup.outline, placement.actors)
-    facts = examine_all(setup.outline, RemoteBuilder(group, setup.outline, hosts, STARTED_SECONDS), first)
+    builder = RemoteBuilder(group, setup.outline, hosts, STARTED_SECONDS)
+    facts = examine_all(setup.outline, builder, first)
     devices = [torch.device(location.device) for location in group.locations]
-    return layout_of(setup.outline, hosts, group.names, devices, facts, first, prompt)
+    return layout_of(setup.outline, hosts, group.names, devices, facts, first, prompt), builder.heard
 
 
 def planned_hosts(setup: RunSetup, inputs: Tensor) -> dict[str, Host]:

@@ -3,16 +3,19 @@
 Nothing of a tick passes through here. The driver asks for news about once a second.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import Any
 
+from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.failure import Failure, report_of
 from hamdist.cluster.handle import results
-from hamdist.cluster.outcome import Spent
-from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS
+from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS, location_here
+from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
 from hamdist.cluster.worker import Worker
@@ -21,18 +24,25 @@ from hamdist.config.schema import RunConfig
 from hamdist.engine.divergence import check_finite
 from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
-from hamdist.report.profile import Profile
+from hamdist.runs.allowance import Allowance
 from hamdist.runs.answers import Answers
-from hamdist.runs.assembly import labels_of, network_keys, stream_worker_of
+from hamdist.runs.assembly import labels_of, network_keys
+from hamdist.runs.checkpoints import Checkpoints
+from hamdist.runs.cuts import Cuts
+from hamdist.runs.generations import Generations
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.launch import LaunchedRun, StreamSource, launched
 from hamdist.runs.prepare import prepare
+from hamdist.runs.ray_results import results_over
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
-from hamdist.runs.results import Learnt, Results, executions, results_of
+from hamdist.runs.results import Results
 from hamdist.runs.saved import saved
+from hamdist.runs.stream_feed import stream_worker_of
 
 SECONDS_BETWEEN_NEWS = 0.5
+CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
+LAST_SECONDS = 0.05  # between two looks at whether a last cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
 LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
 
@@ -44,34 +54,43 @@ def run_on_ray(
     profile: bool = False,
     answers: Answers | None = None,
     begun: float | None = None,
+    checkpoints: Checkpoints | None = None,
+    resumed: SourcePart | None = None,
 ) -> dict[str, Any]:
     """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready."""
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
     with network_keys(), launched(setup, stream_source(config, profile)) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
-        return RayRun(config, run, open_directory(), on_progress, answers, begun).run()
+        directory = open_directory()
+        kept = checkpoints or Checkpoints.none()
+        return RayRun(config, run, directory, kept, on_progress, answers, begun, resumed).run()
 
 
 def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker]:
     """What opens the config's stream where it lives, and says it to the actors."""
     idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
-    make = partial(stream_worker_of, config, STREAM, idle_seconds, profile)
+    cuts = (
+        CutSchedule(config.checkpoint.every_ticks, config.checkpoint.seconds) if config.checkpoints else None
+    )
+    make = partial(stream_worker_of, config, STREAM, idle_seconds, profile, cuts)
     return StreamSource(make, config.stream.source in LIVES_HERE)
 
 
 class RayRun:
-    """One run under way."""
+    """One run under way.  checkpoints: where it keeps its cuts.  resumed: the source's part of that it goes on from."""
 
     def __init__(
         self,
         config: RunConfig,
         run: LaunchedRun[StreamWorker],
         directory: RunDirectory,
+        checkpoints: Checkpoints,
         on_progress: OnProgress | None,
         answers: Answers | None = None,
         begun: float | None = None,
+        resumed: SourcePart | None = None,
     ) -> None:
-        self.launched, self._answers = run, answers
+        self._answers, self._checkpoints = answers, checkpoints
         rows, stream = run.layout.inputs.shape[0], config.stream
         self.recorder = Recorder(
             directory,
@@ -83,21 +102,39 @@ class RayRun:
             answers,
             begun,
         )
-        self._promised = stream.samples
-        self._grace = config.placement.heartbeat_seconds + GRACE_SECONDS
+        self._promised, self._resumed = stream.samples, resumed is not None
+        self._cuts = Cuts(len(run.group.workers), self._commit, resumed)
+        self.generations = Generations(
+            run,
+            Allowance(
+                config.recovery.max_failures,
+                config.recovery.failures_per_hour,
+                config.recovery.back_off_seconds,
+            ),
+            config.placement.heartbeat_seconds + GRACE_SECONDS,
+            self._cuts,
+            checkpoints.writer(run.setup.outline.graph.edges, location_here().host),
+            checkpoints.read,
+        )
+
+    @property
+    def launched(self) -> LaunchedRun[StreamWorker]:
+        """The actors as they are now."""
+        return self.generations.run
 
     def run(self) -> dict[str, Any]:
         """To the end; whatever happens, what was learnt until then is in the run directory."""
         with interruptible() as interruption:
-            supervisor = Supervisor(self.launched.group, self.launched.first_loss, self._grace)
+            if self._checkpoints.on:
+                interruption.grace_seconds = CUT_SECONDS
+            supervisor = self.generations.first()
             try:
                 with interruption.learning():
-                    self._follow(supervisor, interruption)
-                    while self._answer():
-                        pass
-                    ending = self._ending(supervisor)
+                    ending = self._last(supervisor, interruption)
             except Signalled:
-                self._finish(interruption, "interrupted", supervisor.ending(0.0))
+                ending = self.generations.supervisor.ending(0.0)
+                self._hear_the_last()
+                self._finish(interruption, "interrupted", ending)
                 interruption.check()
             ended = interruption.asked or self._left_off
             summary = self._finish(interruption, _status(ending, ended), ending)
@@ -105,6 +142,19 @@ class RayRun:
                 whole = None not in ending.outcomes and not self.launched.session.lost()
                 raise ending.failure.raised("" if whole else interruption.saved)
             return summary
+
+    def _last(self, supervisor: Supervisor, interruption: Interruption) -> Ending:
+        """How the last generation ended; where one fails for want of a machine, another follows."""
+        following: Supervisor | None = supervisor
+        while following is not None:
+            supervisor = following
+            self._follow(supervisor, interruption)
+            while self._answer():
+                pass
+            ending = self._ending(supervisor)
+            following = None if self.launched.session.lost() else self.generations.next(ending)
+        self._hear_the_last()
+        return ending
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
@@ -115,10 +165,36 @@ class RayRun:
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
                 supervisor.end()
-            learning, stream = supervisor.progress()
-            entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
-            self.recorder.add(learning.windows, entered, stream.samples)
-            self.recorder.snapshot(learning.ticks, stream.samples, dict)
+            if self._hear(supervisor):
+                interruption.check()  # what there is to be kept is kept
+
+    def _hear(self, supervisor: Supervisor) -> bool:
+        """What there is to be written down, a cut after all that came before it; whether one became whole."""
+        learning, stream = supervisor.progress()
+        entered = stream.ticks if stream.entered_ticks is None else stream.entered_ticks
+        self.recorder.add(learning.windows, entered, stream.samples)
+        self.recorder.snapshot(learning.ticks, stream.samples, dict)
+        self._cuts.reached = learning.ticks
+        self._cuts.entered(stream.cuts)
+        whole = self._cuts.add(supervisor.parts(learning)) if self._cuts.awaited else None
+        if whole is not None:
+            self.generations.whole(whole)
+        return whole is not None
+
+    def _hear_the_last(self) -> None:
+        """A cut that is under way when the run ends may still become whole."""
+        deadline = perf_counter() + STOPPED_SECONDS
+        self._hear(self.generations.supervisor)
+        while self._cuts.awaited and perf_counter() < deadline:
+            time.sleep(LAST_SECONDS)
+            self._hear(self.generations.supervisor)
+
+    def _commit(self, source: SourcePart, files: Sequence[Any]) -> None:
+        """Makes a checkpoint, once all that was predicted before it has left."""
+        while self._answer():
+            pass
+        record = {**self.recorder.position(source.tick), "restarts": len(self.generations.restarts)}
+        self._checkpoints.commit(source, files, record)
 
     @property
     def _left_off(self) -> bool:
@@ -139,7 +215,7 @@ class RayRun:
         """Without Ray the actors may go on for a while, and can say what they have."""
         lost = self.launched.session.lost()
         if not lost:
-            return self._judged(supervisor.ending())
+            return self._judged(supervisor.ending(0.0 if supervisor.machines_failed else None))
         supervisor.end()
         ending = supervisor.ending()
         ticks = ending.stream.ticks if ending.stream else supervisor.progress()[0].ticks
@@ -189,64 +265,15 @@ class RayRun:
         return results([worker.call(Worker.kept, name)], STARTED_SECONDS)[0]
 
     def _results(self, ending: Ending) -> Results:
-        names, stream = self.launched.group.names, ending.stream
-        told = {
-            name: outcome
-            for name, outcome in zip(names, ending.outcomes, strict=False)
-            if outcome is not None
+        """What came of all actors; time is the driver's where no actor was there from the first tick on."""
+        whole = not (self.generations.restarts or self._resumed)
+        more = {
+            "restarts": [restart.told() for restart in self.generations.restarts],
+            **({"checkpoints": self._cuts.counts.told()} if self._checkpoints.on else {}),
         }
-        setup = self.launched.setup
-        came = results_of(told, setup.network.names, next(iter(setup.outline.losses)), self._learnt(ending))
-        peaks = {names[-1]: stream.peak_memory_bytes} if stream else {}
-        return replace(
-            came,
-            peak_memory_bytes={**came.peak_memory_bytes, **peaks},
-            actors=len(ending.outcomes),
-            promised=self._promised,
-            profiles=self._profiles(ending),
-            more={
-                "startup_seconds": self.launched.startup.seconds,
-                "places": self._places(ending),
-                **executions(told),
-                "links": {edge: carrier.name for edge, carrier in self.launched.carriers.items()},
-            },
+        return results_over(
+            self.launched, ending, None if whole else self.recorder.elapsed, self._promised, more
         )
-
-    def _learnt(self, ending: Ending) -> Learnt:
-        stream, outcomes = ending.stream, [outcome for outcome in ending.outcomes if outcome is not None]
-        ticks = stream.ticks if stream else max((outcome.ticks for outcome in outcomes), default=0)
-        seconds = max(ticks, 1) * self._seconds_a_tick(ending)
-        return Learnt(stream.samples if stream else 0, ticks, seconds)
-
-    def _profiles(self, ending: Ending) -> dict[str, Profile]:
-        """Of the actors that could tell theirs, by name, the stream's last; none where none was wanted."""
-        told = zip(self.launched.group.names, (*ending.outcomes, ending.stream), strict=True)
-        return {name: outcome.profile for name, outcome in told if outcome and outcome.profile}
-
-    def _seconds_a_tick(self, ending: Ending) -> float:
-        """By the clock of the actor with the first loss; the stream is ahead of it."""
-        outcome = ending.outcomes[self.launched.first_loss]
-        if outcome is None or not outcome.ticks:
-            return self.recorder.elapsed
-        return outcome.spent.seconds / outcome.ticks
-
-    def _places(self, ending: Ending) -> list[dict[str, Any]]:
-        """Where every actor was, and where its time went."""
-        actors = zip(
-            self.launched.placement.actors, self.launched.group.locations, ending.outcomes, strict=False
-        )
-        return [
-            {
-                "actor": number,
-                "layers": list(layers),
-                "host": location.host,
-                "node": location.node,
-                "pid": location.pid,
-                "device": location.device,
-                **(Spent() if outcome is None else outcome.spent).told(),
-            }
-            for number, (layers, location, outcome) in enumerate(actors)
-        ]
 
 
 def _status(ending: Ending, asked: bool) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,13 +10,14 @@ import torch
 from hamdist.errors import Problem, StreamError, did_you_mean
 from hamdist.streams.listing import listed
 from hamdist.streams.npz import keys_of, read_member
+from hamdist.streams.position import Counted, Reading, counted
 from hamdist.streams.row_order import RowOrder, in_turn
 from hamdist.streams.sample import tensor_of
 from hamdist.streams.settings import existing_file, held_out_rows
-from hamdist.streams.stream import Batch, Stream, make_batch
+from hamdist.streams.stream import Batch, make_batch
 
 
-class Arrays(Stream):
+class Arrays(Counted):
     """Rows of an array of inputs [N, ...] and, if there is one, of an array of targets [N, ...].
 
     An .npy file is mapped into memory: of it only the rows of a batch are read. An .npz file is read whole.
@@ -48,8 +50,11 @@ class Arrays(Stream):
         self._dtype = dtype
         self.samples = self._order.presented
 
-    def __iter__(self) -> Iterator[Batch]:
-        return map(self._fetch, self._order.batches())
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+        return counted(map(self._fetch, self._order.batches(start.taken)), start)
+
+    def _facts(self) -> dict[str, Any]:
+        return self._order.facts
 
     def holdout(self) -> Iterator[Batch] | None:
         if self._streamed == len(self._inputs):

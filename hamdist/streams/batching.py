@@ -9,8 +9,11 @@ from torch import Tensor
 from hamdist.errors import StreamError
 from hamdist.streams.form import SampleForm, TensorForm, form_of_sample, require_same_form
 from hamdist.streams.missing import NO_FORM, REMEDY, nothing
+from hamdist.streams.position import Reading
 from hamdist.streams.sample import Sample
 from hamdist.streams.stream import Batch, make_batch
+
+START = Reading()
 
 
 def in_batches(
@@ -19,15 +22,21 @@ def in_batches(
     limit: int | None,
     dtype: torch.dtype,
     missing_target: str = "refuse",
-) -> Iterator[Batch]:
-    """Batches of `batch_size` samples, each handed out as soon as it is full, until `limit` samples were taken.
+    start: Reading = START,
+) -> Iterator[tuple[Batch, Reading]]:
+    """Batches of `batch_size` samples, each handed out as soon as it is full, until `limit` samples were taken; and
+    where each of them ends.
+
+    samples: those after `start`.
 
     A sample whose form differs from the first one's is a StreamError with its number. So is one that has no target,
     where others have one, unless these are to be predicted; a stream may also have none at all.
     """
-    form: SampleForm | None = None
+    form = start.form
     waiting: list[Sample] = []
-    for number, sample in enumerate(islice(samples, limit)):
+    number = start.taken - 1
+    left = None if limit is None else max(limit - start.taken, 0)
+    for number, sample in enumerate(islice(samples, left), start.taken):
         where = f"{sample.place}: sample {number}" if sample.place else f"sample {number}"
         now = form_of_sample(sample.inputs, sample.targets)
         form = form or now
@@ -38,11 +47,11 @@ def in_batches(
         require_same_form(form, now, where)
         waiting.append(sample)
         if len(waiting) == batch_size:
-            yield _stack(waiting, dtype, form.targets, where, missing_target)
+            yield _stack(waiting, dtype, form.targets, where, missing_target), Reading(number + 1, form)
             waiting = []
     if waiting:
         assert form is not None
-        yield _stack(waiting, dtype, form.targets, where, missing_target)
+        yield _stack(waiting, dtype, form.targets, where, missing_target), Reading(number + 1, form)
 
 
 def _but_for_missing(form: SampleForm, now: SampleForm) -> tuple[SampleForm, SampleForm]:

@@ -1,14 +1,16 @@
 """A guard around any stream, so that what is behind it can rely on what comes out."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hamdist.errors import StreamError
-from hamdist.streams.form import SampleForm, form_of_rows, require_same_form
+from hamdist.streams.form import SampleForm, form_of_rows, form_told, require_same_form, told_form
 from hamdist.streams.missing import NO_FORM, REMEDY, missing_rows, nothing
+from hamdist.streams.position import check_state, count, state_of
 from hamdist.streams.stream import Batch, Stream
 
 
@@ -25,14 +27,46 @@ class Checked(Stream):
     def __init__(self, stream: Stream, missing_target: str = "refuse") -> None:
         self._stream, self._missing_target = stream, missing_target
         self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
+        self._number = 0  # of the next sample
+        self._form: SampleForm | None = None
+        self._loaded = False
+
+    @property
+    def seeks(self) -> bool:
+        return self._stream.seeks
+
+    @property
+    def taken(self) -> int:
+        return self._stream.taken
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        return self._stream.skipped
 
     def __iter__(self) -> Iterator[Batch]:
-        number = 0
-        for batch in guarded(iter(self._stream), "sample", self._missing_target):
-            number += len(batch.inputs)
+        if not self._loaded:
+            self._number, self._form = 0, None
+        self._loaded = False
+        return self._guarded(iter(self._stream))
+
+    def _guarded(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in guarded(batches, "sample", self._missing_target, self._number, self._form):
+            self._number += len(batch.inputs)
+            self._form = self._form or form_of_rows(batch.inputs, batch.targets)
             yield batch
-        if number == 0:
+        if self._number == 0:
             raise StreamError("the stream is empty; expected one sample at least")
+
+    def state_dict(self) -> dict[str, Any]:
+        told = {"samples": self._number, "form": form_told(self._form)}
+        return {"stream": self._stream.state_dict(), **told}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, self.state_dict(), {})
+        with state_of(type(self).__name__):
+            number, form = count(state["samples"]), told_form(state["form"])
+        self._stream.load_state_dict(state["stream"])
+        self._number, self._form, self._loaded = number, form, True
 
     @property
     def available(self) -> int | None:
@@ -43,9 +77,19 @@ class Checked(Stream):
         return None if held_out is None else guarded(held_out, "hold-out sample", self._missing_target)
 
 
-def guarded(batches: Iterator[Batch], noun: str, missing_target: str = "refuse") -> Iterator[Batch]:
-    """The batches, each after its checks; errors call a sample `noun` and its number."""
-    number, form, full, last = 0, None, None, None
+def guarded(
+    batches: Iterator[Batch],
+    noun: str,
+    missing_target: str = "refuse",
+    number: int = 0,
+    form: SampleForm | None = None,
+) -> Iterator[Batch]:
+    """The batches, each after its checks; errors call a sample `noun` and its number.
+
+    number: of the first.  form: of those before, if there were any.
+    """
+    full: int | None = None
+    last: int | None = None
     for batch in batches:
         rows, where = len(batch.inputs), f"{noun} {number}"
         if missing_target == "predict" and batch.targets is None:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -64,12 +65,10 @@ class CSV(Table):
             return None
         return sum(1 for _ in self._lines(self.path, self._delimiter)) - self._header
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, start: int = 0) -> Iterator[Row]:
         positions = [self._names.index(name) for name in self.columns]
         lines = self._lines(self.path, self._delimiter)
-        if self._header:
-            next(lines)
-        for number, nodes in lines:
+        for number, nodes in islice(lines, start + self._header, None):
             place = f"{self.path}:{number}"
             if len(nodes) != len(self._names):
                 raise StreamError(

@@ -6,13 +6,15 @@ Repository, https://doi.org/10.24432/C50P49, licensed under CC BY 4.0; digits.np
 
 from collections.abc import Iterator
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import torch
 
+from hamdist.streams.position import Counted, Reading, counted
 from hamdist.streams.row_order import RowOrder, in_turn
 from hamdist.streams.settings import held_out_rows
-from hamdist.streams.stream import Batch, Stream, make_batch
+from hamdist.streams.stream import Batch, make_batch
 
 MEAN, DEVIATION = 4.884, 6.017
 """Of the pixels of all images, which are 0 … 16."""
@@ -24,7 +26,7 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
         return arrays["pixels"].astype(np.float64), arrays["labels"].astype(np.int64)
 
 
-class Digits(Stream):
+class Digits(Counted):
     """Images with pixels of mean 0 and deviation 1, [R, 64] or, not `flat`, [R, 1, 8, 8]; classes [R].
 
     Which images are held out depends on the seed: a mean over seeds is one over hold-outs, too.
@@ -51,8 +53,11 @@ class Digits(Stream):
         self._order = RowOrder(self._streamed, batch_size, samples, shuffle, seed)
         self.samples = self._order.presented
 
-    def __iter__(self) -> Iterator[Batch]:
-        return map(self._fetch, self._order.batches())
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+        return counted(map(self._fetch, self._order.batches(start.taken)), start)
+
+    def _facts(self) -> dict[str, Any]:
+        return {**self._order.facts, "seed": self._order.seed}  # which draws the hold-out, too
 
     def holdout(self) -> Iterator[Batch] | None:
         total = len(self._data.inputs)

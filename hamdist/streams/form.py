@@ -1,6 +1,6 @@
 """The form of a stream's samples, shape and dtype, which must not change midway."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +49,36 @@ def require_same_form(was: SampleForm, now: SampleForm, where: str) -> None:
             raise StreamError(f"{where} has no target, where the samples before had one; {REMEDY}")
         raise StreamError(f"{where} has a target, where the samples before had none")
     raise StreamError(f"{where}: the target has {now.targets}, where it had {was.targets} before")
+
+
+def form_told(form: SampleForm | None) -> dict[str, Any] | None:
+    """As numbers and text."""
+    return None if form is None else {name: _told(each) for name, each in form._asdict().items()}
+
+
+def told_form(told: Any) -> SampleForm | None:
+    """The form of what `form_told` gave. Raises KeyError, TypeError, ValueError, AttributeError for anything else."""
+    if told is None:
+        return None
+    inputs, targets = _told_form(told["inputs"]), _told_form(told["targets"])
+    if inputs is None:
+        raise ValueError("a form without inputs")
+    return SampleForm(inputs, targets)
+
+
+def _told(form: TensorForm | None) -> dict[str, Any] | None:
+    if form is None:
+        return None
+    return {"shape": list(form.shape), "dtype": str(form.dtype).removeprefix("torch.")}
+
+
+def _told_form(told: Any) -> TensorForm | None:
+    if told is None:
+        return None
+    dtype = getattr(torch, told["dtype"])
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{told['dtype']!r} is no dtype")
+    return TensorForm(tuple(int(size) for size in told["shape"]), dtype)
 
 
 def _form(shape: torch.Size, values: Tensor) -> TensorForm:

@@ -2,6 +2,8 @@
 
 import collections.abc
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,12 +12,14 @@ from hamdist.errors import StreamError
 from hamdist.streams.batching import in_batches
 from hamdist.streams.factory import bind_factory, either
 from hamdist.streams.missing import CHOICES
-from hamdist.streams.sample import parse_sample
+from hamdist.streams.own_state import keeps_state, own_state
+from hamdist.streams.position import Counted, Reading
+from hamdist.streams.sample import Sample, parse_sample
 from hamdist.streams.settings import check_choice, check_counts
-from hamdist.streams.stream import Batch, Stream
+from hamdist.streams.stream import Batch
 
 
-class Iterable(Stream):
+class Iterable(Counted):
     """Single samples, (x, y), {"x": ..., "y": ...} or x alone, from an iterable or from a function that returns one.
 
     x and y are numbers, lists, arrays or tensors; see `parse_sample`. The function is called for every pass;
@@ -40,6 +44,7 @@ class Iterable(Stream):
         either(iterable, "iterable", factory)
         self._source = bind_factory(factory, args) if factory is not None else iterable
         self._spent = False
+        self._current: Any = None  # what is being gone through
         self._batch_size, self._dtype = batch_size, dtype
         self.samples = samples
 
@@ -48,13 +53,36 @@ class Iterable(Stream):
         """Of a list and the like; a function is not called for that."""
         return len(self._source) if isinstance(self._source, collections.abc.Sized) else None
 
-    def __iter__(self) -> Iterator[Batch]:
-        parsed = (
-            parse_sample(item, self._dtype, f"sample {number}") for number, item in enumerate(self._open())
-        )
-        return in_batches(parsed, self._batch_size, self.samples, self._dtype, self._missing_target)
+    @property
+    def seeks(self) -> bool:
+        """A list and the like, and what keeps a state of its own. A function is not called again for what was: who
+        knows whether it would say the same?
+        """
+        source = self._coming if self._current is None else self._current
+        return keeps_state(source) or self._listed
 
-    def _open(self) -> collections.abc.Iterator[Any]:
+    @property
+    def _listed(self) -> bool:
+        return isinstance(self._source, collections.abc.Sized)
+
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+        samples = self._single_samples(self._open(start.taken), start.taken)
+        return in_batches(samples, self._batch_size, self.samples, self._dtype, self._missing_target, start)
+
+    def _single_samples(self, items: Iterator[Any], first: int) -> Iterator[Sample]:
+        for number, item in enumerate(items, first):
+            yield parse_sample(item, self._dtype, f"sample {number}")
+
+    def _more(self) -> dict[str, Any]:
+        return {"own": own_state(self._coming if self._loaded or self._current is None else self._current)}
+
+    def _load_more(self, state: Mapping[str, Any]) -> None:
+        if keeps_state(self._coming):
+            self._coming.load_state_dict(state["own"])
+
+    @cached_property
+    def _coming(self) -> Any:
+        """What is gone through next."""
         source: Any = self._source
         if not isinstance(source, collections.abc.Iterable) and callable(source):
             source = source()
@@ -63,10 +91,15 @@ class Iterable(Stream):
                 f"an object of type {type(source).__name__} is not iterable; "
                 "pass an iterable or a function that returns one"
             )
-        if isinstance(source, collections.abc.Iterator) and source is self._source:
+        return source
+
+    def _open(self, first: int) -> Iterator[Any]:
+        self._current = source = self._coming
+        del self._coming  # a function is called for every pass
+        if isinstance(source, Iterator) and source is self._source and not keeps_state(source):
             if self._spent:
                 raise StreamError(
                     "an iterator can be gone through once; pass a list, or a function that returns a new iterator"
                 )
             self._spent = True
-        return iter(source)
+        return islice(iter(source), first if self._listed and not keeps_state(source) else 0, None)

@@ -13,14 +13,15 @@ from hamdist.errors import StreamError
 from hamdist.streams.batching import in_batches
 from hamdist.streams.live_lines import LiveLines
 from hamdist.streams.missing import CHOICES
+from hamdist.streams.position import Counted, Reading
 from hamdist.streams.sample import Sample, parse_sample
 from hamdist.streams.settings import check_choice, check_counts
-from hamdist.streams.stream import Batch, Stream
+from hamdist.streams.stream import Batch
 
 EXPECTED = 'expected {"x": [...], "y": ...}'
 
 
-class JSONLines(Stream):
+class JSONLines(Counted):
     """A line {"x": [...], "y": ...} a sample, in batches that are handed out as soon as they are full; perhaps endless.
 
     x is a number or a list of numbers, all floating here. y is a whole number: a class; a number with a point
@@ -47,13 +48,16 @@ class JSONLines(Stream):
         self._pipe = _pipe_of(sys.stdin) if file is None else None
         self.samples, self.live = samples, self._pipe is not None
 
-    def __iter__(self) -> Iterator[Batch]:
+    @property
+    def seeks(self) -> bool:
+        return False
+
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
         if self._spent:
             raise StreamError(f"{self._name} can be gone through once")
         self._spent = True
-        return in_batches(
-            self._single_samples(), self._batch_size, self.samples, self._dtype, self._missing_target
-        )
+        samples = self._single_samples()
+        return in_batches(samples, self._batch_size, self.samples, self._dtype, self._missing_target, start)
 
     def _single_samples(self) -> Iterator[Sample]:
         for number, (line, arrived) in enumerate(self._lines(), start=1):

@@ -1,8 +1,9 @@
 """Class labels as the numbers 0, 1, …, C − 1."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 from hamdist.errors import Problem, StreamError, did_you_mean
 from hamdist.streams.listing import listed
@@ -53,12 +54,27 @@ class Labels:
             self._one = self._names[number], text
         return number
 
+    def state_dict(self) -> dict[str, Any]:
+        """Those that have appeared; those given are not told."""
+        if self._given:
+            return {}
+        return {"names": self._names, "as_numbers": self._as_numbers, "one": self._one and list(self._one)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises KeyError, TypeError, ValueError for what is none."""
+        if self._given:
+            return
+        names, one = [str(name) for name in state["names"]], state["one"]
+        self._as_numbers = bool(state["as_numbers"])
+        self._names, self._numbers = names, {self._key(name): place for place, name in enumerate(names)}
+        self._one = None if one is None else (str(one[0]), str(one[1]))
+
     def _add(self, text: str, where: str) -> int:
         """A label that has not appeared before."""
         if self._given:
             raise self._unknown(text, where)
         number = self._numbers[self._key(text)] = len(self._names)
-        self._names.append(text)
+        self._names = [*self._names, text]  # another list: a state may have the one before
         return number
 
     def _key(self, text: str) -> Decimal | str:

@@ -5,20 +5,22 @@ The protocol of arXiv 2409.12038: a lecture is a signal, some rounds of it from 
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 
 from hamdist.errors import Problem, StreamError, did_you_mean
 from hamdist.streams.listing import listed
+from hamdist.streams.position import Counted, Reading, counted
 from hamdist.streams.settings import check_counts, is_count
-from hamdist.streams.stream import Batch, Stream, make_batch
+from hamdist.streams.stream import Batch, make_batch
 from hamdist.streams.waves import DESCRIPTIONS, SIGNAL_SCHOOL
 
 TAUGHT = tuple(name for name in SIGNAL_SCHOOL if name != "squLfLa")
 
 
-class Lectures(Stream):
+class Lectures(Counted):
     """One sample at a time: the description of a signal [1, 6], its words weighed to 1, and its value [1, 1] at t =
     step · index.
 
@@ -47,25 +49,35 @@ class Lectures(Stream):
         self._rounds, self._length, self._cycles = rounds, length, cycles
         self._step, self._dtype = step, dtype
         self._whole = cycles * len(signals) * rounds * length
-        self.samples = self._whole if samples is None else min(samples, self._whole)
+        self.samples: int = self._whole if samples is None else min(samples, self._whole)
 
     @property
     def available(self) -> int | None:
         return self._whole
 
-    def __iter__(self) -> Iterator[Batch]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+        return counted(islice(self._lessons(start.taken), self.samples - start.taken), start)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"signals": list(self._signals), "rounds": self._rounds, "length": self._length}
+
+    def _lessons(self, first: int) -> Iterator[Batch]:
+        """All samples from this one on."""
+        begun, index = divmod(first, self._length)
         rounds = (name for _ in range(self._cycles) for name in self._signals for _ in range(self._rounds))
-        return islice((batch for name in rounds for batch in self._told(name)), self.samples)
+        for name in islice(rounds, begun, None):
+            yield from self._told(name, index)
+            index = 0
 
     def holdout(self) -> Iterator[Batch] | None:
         return (batch for name in self._exams for batch in self._told(name)) if self._exams else None
 
-    def _told(self, name: str) -> Iterator[Batch]:
-        """A signal from its start."""
+    def _told(self, name: str, first: int = 0) -> Iterator[Batch]:
+        """A signal from its start, or from a later sample on."""
         values = SIGNAL_SCHOOL[name](self._step * np.arange(self._length))
         described = normalised(DESCRIPTIONS[name], self._dtype)
         targets = torch.tensor(values, dtype=self._dtype).view(-1, 1, 1)
-        for index in range(self._length):
+        for index in range(first, self._length):
             begins = torch.tensor([True]) if index == 0 else None
             yield make_batch(described, targets[index], self._dtype, begins)
 

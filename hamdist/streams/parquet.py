@@ -1,9 +1,9 @@
 """Tables in Parquet files."""
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,7 @@ from hamdist.streams.settings import at_most, existing_file
 from hamdist.streams.table import Row, Table
 
 if TYPE_CHECKING:
+    from pyarrow import RecordBatch
     from pyarrow.parquet import ParquetFile
 
 ROWS_IN_MEMORY = 1024
@@ -45,13 +46,24 @@ class Parquet(Table):
     def available(self) -> int | None:
         return self._rows
 
-    def rows(self) -> Iterator[Row]:
-        numbers = count()
+    def rows(self, start: int = 0) -> Iterator[Row]:
         with _open(self.path) as parquet:
-            for batch in parquet.iter_batches(batch_size=ROWS_IN_MEMORY, columns=self.columns):
-                columns = [batch.column(name).to_pylist() for name in self.columns]
-                for values in zip(*columns, strict=True):
-                    yield Row(f"{self.path}:row {next(numbers)}", values)
+            groups, begins = _groups_from(parquet, start)
+            batches = parquet.iter_batches(ROWS_IN_MEMORY, groups, self.columns)
+            values = chain.from_iterable(map(self._values, batches))
+            for number, row in enumerate(islice(values, start - begins, None), start):
+                yield Row(f"{self.path}:row {number}", row)
+
+    def _values(self, batch: "RecordBatch") -> Iterator[tuple[Any, ...]]:
+        return zip(*(batch.column(name).to_pylist() for name in self.columns), strict=True)
+
+
+def _groups_from(parquet: "ParquetFile", start: int) -> tuple[list[int], int]:
+    """The groups of rows from that on which holds this row, and the number of its first."""
+    groups, begins = list(range(parquet.metadata.num_row_groups)), 0
+    while groups and begins + (rows := parquet.metadata.row_group(groups[0]).num_rows) <= start:
+        groups, begins = groups[1:], begins + rows
+    return groups, begins
 
 
 def _open(path: Path) -> "ParquetFile":

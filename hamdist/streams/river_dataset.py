@@ -13,17 +13,18 @@ from hamdist.streams.batching import in_batches
 from hamdist.streams.labels import Labels
 from hamdist.streams.listing import listed
 from hamdist.streams.missing import CHOICES, is_missing
+from hamdist.streams.position import Counted, Reading
 from hamdist.streams.river_names import make_dataset
 from hamdist.streams.sample import Sample
 from hamdist.streams.settings import at_most, check_choice, check_counts
-from hamdist.streams.stream import Batch, Stream
+from hamdist.streams.stream import Batch
 
 REMEDY = (
     "Choose other features with `features: [...]`, or transform them in Python and use the source iterable"
 )
 
 
-class River(Stream):
+class River(Counted):
     """A dataset of river.datasets, "Phishing", or a generator of river.datasets.synth, "synth.Agrawal".
 
     Features become a vector [R, features] in the order of the first sample's keys, False and True 0 and 1. A
@@ -66,17 +67,33 @@ class River(Stream):
     def available(self) -> int | None:
         return _length(self._dataset)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return in_batches(
-            self._single_samples(), self._batch_size, self.samples, self._dtype, self._missing_target
-        )
+    @property
+    def seeks(self) -> bool:
+        return not isinstance(self._dataset, Iterator)
 
-    def _single_samples(self) -> Iterator[Sample]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+        first = start.taken if self.seeks else 0
+        samples = self._single_samples(first)
+        return in_batches(samples, self._batch_size, self.samples, self._dtype, self._missing_target, start)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"dataset": self._name}
+
+    def _more(self) -> dict[str, Any]:
+        return {"labels": self._labels.state_dict()}
+
+    def _load_more(self, state: Mapping[str, Any]) -> None:
+        self._labels.load_state_dict(state["labels"])
+
+    def _single_samples(self, first: int) -> Iterator[Sample]:
+        """From this one on; those before are gone through, for the keys of the first one of all."""
         keys: list[Any] | None = None
         for number, (features, target) in enumerate(read(self._dataset, self._name)):
             where = f"{self._name}: sample {number}"
             require_mapping(features, where)
             keys = keys or chosen_keys(features, self._features)
+            if number < first:
+                continue
             if self._features is None:
                 refuse_new_features(features, keys, where)
             vector = torch.tensor([feature(features, key, where) for key in keys], dtype=self._dtype)

@@ -36,10 +36,10 @@ class RowOrder:
         """The rows of one epoch in the order presented, [rows] int64."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.rows)
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """The row numbers batch by batch, [R] int64."""
+    def batches(self, start: int = 0) -> Iterator[np.ndarray]:
+        """The row numbers batch by batch, [R] int64, from sample `start` on."""
         permutation = lru_cache(maxsize=1)(self.permutation if self.shuffle else self._in_turn)
-        for first in range(0, self.presented, self.batch_size):
+        for first in range(start, self.presented, self.batch_size):
             epoch, place = divmod(first, self.rows)
             left = min(self.batch_size, self.presented - first)
             rows = permutation(epoch)[place : place + left]
@@ -47,6 +47,11 @@ class RowOrder:
                 epoch += 1
                 rows = np.concatenate([rows, permutation(epoch)[: left - len(rows)]])
             yield rows
+
+    @property
+    def facts(self) -> dict[str, int | bool]:
+        """What tells which row a sample is."""
+        return {"rows": self.rows, "shuffle": self.shuffle, "seed": self.seed if self.shuffle else 0}
 
     def _in_turn(self, _: int) -> np.ndarray:
         return np.arange(self.rows)

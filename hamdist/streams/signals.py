@@ -8,15 +8,16 @@ import numpy as np
 import torch
 
 from hamdist.errors import Problem, StreamError
+from hamdist.streams.position import Counted, Reading, counted
 from hamdist.streams.settings import check_counts, is_count
-from hamdist.streams.stream import Batch, Stream, make_batch
+from hamdist.streams.stream import Batch, make_batch
 from hamdist.streams.waves import parse_waves
 
 BLOCK = 1024
 """About how many samples are computed at once, for speed; it does not show in their values."""
 
 
-class Signals(Stream):
+class Signals(Counted):
     """Channels of signals, sampled every `step`: value k is taken at the time t = step · k.
 
     Sample n has the values n, …, n + window − 1 for its input, oldest first, channel after channel [R,
@@ -43,8 +44,11 @@ class Signals(Stream):
         self._batch_size, self._dtype = batch_size, dtype
         self.samples = samples
 
-    def __iter__(self) -> Iterator[Batch]:
-        first, last = 0, math.inf if self.samples is None else self.samples
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+        return counted(self._batches(start.taken), start)
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        last = math.inf if self.samples is None else self.samples
         block = self._batch_size * max(1, BLOCK // self._batch_size)
         while first < last:
             rows = self.rows(first, int(min(first + block, last)))

@@ -1,13 +1,15 @@
 """Online standardisation: every feature to zero mean and unit variance, as far as is known by then."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hamdist.errors import StreamError
+from hamdist.streams.position import check_state, count, state_of
 from hamdist.streams.stream import Batch, Stream
 
 
@@ -18,6 +20,14 @@ class Moments:
     count: int
     mean: np.ndarray
     squares: np.ndarray
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Moments":
+        """Those of a state. Raises KeyError, TypeError, ValueError, StreamError."""
+        mean, squares = (np.asarray(told[key], dtype=np.float64) for key in ("mean", "squares"))
+        if mean.shape != squares.shape:
+            raise ValueError(f"means of {mean.shape}, and squares of {squares.shape}")
+        return cls(count(told["count"]), mean, squares)
 
     def with_batch(self, inputs: Tensor) -> "Moments":
         """The moments after the rows of a batch, [R, ...], R ≥ 1.
@@ -56,18 +66,48 @@ class Standardise(Stream):
     def __init__(self, stream: Stream, dtype: torch.dtype | None = None) -> None:
         self._stream, self._dtype = stream, dtype
         self._moments: Moments | None = None
+        self._loaded = False
         self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
 
     @property
     def available(self) -> int | None:
         return self._stream.available
 
+    @property
+    def seeks(self) -> bool:
+        return self._stream.seeks
+
+    @property
+    def taken(self) -> int:
+        return self._stream.taken
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        return self._stream.skipped
+
     def __iter__(self) -> Iterator[Batch]:
-        self._moments = None
-        for batch in self._stream:
+        if not self._loaded:
+            self._moments = None
+        self._loaded = False
+        return self._batches(iter(self._stream))
+
+    def _batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
             known = self._moments or nothing_known(batch.inputs)
             self._moments = known.with_batch(batch.inputs)
             yield self._standardised(batch, self._moments)
+
+    def state_dict(self) -> dict[str, Any]:
+        told = None if self._moments is None else vars(self._moments).copy()
+        return {"stream": self._stream.state_dict(), "moments": told}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, {"stream": {}, "moments": None}, {})
+        with state_of(type(self).__name__):
+            told = state["moments"]
+            moments = None if told is None else Moments.of(told)
+        self._stream.load_state_dict(state["stream"])
+        self._moments, self._loaded = moments, True
 
     def holdout(self) -> Iterator[Batch] | None:
         held_out, moments = self._stream.holdout(), self._moments

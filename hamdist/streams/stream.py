@@ -1,11 +1,13 @@
 """What a stream is: batches of samples in an order of its own, possibly without an end."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from hamdist.errors import Problem, StreamError
 
 
 class Batch(NamedTuple):
@@ -42,9 +44,38 @@ class Stream(ABC):
         """
         return None
 
+    @property
+    def seeks(self) -> bool:
+        """Whether a new stream of this kind goes on from a position by itself; else whoever sends must send what
+        follows it.
+        """
+        return False
+
+    @property
+    def taken(self) -> int:
+        """How many samples the source has given up to its position, those that were left out included."""
+        return 0
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many of them were left out since they hold what is not finite, by what that was."""
+        return {}
+
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]:
-        """The batches from the start; at any time only a bounded number of them is in memory."""
+        """The batches from the start, or, once, from the position that was loaded; at any time only a bounded number of
+        them is in memory.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the batch handed out last: numbers, text, arrays, tensors. No later batch changes it."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The next iteration goes on there. Raises StreamError for a state of another stream."""
+        if state:
+            message = f"a stream of type {type(self).__name__} keeps no position, and cannot go on from one"
+            raise StreamError(Problem("state", message))
 
     def holdout(self) -> Iterator[Batch] | None:
         """Samples to test on, which the stream itself never presents; None where the source has none."""

@@ -1,7 +1,7 @@
 """Rows of a table into samples: what CSV and Parquet share."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,10 @@ from hamdist.streams.batching import in_batches
 from hamdist.streams.labels import Labels
 from hamdist.streams.listing import listed
 from hamdist.streams.missing import CHOICES, REMEDY, is_missing, nothing
+from hamdist.streams.position import Counted, Reading
 from hamdist.streams.sample import Sample
 from hamdist.streams.settings import check_choice, check_counts
-from hamdist.streams.stream import Batch, Stream
+from hamdist.streams.stream import Batch
 
 KINDS = ("class", "number")
 
@@ -27,7 +28,7 @@ class Row(NamedTuple):
     values: Sequence[Any]
 
 
-class Table(Stream):
+class Table(Counted):
     """A table read row by row: the features [R, columns] are numbers, the target is a class or a number.
 
     target:   the column to predict; None: there is none
@@ -64,11 +65,22 @@ class Table(Stream):
         self._batch_size, self._dtype, self._missing_target = batch_size, dtype, missing_target
 
     @abstractmethod
-    def rows(self) -> Iterator[Row]:
-        """The rows from the first to the last, with the values of `columns`."""
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        """The rows from this one to the last, with the values of `columns`."""
 
-    def __iter__(self) -> Iterator[Batch]:
-        return in_batches(map(self._sample, self.rows()), self._batch_size, self.samples, self._dtype)
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+        samples = map(self._sample, self.rows(start.taken))
+        return in_batches(samples, self._batch_size, self.samples, self._dtype, start=start)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"columns": self.columns}
+
+    def _more(self) -> dict[str, Any]:
+        return {"labels": self._labels.state_dict() if self._labels else {}}
+
+    def _load_more(self, state: Mapping[str, Any]) -> None:
+        if self._labels:
+            self._labels.load_state_dict(state["labels"])
 
     def _sample(self, row: Row) -> Sample:
         width = len(self.features)

@@ -1,30 +1,36 @@
 """PyTorch's Datasets, IterableDatasets and DataLoaders."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
-from hamdist.errors import Problem, StreamError
+from hamdist.errors import StreamError
 from hamdist.streams.batching import in_batches
 from hamdist.streams.factory import bind_factory, either
+from hamdist.streams.loader import LoadedBatches, is_loader
 from hamdist.streams.missing import CHOICES
+from hamdist.streams.own_state import keeps_state, own_state
+from hamdist.streams.position import Counted, Reading, counted
 from hamdist.streams.row_order import RowOrder
-from hamdist.streams.sample import Sample, parse_sample, split_sample
+from hamdist.streams.sample import Sample, parse_sample
 from hamdist.streams.settings import check_choice, check_counts
-from hamdist.streams.stream import Batch, Stream, make_batch
+from hamdist.streams.stream import Batch
 
 BATCH_SIZE = 16
 
 
-class TorchDataset(Stream):
+class TorchDataset(Counted):
     """The samples of a torch Dataset; each is (x, y), {"x": ..., "y": ...} or x alone; also a flag, as `Parts` has one.
 
     A Dataset that can be indexed goes round and round, shuffled, until `samples` were presented. An
     IterableDataset is gone through once. A DataLoader's own batches are used as they are, in its own order,
     pass after pass.
+
+    To go on from a position, rows of a Dataset are addressed; an IterableDataset and a DataLoader that keep a state of
+    their own are given it, and of others what came before is made again and left out.
 
     factory, args: "package.module:name" of a function that returns one of these, and its arguments
     batch_size:    None: 16, or the DataLoader's own
@@ -51,65 +57,40 @@ class TorchDataset(Stream):
         self._dtype = dtype
         self.samples = samples
         self._order: RowOrder | None = None
-        if isinstance(self._dataset, DataLoader):
-            _check_loader(self._dataset, batch_size)
-        elif not isinstance(self._dataset, IterableDataset):
+        self._batches = LoadedBatches(self._dataset, batch_size) if is_loader(self._dataset) else None
+        if self._batches is None and not isinstance(self._dataset, IterableDataset):
             rows = _length(self._dataset)
             self._order = RowOrder(rows, self._batch_size, samples, shuffle, seed)
             self.samples = self._order.presented
 
-    def __iter__(self) -> Iterator[Batch]:
-        if isinstance(self._dataset, DataLoader):
-            return loaded_batches(self._dataset, self.samples, self._dtype)
-        return in_batches(
-            self._single_samples(), self._batch_size, self.samples, self._dtype, self._missing_target
-        )
+    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+        if self._batches is not None:
+            return counted(self._batches.batches(self.samples, self._dtype, start.taken), start)
+        samples = self._single_samples(start.taken)
+        return in_batches(samples, self._batch_size, self.samples, self._dtype, self._missing_target, start)
 
-    def _single_samples(self) -> Iterator[Sample]:
-        if self._order is None:
-            items = iter(self._dataset)
-        else:
-            items = (self._dataset[int(row)] for rows in self._order.batches() for row in rows)
-        for number, item in enumerate(items):
+    def _single_samples(self, first: int) -> Iterator[Sample]:
+        for number, item in enumerate(self._items(first), first):
             yield parse_sample(item, self._dtype, f"sample {number}")
 
+    def _items(self, first: int) -> Iterator[Any]:
+        if self._order is not None:
+            return (self._dataset[int(row)] for rows in self._order.batches(first) for row in rows)
+        return islice(iter(self._dataset), 0 if keeps_state(self._dataset) else first, None)
 
-def loaded_batches(loader: DataLoader, samples: int | None, dtype: torch.dtype) -> Iterator[Batch]:
-    """The loader's batches, pass after pass until `samples` rows were handed out, None: one pass."""
-    done = 0
-    while samples is None or done < samples:
-        before = done
-        for loaded in loader:
-            whole = _parts(loaded, f"the batch at sample {done}")
-            left = None if samples is None else samples - done
-            inputs, targets, restarts = (None if part is None else part[:left] for part in whole)
-            assert inputs is not None
-            batch = make_batch(inputs, targets, dtype, restarts)
-            done += len(batch.inputs)
-            yield batch
-            if done == samples:
-                return
-        if samples is None or done == before:
-            return
+    def _facts(self) -> dict[str, Any]:
+        return {} if self._order is None else self._order.facts
 
+    def _more(self) -> dict[str, Any]:
+        if self._batches is not None:
+            return {"loader": self._batches.state_dict()}
+        return {} if self._order is not None else {"own": own_state(self._dataset)}
 
-def _parts(loaded: Any, where: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Inputs, targets and restarts, as they were loaded."""
-    x, y, restarts = split_sample(tuple(loaded) if isinstance(loaded, list) else loaded, where)
-    restarts = None if restarts is False else restarts
-    for name, value in (("x", x), ("y", y), ("restart", restarts)):
-        if not isinstance(value, Tensor) and not (name != "x" and value is None):
-            raise StreamError(f"{where}: {name} is a {type(value).__name__}; expected a tensor of rows")
-    return x, y, restarts
-
-
-def _check_loader(loader: DataLoader, batch_size: int | None) -> None:
-    if loader.batch_sampler is None:
-        raise StreamError("the DataLoader makes no batches (batch_size=None); pass its dataset instead")
-    own = loader.batch_size
-    if batch_size is not None and own is not None and batch_size != own:
-        message = f"the DataLoader makes its own batches of {own}, not of {batch_size}; set it to {own}"
-        raise StreamError(Problem("batch_size", message))
+    def _load_more(self, state: Mapping[str, Any]) -> None:
+        if self._batches is not None:
+            self._batches.load_state_dict(state["loader"])
+        elif self._order is None and keeps_state(self._dataset):
+            self._dataset.load_state_dict(state["own"])
 
 
 def _length(dataset: Any) -> int:

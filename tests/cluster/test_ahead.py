@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 from support.patience import patient
 
-from hamdist.cluster.stream_worker import Ahead
+from hamdist.cluster.ahead import Ahead
 
 NEVER = threading.Event()
 SECONDS = patient(60)

@@ -56,7 +56,32 @@ def test_defaults() -> None:
     )
     assert (loaded.placement.ports, loaded.placement.requests) == (None, {})
     assert (loaded.placement.heartbeat_seconds, loaded.placement.progress_seconds) == (5.0, 300.0)
+    assert (loaded.placement.spares, loaded.on_bad, loaded.checkpoint.keep, loaded.checkpoint.to) == (
+        0,
+        "stop",
+        3,
+        None,
+    )
+    assert (loaded.rollback.factor, loaded.rollback.times) == (0.5, 3)
     assert loaded.network.edges is None
+
+
+@pytest.mark.parametrize(
+    ("override", "written", "seconds"),
+    [
+        ("seed=0", False, 60.0),
+        ("placement.runtime=ray", True, 60.0),
+        ("checkpoint.every_ticks=8", True, None),
+        ("checkpoint.every_seconds=8", True, 8.0),
+        ("checkpoint={every_ticks: 8, every_seconds: 8}", True, 8.0),
+        ("checkpoint.when=always", True, 60.0),
+        ("checkpoint={when: never, every_ticks: 8}", False, None),
+        ("on_bad=rollback", True, 60.0),
+    ],
+)
+def test_when_checkpoints_are_written(override: str, written: bool, seconds: float | None) -> None:
+    loaded = load(MINIMAL, [override]).config
+    assert (loaded.checkpoints, loaded.checkpoint.seconds) == (written, seconds)
 
 
 def test_short_forms_become_the_long_ones() -> None:

@@ -38,7 +38,7 @@ MISTAKES = [
     (
         {"placement": {"x": 3}},
         "placement.x: unknown key; accepted: runtime, actors, requests, device, threads, stack, compile, chunk, "
-        "address, link, ports, heartbeat_seconds, progress_seconds",
+        "address, link, ports, spares, heartbeat_seconds, progress_seconds",
     ),
     ({"stream": {"source": "digit"}}, "stream.source: 'digit' is not accepted; did you mean 'digits'?"),
     ({"locality": {"mode": "lokal"}}, "locality.mode: 'lokal' is not accepted; did you mean 'local'?"),
@@ -46,6 +46,23 @@ MISTAKES = [
     ({"placement": {"stack": 1}}, "placement.stack: expected true or false, got 1"),
     ({"placement": {"compile": "yes"}}, "placement.compile: expected true or false, got 'yes'"),
     ({"placement": {"chunk": 0}}, "placement.chunk: must be 1 or more, got 0"),
+    (
+        {"checkpoint": {"when": "off"}},
+        "checkpoint.when: 'off' is not accepted; accepted: auto, always, never",
+    ),
+    ({"checkpoint": {"every": 3}}, "checkpoint.every: unknown key; did you mean 'every_ticks'?"),
+    ({"checkpoint": {"every_ticks": 0}}, "checkpoint.every_ticks: must be 1 or more, got 0"),
+    ({"checkpoint": {"every_seconds": 0}}, "checkpoint.every_seconds: must be greater than 0, got 0"),
+    ({"checkpoint": {"keep": 0}}, "checkpoint.keep: must be 1 or more, got 0"),
+    ({"checkpoint": {"to": ""}}, "checkpoint.to: must not be empty"),
+    ({"recovery": {"max_failures": -1}}, "recovery.max_failures: must be 0 or more, got -1"),
+    ({"on_bad": "ignore"}, "on_bad: 'ignore' is not accepted; accepted: stop, skip, rollback"),
+    ({"rollback": {"factor": 2}}, "rollback.factor: must be 1 or less, got 2"),
+    (
+        {"on_bad": "rollback", "checkpoint": {"when": "never"}},
+        "on_bad: 'rollback' goes back to a checkpoint: set checkpoint.when to 'auto', or on_bad to 'stop'",
+    ),
+    ({"placement": {"spares": -1}}, "placement.spares: must be 0 or more, got -1"),
     ({"placement": {"stacked": True}}, "placement.stacked: unknown key; did you mean 'stack'?"),
     ({"learning": {"sign": 2}}, "learning.sign: 2 is not accepted; accepted: -1, 1"),
     ({"learning": {"tau": 0}}, "learning.tau: must be greater than 0, got 0"),

@@ -19,7 +19,7 @@ from hamdist.engine.encoded_file import TOLD as TOLD_KEY
 from hamdist.engine.encoded_file import as_bytes, load_encoded, save_encoded
 from hamdist.engine.encoding import Encoded, decode, encode, encoded_size
 from hamdist.engine.message import INVALID, Message, Signal, Token
-from hamdist.engine.state import copied
+from hamdist.engine.node_part import joined_parts, parts_of
 from hamdist.network.locality import Horizon
 from hamdist.physics import statespace
 from hamdist.physics.rates import Adam
@@ -202,6 +202,10 @@ def test_anything_else_is_refused_by_its_place(strange: Any):
         encode({"nodes": {"block1": {"kept": (0, 1, 2, strange)}}})
 
 
+def in_order(mapping: Any) -> Any:
+    return dict(sorted(mapping.items())) if isinstance(mapping, dict) else mapping
+
+
 def net() -> list[nn.Module]:
     return residual_net(4)
 
@@ -212,32 +216,32 @@ def memories() -> list[nn.Module]:
 
 
 @pytest.mark.parametrize(
-    ("make", "place", "rule"),
+    ("make", "place", "rule", "edges"),
     [
-        (net, {}, {"adaptive": Adam()}),
-        (net, {"stash": "graph"}, {}),
-        (net, {"pairing": "current", "hold": 2}, {}),
-        (memories, {}, {}),
-        (memories, {"horizon": Horizon(5)}, {}),
+        (net, {}, {"adaptive": Adam()}, None),
+        (net, {"stash": "graph"}, {}, None),
+        (net, {"pairing": "current", "hold": 2}, {}, None),
+        (net, {"pairing": "current"}, {}, ("0->1", "1->2", "2->3", "2->1", "0->3")),
+        (memories, {}, {}, None),
+        (memories, {"horizon": Horizon(5)}, {}, None),
     ],
-    ids=["adam", "graphs", "held", "memories", "blocks of time"],
+    ids=["adam", "graphs", "held", "feedback", "memories", "blocks of time"],
 )
 def test_the_state_of_a_network_comes_back(
-    make: Callable[[], Any], place: dict[str, Any], rule: dict[str, Any]
+    make: Callable[[], Any], place: dict[str, Any], rule: dict[str, Any], edges: Any
 ):
-    """What pullbacks are made of among it."""
-    runtime = runtime_of(make(), samples(1, (8,)), rule=learning(0.05, **rule), **place)
+    """What pullbacks are made of, and what is under way, among it; also node by node."""
+    rule_of = learning(0.05, **rule)
+    runtime = runtime_of(make(), samples(1, (8,)), rule=rule_of, edges=edges, **place)
     for x, y in samples(20, (8,)):
         list(runtime.present(x, y))
-    runtime.loss.prequential.window()
-    cut = copied(
-        (
-            {name: node.state for name, node in runtime.nodes.items()},
-            {name: loss.state for name, loss in runtime.losses.items()},
-        )
-    )
+    cut = runtime.cut()
     assert alike(again(cut), cut)
     assert encoded_size(encode(cut)) > 3000
+    parts = parts_of(cut.partition, runtime.program.graph.edges)
+    found = joined_parts(cut.partition.tick, {node: again(part) for node, part in parts.items()})
+    assert all(map(alike, map(in_order, found), map(in_order, cut.partition)))
+    assert found.signals
 
 
 TOLD = encode([Signal(Token(), torch.ones(2)), 2**70, math.inf, deque([1])])

@@ -100,10 +100,19 @@ def test_a_queue_can_be_emptied_into_another():
     one, other = Queue(Signal, "a->b", MIXED), Queue(Signal, "a->b", [signal(9)])
     one.add(together([signal(tick) for tick in range(4, 8)]))
     one.popleft()
-    other.refill(one.content)
+    other.refill(one.said(len(one)))
     assert len(one) == len(other) == 7
     assert all(map(same, one, other))
-    assert sum(held.ticks for held in other.content) == 7
+
+
+@pytest.mark.parametrize("ticks", range(8))
+def test_a_queue_tells_what_was_said_last(ticks):
+    queue = Queue(Signal, "a->b", MIXED)
+    queue.add(together([signal(tick) for tick in range(4, 8)]))
+    other = Queue(Signal, "a->b")
+    other.refill(queue.said(ticks))
+    assert len(other) == ticks
+    assert all(map(same, other, [*queue][len(queue) - ticks :]))
 
 
 def test_a_queue_that_keeps_nothing():

@@ -4,11 +4,12 @@ import math
 import random
 import threading
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from support.actors import Ensemble
+from support.actors import Ensemble, ListFeed
 from support.inline import learning
 from support.matrix import FAR, batches, check, differences, sampled
 from support.networks import network_of
@@ -327,7 +328,7 @@ def test_batches_cross_in_messages_of_any_length(hold):
 
 
 def test_silence_keeps_holds_and_messages_whole():
-    worker = StreamWorker("the stream", lambda: (iter([]), lambda: None))
+    worker = StreamWorker("the stream", partial(ListFeed, []))
     worker._source, worker._layout = Source(2, hold=3), SimpleNamespace(chunk=4)
     for presented in range(5):
         for _ in range(presented):

@@ -1,9 +1,10 @@
 """A run over several actors that are threads of this process, for the tests of what distribution must not change."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from support.patience import patient
 from torch import Tensor
 
 from hamdist.cluster.actor import Location
+from hamdist.cluster.cutter import CutSchedule
+from hamdist.cluster.feed import Feed, Pairs
 from hamdist.cluster.handle import results
 from hamdist.cluster.layout import Layout, hosts_of
 from hamdist.cluster.outcome import Outcome, StreamOutcome
@@ -72,6 +75,8 @@ class Ensemble:
         profile: bool = False,
         idle_seconds: float = math.inf,
         labels: tuple[Any, ...] | None = None,
+        cuts: CutSchedule | None = None,
+        feed: Callable[[], Feed] | None = None,
     ) -> None:
         outline = outline_of(network, locality, learning, seed, dtype, execution)
         specs = {spec.name: spec for spec in network.layers}
@@ -89,8 +94,8 @@ class Ensemble:
             )
             for number, names in enumerate(actors)
         ]
-        opens = partial(_opened, batches, holdout)
-        self.stream = StreamWorker("the stream", opens, idle_seconds, profile)
+        opens = feed or partial(ListFeed, batches, holdout)
+        self.stream = StreamWorker("the stream", opens, idle_seconds, profile, cuts)
         self.group = ThreadWorkers(self.workers, self.stream)
         hosts = hosts_of(outline, tuple(tuple(names) for names in actors))
         (first,) = results([self.group.stream.call(StreamWorker.first_batch)], SECONDS)
@@ -127,5 +132,29 @@ class Ensemble:
         self.group.close()
 
 
-def _opened(batches: Iterable[tuple[Tensor, Tensor]], holdout: Batches | None) -> Any:
-    return iter(batches), lambda: None if holdout is None else iter(holdout)
+class ListFeed:
+    """Batches that are at hand, or that come; its position is their number."""
+
+    seeks = True
+
+    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]], holdout: Batches | None = None) -> None:
+        self._batches, self._holdout = batches, holdout
+        self._done = 0
+
+    @property
+    def taken(self) -> int:
+        return self._done
+
+    def __iter__(self) -> Pairs:
+        for batch in islice(self._batches, self._done, None):
+            self._done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self._done}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._done = state["done"]
+
+    def holdout(self) -> Pairs | None:
+        return None if self._holdout is None else iter(self._holdout)

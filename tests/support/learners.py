@@ -1,5 +1,7 @@
 """Learners to be kept and gone on with: every kind of thing that moves, and whether two stand at the same bits."""
 
+import json
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +12,7 @@ from support.samples import samples
 from torch import Tensor, nn
 
 from hamdist import Coupling, Learner, Prediction
+from hamdist.engine.encoding import Encoded, decode
 from hamdist.physics import statespace
 
 SETTINGS: dict[str, Any] = {"dtype": torch.float64, "beta": 0.05}
@@ -108,13 +111,29 @@ KINDS = [
 
 def same_bits(one: Learner, other: Learner) -> bool:
     """Whether all that moves of them is the same, to the bit, and what they say of themselves."""
-    ours, theirs = one.training_state(), other.training_state()
     return (
-        ours["told"] == theirs["told"]
-        and same_tensors(ours["tensors"], theirs["tensors"])
+        same_states(one.training_state(), other.training_state())
         and same_tensors(one.state_dict(), other.state_dict())
         and (one.metrics, one.samples) == (other.metrics, other.samples)
     )
+
+
+def same_states(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Of two training states, however their tensors are written down."""
+    ours, theirs = (decode(Encoded(state["tensors"], json.loads(state["told"]))) for state in (one, other))
+    return _same(ours, theirs)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return _bits(one) == _bits(other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, tuple | list | deque):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
 
 
 def same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -197,7 +197,7 @@ def test_messages_of_another_length_are_refused() -> None:
         (resealed(first), "came with 0"),
         (resealed(first, [large[:-1]]), "came with"),
         (resealed(first, [large, b""]), "more bytes"),
-        (resealed(first[:80], [large]), "cut off after 80"),
+        (resealed(first[:88], [large]), "cut off after 88"),
         ([first[:20], large], "cut off after 20"),
         ([first[:-1], large], "the checksum is another"),
         ([first, large, large], "the checksum is another"),

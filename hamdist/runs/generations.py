@@ -1,0 +1,200 @@
+"""The actors of a run, generation after generation: where a process, a machine or a link fails, the next one goes on
+from the newest whole cut, with others in the places of those that were lost.
+
+Survivors go back by themselves, from memory; what the lost ones had is read from the checkpoint. Everybody is told what
+was under way along its edges.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from hamdist.cluster.cut_keeper import Write
+from hamdist.cluster.failure import is_lost
+from hamdist.cluster.handle import Handle, results
+from hamdist.cluster.ray_workers import STARTED_SECONDS
+from hamdist.cluster.source_part import SourcePart
+from hamdist.cluster.stream_worker import StreamWorker
+from hamdist.cluster.supervisor import Ending, Supervisor
+from hamdist.cluster.worker import UnderWay, Worker
+from hamdist.cluster.worker_group import Peer
+from hamdist.engine.state import PartitionState
+from hamdist.errors import RunError
+from hamdist.report.wording import listed
+from hamdist.runs.allowance import Allowance
+from hamdist.runs.cuts import Cuts
+from hamdist.runs.launch import LaunchedRun, rejoined, replace_lost
+
+Stored = Callable[[int, Sequence[str]], PartitionState]
+"""Reads what some nodes had at a cut from its checkpoint. Raises UserError, RunError."""
+
+ANSWER_SECONDS = 2.0  # for an actor that lives
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Restart:
+    """Why a generation ended, from which tick the next one went on, and where the time went until then, in seconds.
+
+    reached: the tick that the one before had come to, as far as is known.
+    """
+
+    cause: str
+    tick: int
+    reached: int
+    lost: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def done(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] = round(now - self._since, 3)
+        self._since = now
+
+    def told(self) -> dict[str, Any]:
+        """Of a summary."""
+        return {
+            "cause": self.cause,
+            "lost": self.lost,
+            "tick": self.tick,
+            "replayed_ticks": max(0, self.reached - self.tick),
+            "seconds": {**self.seconds, "all": round(sum(self.seconds.values()), 3)},
+        }
+
+
+class Generations:
+    """run: the actors as they are now.  restarts: what was done about failures.
+
+    cuts: of the run.  write, stored: what writes the parts of cuts where actors live, and reads them here.
+    """
+
+    def __init__(
+        self,
+        run: LaunchedRun[StreamWorker],
+        allowance: Allowance,
+        grace_seconds: float,
+        cuts: Cuts,
+        write: Write | None,
+        stored: Stored,
+    ) -> None:
+        self.run = run
+        self.restarts: list[Restart] = []
+        self._allowance, self._grace, self._cuts = allowance, grace_seconds, cuts
+        self._write, self._stored = write, stored
+
+    def first(self) -> Supervisor:
+        """The first generation runs, from the cut that it is to go on from, if there is one."""
+        if self._cuts.newest is not None:
+            self._go_back(self._cuts.newest)
+        return self._begin()
+
+    def next(self, ending: Ending) -> Supervisor | None:
+        """The one after a generation that has ended like this; None where the run ends with it, or must."""
+        if not ending.of_machines:
+            return None
+        assert ending.failure is not None
+        lost, cause = ending.lost, str(ending.failure.error)
+        while not self._allowance.refused():
+            restart = self._noted(cause, lost)
+            try:
+                self._restart(restart, lost)
+            except RunError as error:
+                cause, lost = str(error), self._silent()
+                continue
+            return self._begin(restart)
+        return None
+
+    def whole(self, tick: int) -> None:
+        """The cut of this tick is whole."""
+        self.supervisor.whole(tick)
+        self._allowance.progressed()
+
+    def _begin(self, restart: Restart | None = None) -> Supervisor:
+        write = [worker.call(Worker.write_cuts, self._write) for worker in self.run.group.workers]
+        results(write, STARTED_SECONDS)
+        self.supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
+        if restart is not None:
+            restart.done("joining")
+        self.run.group.stand_ins.refill()
+        return self.supervisor
+
+    def _noted(self, cause: str, lost: Sequence[int]) -> Restart:
+        names = [self.run.group.names[number] for number in lost]
+        newest = self._cuts.newest
+        restart = Restart(cause, 0 if newest is None else newest.tick, self._cuts.reached, names)
+        self.restarts.append(restart)
+        _log.warning(
+            "%s; going on from tick %d%s",
+            cause,
+            restart.tick,
+            f", with others for {listed(names)}" if names else "",
+        )
+        time.sleep(self._allowance.spend())
+        return restart
+
+    def _restart(self, restart: Restart, lost: Sequence[int]) -> None:
+        """Raises RunError where somebody fails meanwhile."""
+        newest, group = self._cuts.newest, self.run.group
+        self._cuts.go_back(restart.tick)
+        replace_lost(self.run, lost)
+        restart.done("replacing")
+        results([group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
+        self.run = rejoined(self.run)
+        if newest is None:
+            results([worker.call(Worker.begin_anew) for worker in group.workers], STARTED_SECONDS)
+        else:
+            self._go_back(newest)
+
+    def _go_back(self, newest: SourcePart) -> None:
+        """All layers to a cut: those that keep it by themselves, the others as it was stored."""
+        workers, tick = self.run.group.workers, newest.tick
+        keeping = results([worker.call(Worker.keeps, tick) for worker in workers], STARTED_SECONDS)
+        said = [self._said(number, tick, kept) for number, kept in enumerate(keeping)]
+        heard = UnderWay(
+            {edge: known for each in said for edge, known in each.signals.items()},
+            {edge: known for each in said for edge, known in each.costates.items()},
+        )
+        for number, kept in enumerate(keeping):
+            self._return(workers[number], number, kept, heard, newest)
+
+    def _said(self, number: int, tick: int, kept: bool) -> UnderWay:
+        worker = self.run.group.workers[number]
+        if kept:
+            return results([worker.call(Worker.said, tick)], STARTED_SECONDS)[0]
+        state = self._stored(tick, self._nodes(number))
+        return UnderWay(state.signals, state.costates)
+
+    def _return(
+        self, worker: Handle[Worker], number: int, kept: bool, heard: UnderWay, newest: SourcePart
+    ) -> None:
+        signals, costates = self._heard_by(number, heard)
+        if kept:
+            call = worker.call(Worker.go_back, newest.tick, UnderWay(signals, costates), newest.state)
+        else:
+            stored = self._stored(newest.tick, self._nodes(number))
+            state = stored._replace(signals=stored.signals | signals, costates=stored.costates | costates)
+            call = worker.call(Worker.restore, state, newest.state)
+        results([call], STARTED_SECONDS)
+
+    def _nodes(self, number: int) -> list[str]:
+        """The layers and losses that an actor hosts."""
+        layout = self.run.layout
+        return [node for node, host in layout.hosts.items() if host == number]
+
+    def _heard_by(self, number: int, heard: UnderWay) -> UnderWay:
+        """What an actor must know of it: all along the edges of its nodes."""
+        nodes, edges = set(self._nodes(number)), self.run.setup.outline.graph.edges
+        own = {edge.name for edge in edges if edge.source in nodes or edge.target in nodes}
+        return UnderWay(
+            {edge: known for edge, known in heard.signals.items() if edge in own},
+            {edge: known for edge, known in heard.costates.items() if edge in own},
+        )
+
+    def _silent(self) -> tuple[int, ...]:
+        """The numbers of those that do not answer now."""
+        asked = [handle.ask(Peer.progress) for handle in self.run.group.everyone]
+        wait(asked, ANSWER_SECONDS)
+        return tuple(number for number, call in enumerate(asked) if is_lost(call))

@@ -1,0 +1,73 @@
+"""A learner goes on where another was kept, in this process or on actors, either way to the same bits."""
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.learners import KINDS, Kind, same_bits, same_tensors, told
+from support.networks import residual_net
+from support.samples import samples
+
+from hamdist import Learner
+from hamdist.errors import RunError, UserError
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
+RAY: dict[str, Any] = {"runtime": "ray", "actors": 2}
+NAMES = ("adam, in chunks", "memories", "delays", "several losses")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name in NAMES], ids=lambda kind: kind.name)
+def test_from_here_to_actors_and_back(kind: Kind, tmp_path: Path):
+    here, path = kind.learner(), tmp_path / "learner"
+    kind.go(here, 0, 16)
+    here.save(path)
+    with Learner.load(path, kind.make(), **RAY) as there:
+        assert same_bits(there, here)
+        assert kind.go(there, 16, 24) == kind.go(here, 16, 24)
+        there.save(path)
+    again = Learner.load(path, kind.make(), runtime="inline")
+    assert same_bits(again, here)
+    assert kind.go(again, 24, 32) == kind.go(here, 24, 32)
+    assert told(again.drain()) == told(here.drain())
+    assert same_bits(again, here)
+
+
+def test_actors_go_back_to_what_was_kept_also_after_a_failure():
+    kind = Kind("one")
+    with kind.learner(**RAY) as learner:
+        kind.go(learner, 0, 8)
+        state = learner.training_state()
+        first = kind.go(learner, 8, 16)
+        learner.load_training_state(state)
+        assert kind.go(learner, 8, 16) == first
+        with pytest.raises(UserError, match=r"^3\.weight: "):
+            learner.load_training_state(wider())
+
+
+def wider() -> dict[str, Any]:
+    other = Kind("wider", lambda: residual_net(classes=4)).learner()
+    other.steps(samples(4, (8,)))
+    return other.training_state()
+
+
+def test_weights_are_taken_up_and_what_cannot_leave_actors_is_refused_with_a_remedy():
+    kind = KINDS[1]
+    here = kind.learner()
+    kind.go(here, 0, 8)
+    with kind.learner(**RAY) as there:
+        kind.go(there, 0, 4)
+        there.load_state_dict(here.state_dict())
+        assert same_tensors(there.state_dict(), here.state_dict())
+        before = there.training_state()["tensors"]
+        with pytest.raises(UserError, match=r"^0\.more: is nothing that the layers have"):
+            there.load_state_dict(here.state_dict() | {"0.more": torch.zeros(1)})
+        assert same_tensors(there.training_state()["tensors"], before)
+        with pytest.raises(
+            TypeError, match=r"live on actors is not pickled: save it with learner\.save\(path\)"
+        ):
+            pickle.dumps(there)
+        with pytest.raises(RunError, match=r"cannot be copied: load its training_state\(\) into another"):
+            copy.deepcopy(there)
