@@ -215,7 +215,7 @@ class Learner:
         That learner must have had these layers, edges, losses, seed, dtype, hold and settings of locality; how it
         learns (`beta`, …) and how it is executed (`runtime`, `stack`, …) may be otherwise.  device: where to go on, by
         default where this learner is, or else where that one was. Raises UserError naming all that does not fit, and
-        nothing has changed then, but that on actors it begins anew.
+        nothing has changed then. On actors, new ones take it up.
         """
         self._core.take_up(LearnerState.of_plain(state), device)
 

@@ -73,6 +73,11 @@ class InlineRuntime:
         return self._partition.reached
 
     @property
+    def stands(self) -> bool:
+        """Whether it can be asked, and what has broken off be restored: always."""
+        return True
+
+    @property
     def samples(self) -> int:
         """The number of samples that entered, hold-out not counted."""
         return self._source.samples

@@ -105,12 +105,14 @@ class LearnerCore:
         return LearnerState.of(identity_of(self.network, self.chosen), self.reader, self.started.cut())
 
     def take_up(self, state: LearnerState, device: str | torch.device | None = None) -> None:
-        """Goes on from it. Raises UserError where it does not fit; all is as before then, but for actors."""
+        """Goes on from it. Raises UserError where it does not fit; all is as before then."""
         self._require_open()
         state.check(identity_of(self.network, self.chosen))
         here = self.reader.first
         found = state.device(here.inputs.device if device is None and here is not None else device)
         reader, moved = state.decoded(self.network.losses, self.chosen.dtype, found)
+        if self.runtime is not None and self.runtime.stands:
+            state.check_tensors(self.runtime.tensors())
         if isinstance(self.runtime, InlineRuntime) and self.reader.alike(reader):
             runtime: Runtime = self.runtime
         else:

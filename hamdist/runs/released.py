@@ -70,6 +70,11 @@ class ReleasedRuntime:
         self._failure: Failure | None = None
 
     @property
+    def stands(self) -> bool:
+        """Whether it can be asked: nothing has failed."""
+        return self._failure is None
+
+    @property
     def samples(self) -> int:
         """The number of samples that entered, hold-out not counted."""
         return self._source.samples

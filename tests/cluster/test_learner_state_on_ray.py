@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 from support.learners import KINDS, Kind, same_bits, same_tensors, told
-from support.networks import residual_net
-from support.samples import samples
+from torch import Tensor, nn
 
 from hamdist import Learner
 from hamdist.errors import RunError, UserError
@@ -35,22 +34,37 @@ def test_from_here_to_actors_and_back(kind: Kind, tmp_path: Path):
     assert same_bits(again, here)
 
 
-def test_actors_go_back_to_what_was_kept_also_after_a_failure():
-    kind = Kind("one")
-    with kind.learner(**RAY) as learner:
-        kind.go(learner, 0, 8)
-        state = learner.training_state()
-        first = kind.go(learner, 8, 16)
-        learner.load_training_state(state)
-        assert kind.go(learner, 8, 16) == first
-        with pytest.raises(UserError, match=r"^3\.weight: "):
-            learner.load_training_state(wider())
+class Fails(nn.Module):
+    """Raises where an input is 7."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() and (x == 7).any():
+            raise ArithmeticError("out of numbers")
+        return x + 0
 
 
-def wider() -> dict[str, Any]:
-    other = Kind("wider", lambda: residual_net(classes=4)).learner()
-    other.steps(samples(4, (8,)))
-    return other.training_state()
+def test_after_a_failure_new_actors_go_on_from_what_was_kept():
+    """A state that does not fit is refused before any of the old ones is stopped."""
+    good, y = torch.ones(3, 2), torch.zeros(3, dtype=torch.long)
+    layers, other = [nn.Linear(2, 2), Fails()], Learner([nn.Linear(2, 3), Fails()])
+    other.step(good, y)
+    here = Learner(layers)
+    with Learner(layers, **RAY) as there:
+        here.steps([(good, y)] * 3)
+        there.steps([(good, y)] * 3)
+        state = there.training_state()
+        with pytest.raises(
+            UserError, match=r"^0\.weight: \[3, 2\] float32 in the state, and \[2, 2\] float32 here"
+        ):
+            there.load_training_state(other.training_state())
+        there.load_state_dict({key: torch.full_like(t, 7.0) for key, t in here.state_dict().items()})
+        with pytest.raises(RunError, match="out of numbers"):
+            there.steps([(good * 0, y)] * 2)
+        with pytest.raises(RunError, match="this learner has failed and cannot go on"):
+            there.training_state()
+        there.load_training_state(state)
+        assert same_bits(there, here)
+        assert told([there.step(good, y)]) == told([here.step(good, y)])
 
 
 def test_weights_are_taken_up_and_what_cannot_leave_actors_is_refused_with_a_remedy():
