@@ -105,7 +105,7 @@ class StreamWorker(SourceWorker):
         super().connect(addresses)
         layout = self._layout
         hold, ticks = layout.outline.locality.hold, layout.stream_ticks
-        self._source = Source(layout.inputs.shape[0], hold, ticks, layout.entrance)
+        self._source = Source(layout.inputs.shape[0], hold, ticks, layout.entrance, layout.outline.recent)
         if self._start is not None:
             self._restore(self._start)
         self._intake.read_ahead(math.ceil(ticks / hold), layout.tick_bytes)

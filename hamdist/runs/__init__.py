@@ -5,7 +5,12 @@ prepare.py       what is to be run, its stream opened, its layers built: where a
 assembly.py      from sections of a config to streams, networks, localities
 stream_feed.py   a config's stream, as what feeds a network
 settings.py      the same sections as the arguments of a Learner
+learner_core.py  a Learner beneath its methods
+chosen.py        all that a Learner was given beside its layers
 given.py         what a Learner is given, as tensors of one form; turn.py: threads that share one
+learner_state.py all of a Learner at one moment; identity.py: whose it is; state_file.py: as one file
+pickling.py      whether a Learner can be pickled
+kept_things.py   what a user keeps beside a Learner
 inline.py        a run in one process
 launch.py        from a setup to actors that stand ready; ray.py: a run whose layers are Ray actors
 released.py      a Learner's network on actors, which go as far as they are told
@@ -14,6 +19,8 @@ saved.py         which weights are in a run directory, in words
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
 record.py        the run directory
 answers.py       where predictions go as they leave the network
+checkpoints.py   all that moves, again and again; manifest.py: what makes one whole; checkpoint_part.py: a file of it;
+                 folder.py: on a disk or elsewhere; resumable.py: what of a config may change before a run goes on
 lines.py         a file that grows line by line
 layer_file.py    a layer's weights in it; whole_file.py: a file that is there as a whole or not at all
 completeness.py  whether a run directory is whole
