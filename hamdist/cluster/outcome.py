@@ -183,7 +183,7 @@ class Progress:
 
     samples: that have entered, of the stream.  entered_ticks: in which they did, once nothing more enters to be learnt.
     windows: of metrics, closed since the last time.  cuts: news of them since then: a worker's of its parts, the
-    stream's of its own.
+    stream's of its own.  send_again: the sample from which a stream that cannot seek is to be sent again.
     """
 
     ticks: int
@@ -191,3 +191,4 @@ class Progress:
     entered_ticks: int | None = None
     windows: tuple[Window, ...] = ()
     cuts: tuple[Any, ...] = ()
+    send_again: int | None = None

@@ -23,6 +23,7 @@ from hamdist.engine.parts import signals_of
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.source import INPUTS, TARGETS, Given, Source
 from hamdist.engine.state import RuntimeState, copied
+from hamdist.errors import RunError
 from hamdist.network.graph import SOURCE, Edge
 
 Item = TypeVar("Item")
@@ -54,7 +55,13 @@ class InlineRuntime:
             execution.chunk,
             timeline,
         )
-        self._source = Source(len(program.targets), program.locality.hold, execution.chunk, program.entrance)
+        self._source = Source(
+            len(program.targets),
+            program.locality.hold,
+            execution.chunk,
+            program.entrance,
+            program.outline.recent,
+        )
         self._read = [channel for channel in self._channels if channel.edge.source == SOURCE]
 
     @property
@@ -117,8 +124,14 @@ class InlineRuntime:
         return any(spec.layer.remembers for spec in self.program.nodes.values())
 
     def cut(self) -> RuntimeState:
-        """A copy of all that moves, as it is now; nothing here moves."""
+        """A copy of all that moves, as it is now; nothing here moves. Raises RunError where not all that entered has
+        been met, or the last tick broke off.
+        """
         partition = self._partition.cut()
+        if self._source.tick != self.tick:
+            raise RunError(
+                f"{self._source.tick} ticks entered and {self.tick} are done: take all predictions first"
+            )
         said = signals_of(self._read)
         return RuntimeState(partition, self._source.state._replace(signals=copied(said)))
 

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from hamdist.cluster.source_part import SourcePart
+from hamdist.config.schema import RunConfig
 from hamdist.engine.node_part import NodePart, joined_parts
 from hamdist.engine.state import PartitionState
 from hamdist.errors import Problem
@@ -28,8 +30,9 @@ from hamdist.runs.checkpoint_part import (
 )
 from hamdist.runs.folder import Folder
 from hamdist.runs.manifest import MANIFEST, Manifest, manifest_of
-from hamdist.runs.resumable import differences
+from hamdist.runs.resumable import differences, fixed
 
+CHECKPOINTS = "checkpoints"
 _log = logging.getLogger(__name__)
 
 
@@ -207,3 +210,12 @@ def _check_config(manifest: Manifest, config: Mapping[str, Any]) -> None:
         raise CheckpointError(
             *(Problem(key, f"{why} (in the checkpoint of tick {manifest.tick})") for key, why in found)
         )
+
+
+def checkpoints_of(config: RunConfig, directory: Path) -> Checkpoints:
+    """Where a config wants them, in its run directory if nowhere else. Raises UserError."""
+    folder: Folder | None = None
+    if config.checkpoints:
+        folder = Folder(config.checkpoint.to or directory / CHECKPOINTS)
+        folder.make()
+    return Checkpoints(folder, config.checkpoint.keep, fixed(config))

@@ -96,7 +96,8 @@ class Generations:
         if not ending.of_machines:
             return None
         assert ending.failure is not None
-        lost, cause = ending.lost, str(ending.failure.error)
+        lost, cause = ending.lost, ending.failure.cause
+        self._cuts.reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
         while not self._allowance.refused():
             restart = self._noted(cause, lost)
             try:

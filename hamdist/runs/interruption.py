@@ -47,8 +47,8 @@ class Asked(Signalled):
 class Interruption:
     """asked: whether the user has asked for the end.  broken: the signal that breaks off, None while there is none.
     insisted: whether another one came after it, since writing began.  saved: what has been written, in words.
-    asking: the signals that ask for the end when they come first.  grace_seconds: for what has entered to be learnt when
-    a signal breaks off.
+    asking: the signals that ask for the end when they come first.  grace_seconds: for what has entered to be learnt
+    when a signal breaks off.
     """
 
     def __init__(self, asking: Sequence[int] = (signal.SIGINT,)) -> None:

@@ -23,11 +23,12 @@ from hamdist.cluster.worker_group import STREAM
 from hamdist.config.schema import RunConfig
 from hamdist.engine.divergence import check_finite
 from hamdist.engine.kept import Kept
+from hamdist.engine.state import PartitionState
 from hamdist.errors import RunError
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.answers import Answers
 from hamdist.runs.assembly import labels_of, network_keys
-from hamdist.runs.checkpoints import Checkpoints
+from hamdist.runs.checkpoints import Found, checkpoints_of, read_nodes
 from hamdist.runs.cuts import Cuts
 from hamdist.runs.generations import Generations
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
@@ -42,7 +43,7 @@ from hamdist.runs.stream_feed import stream_worker_of
 
 SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
-LAST_SECONDS = 0.05  # between two looks at whether a last cut is whole
+LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
 LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
 
@@ -54,43 +55,55 @@ def run_on_ray(
     profile: bool = False,
     answers: Answers | None = None,
     begun: float | None = None,
-    checkpoints: Checkpoints | None = None,
-    resumed: SourcePart | None = None,
+    resumed: Found | None = None,
 ) -> dict[str, Any]:
-    """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready."""
+    """Runs a config over Ray actors and returns the summary; the directory is opened when all stand ready.
+
+    resumed: the checkpoint from which it goes on.
+    """
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
-    with network_keys(), launched(setup, stream_source(config, profile)) as run:
+    source = stream_source(config, profile, None if resumed is None else resumed.source())
+    with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         directory = open_directory()
-        kept = checkpoints or Checkpoints.none()
-        return RayRun(config, run, directory, kept, on_progress, answers, begun, resumed).run()
+        return RayRun(config, run, directory, on_progress, answers, begun, resumed).run()
 
 
-def stream_source(config: RunConfig, profile: bool) -> StreamSource[StreamWorker]:
-    """What opens the config's stream where it lives, and says it to the actors."""
+def stream_source(
+    config: RunConfig, profile: bool, resumed: SourcePart | None = None
+) -> StreamSource[StreamWorker]:
+    """What opens the config's stream where it lives, and says it to the actors.  resumed: from where on."""
     idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
     cuts = (
         CutSchedule(config.checkpoint.every_ticks, config.checkpoint.seconds) if config.checkpoints else None
     )
-    make = partial(stream_worker_of, config, STREAM, idle_seconds, profile, cuts)
+    make = partial(_at, resumed, partial(stream_worker_of, config, STREAM, idle_seconds, profile, cuts))
     return StreamSource(make, config.stream.source in LIVES_HERE)
 
 
+def _at(part: SourcePart | None, make: Callable[[], StreamWorker]) -> StreamWorker:
+    """The stream, where a part of it was cut."""
+    stream = make()
+    if part is not None:
+        stream.rewind(part)
+    return stream
+
+
 class RayRun:
-    """One run under way.  checkpoints: where it keeps its cuts.  resumed: the source's part of that it goes on from."""
+    """One run under way.  resumed: the checkpoint from which it goes on."""
 
     def __init__(
         self,
         config: RunConfig,
         run: LaunchedRun[StreamWorker],
         directory: RunDirectory,
-        checkpoints: Checkpoints,
         on_progress: OnProgress | None,
         answers: Answers | None = None,
         begun: float | None = None,
-        resumed: SourcePart | None = None,
+        resumed: Found | None = None,
     ) -> None:
-        self._answers, self._checkpoints = answers, checkpoints
+        self._answers, self._resumed = answers, resumed
+        self._checkpoints = checkpoints_of(config, directory.path)
         rows, stream = run.layout.inputs.shape[0], config.stream
         self.recorder = Recorder(
             directory,
@@ -101,9 +114,11 @@ class RayRun:
             config.metrics_every,
             answers,
             begun,
+            None if resumed is None else resumed.manifest.record,
         )
-        self._promised, self._resumed = stream.samples, resumed is not None
-        self._cuts = Cuts(len(run.group.workers), self._commit, resumed)
+        self._promised = stream.samples
+        newest = None if resumed is None else resumed.source()
+        self._cuts = Cuts(len(run.group.workers), self._commit, newest)
         self.generations = Generations(
             run,
             Allowance(
@@ -113,8 +128,8 @@ class RayRun:
             ),
             config.placement.heartbeat_seconds + GRACE_SECONDS,
             self._cuts,
-            checkpoints.writer(run.setup.outline.graph.edges, location_here().host),
-            checkpoints.read,
+            self._checkpoints.writer(run.setup.outline.graph.edges, location_here().host),
+            self._stored,
         )
 
     @property
@@ -159,14 +174,20 @@ class RayRun:
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
         asked = False
-        seconds = SECONDS_BETWEEN_NEWS if self._answers is None else 0.0
-        while not supervisor.wait(seconds) and not self.launched.session.lost():
+        while not supervisor.wait(self._patience) and not self.launched.session.lost():
             self._answer()
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
                 supervisor.end()
             if self._hear(supervisor):
                 interruption.check()  # what there is to be kept is kept
+
+    @property
+    def _patience(self) -> float:
+        """Seconds until the next look."""
+        if self._answers is not None:
+            return 0.0
+        return LAST_SECONDS if self._cuts.awaited else SECONDS_BETWEEN_NEWS
 
     def _hear(self, supervisor: Supervisor) -> bool:
         """What there is to be written down, a cut after all that came before it; whether one became whole."""
@@ -195,6 +216,12 @@ class RayRun:
             pass
         record = {**self.recorder.position(source.tick), "restarts": len(self.generations.restarts)}
         self._checkpoints.commit(source, files, record)
+
+    def _stored(self, tick: int, nodes: Sequence[str]) -> PartitionState:
+        """What some nodes had at a cut. Raises CheckpointError."""
+        if self._resumed is not None and tick == self._resumed.tick:
+            return read_nodes(self._resumed.folder, self._resumed.manifest, nodes)
+        return self._checkpoints.read(tick, nodes)
 
     @property
     def _left_off(self) -> bool:
@@ -266,7 +293,7 @@ class RayRun:
 
     def _results(self, ending: Ending) -> Results:
         """What came of all actors; time is the driver's where no actor was there from the first tick on."""
-        whole = not (self.generations.restarts or self._resumed)
+        whole = not (self.generations.restarts or self._resumed is not None)
         more = {
             "restarts": [restart.told() for restart in self.generations.restarts],
             **({"checkpoints": self._cuts.counts.told()} if self._checkpoints.on else {}),

@@ -65,7 +65,9 @@ class ReleasedRuntime:
         atexit.register(self._closing)  # after Ray's own, and so before it
         layout = self._run.layout
         outline = layout.outline
-        self._source = Source(layout.rows, outline.locality.hold, layout.stream_ticks, layout.entrance)
+        self._source = Source(
+            layout.rows, outline.locality.hold, layout.stream_ticks, layout.entrance, outline.recent
+        )
         self._under_way: deque[Release] = deque()
         self._failure: Failure | None = None
 
