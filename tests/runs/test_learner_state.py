@@ -7,6 +7,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ import pytest
 import torch
 from support.learners import ADAM, KINDS, SETTINGS, Kind, same_bits, told
 from support.networks import mlp, residual_net
+from support.patience import patient
 from support.samples import samples
 from torch import nn
 
-from hamdist import Learner
+from hamdist import LayerSpec, Learner, Network, plain_model
 from hamdist.errors import RunError, UserError
 
-MIDWAY, END = 16, 32
+MIDWAY, END = 18, 32  # in the midst of a chunk
 Keeps = Callable[[Kind, Learner, Path], Learner]
 
 
@@ -56,10 +59,59 @@ def test_it_goes_on_as_if_nothing_had_been(kind: Kind, keep: Keeps, tmp_path: Pa
     kind.go(learner, 0, MIDWAY)
     again = keep(kind, learner, tmp_path)
     assert same_bits(again, learner)
+    assert torch.equal(again.predict(kind.batches(0, 1)[0][0]), learner.predict(kind.batches(0, 1)[0][0]))
     expected = kind.go(learner, MIDWAY, END), told(learner.drain())
     assert (kind.go(again, MIDWAY, END), told(again.drain())) == expected
     assert same_bits(again, learner)
     assert again.samples_seen_once == learner.samples_seen_once
+
+
+def test_another_thread_keeps_it_between_two_batches():
+    """Whatever moment it finds, what it keeps is whole, and goes on as the learner does."""
+    kind = KINDS[1]
+    learner, calm = kind.learner(), kind.learner()
+    batches = [batch[:2] for batch in kind.batches(0, 30)]
+    learner.step(*batches[0])
+    with ThreadPoolExecutor(1) as threads:
+        stepping = threads.submit(lambda: [learner.step(*batch) for batch in batches[1:]])
+        kept = [learner.training_state() for _ in range(3)]
+        stepping.result(patient(60))
+    for batch in batches:
+        calm.step(*batch)
+    for state in kept:
+        again = kind.learner()
+        again.load_training_state(state)
+        for batch in batches[again.samples // 4 :]:
+            again.step(*batch)
+        assert same_bits(again, calm)
+
+
+def test_joblib_keeps_it(tmp_path: Path):
+    joblib = pytest.importorskip("joblib")
+    kind = KINDS[1]
+    learner = kind.learner()
+    kind.go(learner, 0, MIDWAY)
+    joblib.dump(learner, tmp_path / "learner")
+    assert same_bits(joblib.load(tmp_path / "learner"), learner)
+
+
+@pytest.mark.parametrize("network", [True, False], ids=["a network", "a plain model"])
+def test_networks_and_plain_models_are_layers_too(network: bool, tmp_path: Path):
+    specs = [LayerSpec("a", partial(nn.Linear, 8, 8), relaxing=2.0), LayerSpec("b", partial(nn.Linear, 8, 3))]
+    made = Network.of(specs, {"b": "cross_entropy", "a": "mse"}, ["a->b"])
+    layers: Any = made if network else plain_model(made)
+    losses = {} if network else {"loss": "cross_entropy"}
+    learner = Learner(layers, pairing="current", **losses)
+    (x, y), *_ = samples(1, (8,))
+    targets = {"b": y, "a": x} if network else y
+    for _ in range(4):
+        learner.step(x, targets)
+    learner.save(tmp_path / "learner")
+    again = Learner.load(tmp_path / "learner", layers)
+    again.step(x, targets)
+    learner.step(x, targets)
+    assert same_bits(again, learner)
+    assert same_bits(pickle.loads(pickle.dumps(again)), learner)
 
 
 @pytest.mark.parametrize("more", [{"stack": True}, {"stack": True, "chunk": 4}, {}], ids=str)
