@@ -25,6 +25,7 @@ from hamdist.engine.state import PartitionState
 from hamdist.errors import RunError
 from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
+from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.cuts import Cuts
 from hamdist.runs.launch import LaunchedRun, rejoined, replace_lost
 
@@ -104,6 +105,10 @@ class Generations:
                 self._restart(restart, lost)
             except RunError as error:
                 cause, lost = str(error), self._silent()
+                continue
+            except CheckpointError as error:
+                cause, lost = str(error), ()
+                self._cuts.spoilt()
                 continue
             return self._begin(restart)
         return None

@@ -45,7 +45,8 @@ SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
 LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
-LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
+LIVES_HERE = ("stdin", "iterable")  # sources that cannot be read again elsewhere
+JOURNAL = "journal"  # of such a source, in the run directory
 
 
 def run_on_ray(
@@ -66,6 +67,9 @@ def run_on_ray(
     with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         directory = open_directory()
+        if config.checkpoints and config.stream.source in LIVES_HERE:
+            journal = run.group.stream.call(StreamWorker.keep_journal, directory.path / JOURNAL)
+            results([journal], STARTED_SECONDS)
         return RayRun(config, run, directory, on_progress, answers, begun, resumed).run()
 
 
