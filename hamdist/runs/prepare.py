@@ -54,6 +54,11 @@ class RunSetup:
     profile: bool = False
     labels: tuple[Any, ...] | None = None
 
+    def lowered(self, factor: float) -> "RunSetup":
+        """The same with β times a factor."""
+        learning = self.outline.learning.lowered(factor)
+        return replace(self, outline=replace(self.outline, learning=learning))
+
     def live(self) -> "RunSetup":
         """The same, tick by tick, so that no sample waits for the next."""
         execution = replace(self.outline.execution, chunk=1)

@@ -24,7 +24,7 @@ from hamdist.config.schema import RunConfig
 from hamdist.engine.divergence import check_finite
 from hamdist.engine.kept import Kept
 from hamdist.engine.state import PartitionState
-from hamdist.errors import RunError
+from hamdist.errors import DivergenceError, RunError
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.answers import Answers
 from hamdist.runs.assembly import labels_of, network_keys
@@ -46,6 +46,7 @@ CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
 LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
 LIVES_HERE = ("stdin", "iterable")  # sources that cannot be read again elsewhere
+ROLLBACKS = "rollbacks"  # in the manifest of a checkpoint
 JOURNAL = "journal"  # of such a source, in the run directory
 
 
@@ -63,6 +64,8 @@ def run_on_ray(
     resumed: the checkpoint from which it goes on.
     """
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
+    if rollbacks := rollbacks_before(resumed):
+        setup = setup.lowered(config.rollback.factor**rollbacks)
     source = stream_source(config, profile, None if resumed is None else resumed.source())
     with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
@@ -83,6 +86,11 @@ def stream_source(
     )
     make = partial(_at, resumed, partial(stream_worker_of, config, STREAM, idle_seconds, profile, cuts))
     return StreamSource(make, config.stream.source in LIVES_HERE)
+
+
+def rollbacks_before(resumed: Found | None) -> int:
+    """How often β was lowered before the checkpoint from which a run goes on."""
+    return 0 if resumed is None else int(resumed.manifest.record.get(ROLLBACKS, 0))
 
 
 def _at(part: SourcePart | None, make: Callable[[], StreamWorker]) -> StreamWorker:
@@ -121,6 +129,8 @@ class RayRun:
             None if resumed is None else resumed.manifest.record,
         )
         self._promised = stream.samples
+        self._on_bad, self._rollback = config.on_bad, config.rollback
+        self._rollbacks = rollbacks_before(resumed)
         newest = None if resumed is None else resumed.source()
         self._cuts = Cuts(len(run.group.workers), self._commit, newest)
         self.generations = Generations(
@@ -171,9 +181,18 @@ class RayRun:
             while self._answer():
                 pass
             ending = self._ending(supervisor)
-            following = None if self.launched.session.lost() else self.generations.next(ending)
+            following = None if self.launched.session.lost() else self._next(ending)
         self._hear_the_last()
         return ending
+
+    def _next(self, ending: Ending) -> Supervisor | None:
+        """The generation after one that has ended like this, if there is to be one."""
+        if ending.failure is None or not isinstance(ending.failure.error, DivergenceError):
+            return self.generations.next(ending)
+        if self._on_bad != "rollback" or self._rollbacks == self._rollback.times:
+            return None
+        self._rollbacks += 1
+        return self.generations.rolled_back(ending, self._rollback.factor)
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
@@ -218,7 +237,11 @@ class RayRun:
         """Makes a checkpoint, once all that was predicted before it has left."""
         while self._answer():
             pass
-        record = {**self.recorder.position(source.tick), "restarts": len(self.generations.restarts)}
+        record = {
+            **self.recorder.position(source.tick),
+            "restarts": len(self.generations.restarts),
+            ROLLBACKS: self._rollbacks,
+        }
         self._checkpoints.commit(source, files, record)
 
     def _stored(self, tick: int, nodes: Sequence[str]) -> PartitionState:
