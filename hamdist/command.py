@@ -133,7 +133,7 @@ def _until_now(summary: dict[str, Any], began: float) -> dict[str, Any]:
     if not phases:
         return summary
     end = passed - phases["start"] - phases["learning"]
-    return {**summary, "wall_seconds": passed, "phases": {**phases, "end": end}}
+    return {**summary, "wall_seconds": passed + phases.get("before", 0.0), "phases": {**phases, "end": end}}
 
 
 def show_summary(summary: dict[str, Any], quiet: bool = False) -> None:

@@ -1,14 +1,14 @@
 """One file of a checkpoint: a node's part of a cut, or the source's. Actors write theirs where they are."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hamdist.cluster.source_part import SourcePart
 from hamdist.engine.encoded_file import as_bytes, load_encoded
 from hamdist.engine.encoding import decode, encode
-from hamdist.engine.node_part import NodePart, parts_of
+from hamdist.engine.node_part import parts_of
 from hamdist.engine.state import PartitionState, SourceState
 from hamdist.errors import UserError
 from hamdist.network.graph import SOURCE, Edge
@@ -30,6 +30,13 @@ class PartFile(NamedTuple):
     crc32: int
 
 
+class PartBytes(NamedTuple):
+    """A part that is still to be written: whose it is, and its file."""
+
+    node: str
+    data: bytes
+
+
 def folder_of(tick: int) -> str:
     """The folder of a cut's checkpoint, within that of all."""
     return f"tick-{tick:012d}"
@@ -41,15 +48,26 @@ def tick_of(folder: str) -> int | None:
     return int(digits) if digits.isdecimal() and folder == folder_of(int(digits)) else None
 
 
-def write_part(checkpoint: Folder, tick: int, node: str, part: Any) -> PartFile:
-    """Writes a part. Raises OSError, and TypeError for what cannot be written."""
+def part_bytes(tick: int, node: str, part: Any) -> PartBytes:
+    """The file of a part. Raises TypeError for what cannot be written."""
     try:
-        data = as_bytes(encode(part), {NODE: node, TICK: str(tick)})
+        return PartBytes(node, as_bytes(encode(part), {NODE: node, TICK: str(tick)}))
     except TypeError as error:
         raise TypeError(f"{node!r} cannot be written: {error}") from error
-    file = f"{node}.safetensors"
+
+
+def kept(checkpoint: Folder, part: PartFile | PartBytes) -> PartFile:
+    """The part as it is written, or else now. Raises OSError."""
+    if isinstance(part, PartFile):
+        return part
+    file, data = f"{part.node}.safetensors", part.data
     checkpoint.write(file, data)
-    return PartFile(node, file, len(data), zlib.crc32(data))
+    return PartFile(part.node, file, len(data), zlib.crc32(data))
+
+
+def write_part(checkpoint: Folder, tick: int, node: str, part: Any) -> PartFile:
+    """Raises OSError, and TypeError for what cannot be written."""
+    return kept(checkpoint, part_bytes(tick, node, part))
 
 
 def read_part(checkpoint: Folder, tick: int, part: PartFile) -> Any:
@@ -93,16 +111,31 @@ def _why(data: bytes, tick: int, part: PartFile) -> str:
 
 @dataclass(frozen=True)
 class PartWriter:
-    """Writes the parts of a cut, a file a node, in any process.  edges: of the whole network."""
+    """Writes the parts of a cut, a file a node, in any process, or leaves them to the driver on another machine.
+
+    edges: of the network.  host: of the driver, in Ray's words; "" where all are on its machine.
+    """
 
     checkpoints: Folder
     edges: tuple[Edge, ...]
+    host: str = ""
 
-    def __call__(self, state: PartitionState) -> tuple[PartFile, ...]:
+    def __call__(self, state: PartitionState) -> tuple[PartFile | PartBytes, ...]:
         """Raises OSError, and TypeError for what cannot be written."""
-        checkpoint = self.checkpoints / folder_of(state.tick)
-        parts: Mapping[str, NodePart] = parts_of(state, self.edges)
-        return tuple(write_part(checkpoint, state.tick, node, part) for node, part in parts.items())
+        parts, tick = parts_of(state, self.edges), state.tick
+        if not self._reached:
+            return tuple(part_bytes(tick, node, part) for node, part in parts.items())
+        checkpoint = self.checkpoints / folder_of(tick)
+        return tuple(write_part(checkpoint, tick, node, part) for node, part in parts.items())
+
+    @property
+    def _reached(self) -> bool:
+        """Whether the folder is where this process sees it, too."""
+        if not (self.host and self.checkpoints.local):
+            return True
+        import ray  # only where there are several machines
+
+        return bool(ray.util.get_node_ip_address() == self.host)
 
 
 def write_source(checkpoint: Folder, source: SourcePart) -> PartFile:

@@ -1,7 +1,7 @@
 """The checkpoints of a run: a folder a cut, which counts once its manifest is there, and the newest of them again."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from hamdist.errors import Problem
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.runs.checkpoint_part import (
     CheckpointError,
+    PartBytes,
     PartFile,
     PartWriter,
     folder_of,
+    kept,
     named,
     read_part,
     read_source,
@@ -37,32 +39,41 @@ _log = logging.getLogger(__name__)
 class Checkpoints:
     """Those that a run writes.
 
-    folder: where to; None: none are written.  keep: how many stay.  edges: of the network.  config: what of it must not
-    change, as `fixed` has it.
+    folder: where to; None: none are written.  keep: how many stay.  config: what of it must not change, as `fixed` has
+    it.
     """
 
-    def __init__(
-        self, folder: Folder | None, keep: int, edges: Iterable[Edge], config: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, folder: Folder | None, keep: int, config: Mapping[str, Any]) -> None:
         self._folder, self._keep, self._config = folder, keep, config
-        self._edges = tuple(edges)
+
+    @classmethod
+    def none(cls) -> "Checkpoints":
+        """None are written."""
+        return cls(None, 1, {})
 
     @property
     def on(self) -> bool:
         """Whether any are written."""
         return self._folder is not None
 
-    @property
-    def writer(self) -> Callable[[PartitionState], tuple[PartFile, ...]] | None:
-        """Writes the parts of a cut, wherever they are; None where none are written."""
-        return None if self._folder is None else PartWriter(self._folder, self._edges)
+    def writer(self, edges: Iterable[Edge], host: str = "") -> PartWriter | None:
+        """Writes the parts of a cut, wherever they are; None where none are written.
 
-    def commit(self, source: SourcePart, files: Sequence[PartFile], record: Mapping[str, Any]) -> None:
-        """The cut whose parts have been written becomes a checkpoint, and the oldest ones go. Raises OSError."""
+        edges: of the network.  host: of this machine, in Ray's words; "" where all parts are on it.
+        """
+        return None if self._folder is None else PartWriter(self._folder, tuple(edges), host)
+
+    def commit(
+        self, source: SourcePart, files: Sequence[PartFile | PartBytes], record: Mapping[str, Any]
+    ) -> None:
+        """The cut whose parts have been written, or came as bytes, becomes a checkpoint, and the oldest ones go.
+
+        record: what the run has told until then. Raises OSError, and TypeError for what cannot be written.
+        """
         if self._folder is None:
             return
         checkpoint = self._folder / folder_of(source.tick)
-        parts = (*files, write_source(checkpoint, source))
+        parts = (*(kept(checkpoint, file) for file in files), write_source(checkpoint, source))
         manifest = Manifest(source.tick, source.state.samples, parts, self._config, record)
         checkpoint.write(MANIFEST, manifest.as_bytes())
         prune(self._folder, self._keep)
@@ -201,10 +212,10 @@ def _check_config(manifest: Manifest, config: Mapping[str, Any]) -> None:
         )
 
 
-def checkpoints_of(config: RunConfig, directory: Path, edges: Iterable[Edge]) -> Checkpoints:
+def checkpoints_of(config: RunConfig, directory: Path) -> Checkpoints:
     """Where a config wants them, in its run directory if nowhere else. Raises UserError."""
     folder: Folder | None = None
     if config.checkpoints:
         folder = Folder(config.checkpoint.to or directory / CHECKPOINTS)
         folder.make()
-    return Checkpoints(folder, config.checkpoint.keep, edges, fixed(config))
+    return Checkpoints(folder, config.checkpoint.keep, fixed(config))

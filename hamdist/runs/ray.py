@@ -14,7 +14,7 @@ from typing import Any
 from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.failure import Failure, report_of
 from hamdist.cluster.handle import results
-from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS
+from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS, location_here
 from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
@@ -43,9 +43,10 @@ from hamdist.runs.stream_feed import stream_worker_of
 
 SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
-LAST_SECONDS = 0.05  # between two looks at whether a last cut is whole
+LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
-LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
+LIVES_HERE = ("stdin", "iterable")  # sources that cannot be read again elsewhere
+JOURNAL = "journal"  # of such a source, in the run directory
 
 
 def run_on_ray(
@@ -66,6 +67,9 @@ def run_on_ray(
     with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         directory = open_directory()
+        if config.checkpoints and config.stream.source in LIVES_HERE:
+            journal = run.group.stream.call(StreamWorker.keep_journal, directory.path / JOURNAL)
+            results([journal], STARTED_SECONDS)
         return RayRun(config, run, directory, on_progress, answers, begun, resumed).run()
 
 
@@ -103,7 +107,7 @@ class RayRun:
         resumed: Found | None = None,
     ) -> None:
         self._answers, self._resumed = answers, resumed
-        self._checkpoints = checkpoints_of(config, directory.path, run.setup.outline.graph.edges)
+        self._checkpoints = checkpoints_of(config, directory.path)
         rows, stream = run.layout.inputs.shape[0], config.stream
         self.recorder = Recorder(
             directory,
@@ -114,6 +118,7 @@ class RayRun:
             config.metrics_every,
             answers,
             begun,
+            None if resumed is None else resumed.manifest.record,
         )
         self._promised = stream.samples
         newest = None if resumed is None else resumed.source()
@@ -127,7 +132,7 @@ class RayRun:
             ),
             config.placement.heartbeat_seconds + GRACE_SECONDS,
             self._cuts,
-            self._checkpoints.writer,
+            self._checkpoints.writer(run.setup.outline.graph.edges, location_here().host),
             self._stored,
         )
 
@@ -173,14 +178,20 @@ class RayRun:
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
         asked = False
-        seconds = SECONDS_BETWEEN_NEWS if self._answers is None else 0.0
-        while not supervisor.wait(seconds) and not self.launched.session.lost():
+        while not supervisor.wait(self._patience) and not self.launched.session.lost():
             self._answer()
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
                 supervisor.end()
             if self._hear(supervisor):
                 interruption.check()  # what there is to be kept is kept
+
+    @property
+    def _patience(self) -> float:
+        """Seconds until the next look."""
+        if self._answers is not None:
+            return 0.0
+        return LAST_SECONDS if self._cuts.awaited else SECONDS_BETWEEN_NEWS
 
     def _hear(self, supervisor: Supervisor) -> bool:
         """What there is to be written down, a cut after all that came before it; whether one became whole."""
@@ -207,7 +218,7 @@ class RayRun:
         """Makes a checkpoint, once all that was predicted before it has left."""
         while self._answer():
             pass
-        record = {"seconds": self.recorder.elapsed, "restarts": len(self.generations.restarts)}
+        record = {**self.recorder.position(source.tick), "restarts": len(self.generations.restarts)}
         self._checkpoints.commit(source, files, record)
 
     def _stored(self, tick: int, nodes: Sequence[str]) -> PartitionState:

@@ -32,21 +32,27 @@ _log = logging.getLogger(__name__)
 class RunDirectory:
     """One run's folder; made at once, so that a folder that cannot be written is known before the first tick.
 
+    lines: of the run that goes on there, how many of its metrics stay; None: there must be none yet.
     weights: the names of what was written of every layer.  missing: by file, why it is not there, or not all of it.
     """
 
-    def __init__(self, path: Path, config: str) -> None:
+    def __init__(self, path: Path, config: str, lines: int | None = None) -> None:
         self.path, self._config = path, config
         self.weights: dict[str, list[str]] = {}
         self.missing: dict[str, str] = {}
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if (path / CONFIG).exists():
-                raise UserError(f"{path} holds a run already: name another directory, or remove it")
-            self._metrics = Lines(path / METRICS)
+            if lines is None and (path / CONFIG).exists():
+                raise UserError(
+                    f"{path} holds a run already: name another directory, remove it, or go on with it by --resume"
+                )
+            (path / SUMMARY).unlink(missing_ok=True)
+            self._metrics = Lines(path / METRICS, lines or 0)
             self._begin(config)
         except OSError as error:
             raise UserError(f"{path} cannot be the run directory: {error}") from error
+        if lines and self._metrics.kept < lines:
+            _log.warning("%s has %d of %d lines", path / METRICS, self._metrics.kept, lines)
 
     def _begin(self, config: str) -> None:
         """The config last, since where there is one there is a run."""

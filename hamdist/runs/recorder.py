@@ -8,7 +8,7 @@ from typing import Any
 
 from hamdist.engine.kept import Kept
 from hamdist.errors import RunError
-from hamdist.report.metrics import Window
+from hamdist.report.metrics import Cut, Window
 from hamdist.report.progress import Snapshot
 from hamdist.runs.answers import Answers
 from hamdist.runs.record import RunDirectory, weights_file
@@ -16,6 +16,9 @@ from hamdist.runs.results import Results, summarise
 
 OnProgress = Callable[[Snapshot], None]
 SECONDS_BETWEEN_SNAPSHOTS = 0.25
+NOTHING: dict[str, Any] = {"seconds": 0.0, "ticks": 0, "lines": 0, "told": 0, "waiting": [], "answered": -1}
+"""The position of a run that begins: seconds, ticks, lines of metrics and the samples at the last of them, windows that
+wait for their line, and the last sample whose prediction has left."""
 
 
 class Recorder:
@@ -23,6 +26,9 @@ class Recorder:
     begun: when the command or the call began, by time.perf_counter; None: now.
 
     batch, hold: rows of a full batch, and the ticks for which it is presented.  every: samples between two lines.
+    before: what a run that goes on had written down, as `position` has it.
+
+    A window that comes again, since ticks were done again, is left out.
     """
 
     def __init__(
@@ -35,29 +41,55 @@ class Recorder:
         every: int,
         answers: Answers | None = None,
         begun: float | None = None,
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory, self.answers = directory, answers
         self.total = total
         self.started = time.perf_counter()
         self._begun = self.started if begun is None else begun
+        known = {**NOTHING, **(before or {})}
+        self._seconds_before = known["seconds"]
         self._on_progress = on_progress
         self._latest: dict[str, float] = {}
-        self._next_snapshot = SECONDS_BETWEEN_SNAPSHOTS
+        self._next_snapshot = self.elapsed + SECONDS_BETWEEN_SNAPSHOTS
         self._batch, self._hold, self._every = batch, hold, every
-        self._next_line = every
-        self._waiting: deque[Window] = deque()
+        self._lines, self._told = known["lines"], known["told"]
+        self._next_line = (self._told // every + 1) * every
+        self._waiting = deque(_window(*told) for told in known["waiting"])
+        self._heard_of = known["ticks"]
+        self._recent: deque[tuple[int, int]] = deque()  # ticks and samples of lines since the last position
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self.started
+        """Seconds since the start, those of before included."""
+        return self._seconds_before + time.perf_counter() - self.started
+
+    def position(self, tick: int) -> dict[str, Any]:
+        """What is written down of the ticks before this one, which a run that goes on from it is told; as JSON has it.
+
+        Ticks do not fall from one call to the next.
+        """
+        while self._recent and self._recent[0][0] <= tick:
+            self._lines, self._told = self._lines + 1, self._recent.popleft()[1]
+        waiting = [window for window in self._waiting if window.ticks <= tick]
+        return {
+            "seconds": self.elapsed,
+            "ticks": tick,
+            "lines": self._lines,
+            "told": self._told,
+            "waiting": [[w.ticks, w.predicted, w.cut.rows, w.cut.sums, w.cut.unlabelled] for w in waiting],
+            "answered": -1 if self.answers is None else self.answers.last,
+        }
 
     def add(self, windows: Iterable[Window], entered_ticks: int, entered: int) -> None:
         """A line for every window in which samples entered; those that closed later belong to the last line.
 
         entered_ticks: in which samples entered, and how many did, as far as is known.
         """
-        self._waiting.extend(windows)
+        for window in windows:
+            if window.ticks > self._heard_of:
+                self._heard_of = window.ticks
+                self._waiting.append(window)
         while self._waiting and self._waiting[0].ticks <= entered_ticks:
             samples = min(self._waiting[0].ticks // self._hold * self._batch, entered)
             if samples < self._next_line:  # the last batch was short
@@ -77,6 +109,7 @@ class Recorder:
         self._latest = window.cut.means()
         where = {"samples": samples, "predicted": window.predicted, "ticks": ticks}
         self.directory.add_metrics({**where, "seconds": round(self.elapsed, 3), **self._latest})
+        self._recent.append((ticks, samples))
 
     def snapshot(self, ticks: int, samples: int, metrics: Callable[[], Mapping[str, float]]) -> None:
         """Shows how far the run is, now and then; metrics: what to show before the first line."""
@@ -119,9 +152,14 @@ class Recorder:
         return {**summary, "directory": str(self.directory.path)}
 
     def _phases(self, learnt: float) -> dict[str, float]:
-        """Seconds until the first tick, until the last one, and since.  learnt: when that had ended."""
+        """Seconds until the first tick, until the last one, and since; and of before, where a run goes on.
+
+        learnt: when the last tick had ended.
+        """
         now = time.perf_counter()
-        return {"start": self.started - self._begun, "learning": learnt - self.started, "end": now - learnt}
+        before = {"before": self._seconds_before} if self._seconds_before else {}
+        now_on = {"start": self.started - self._begun, "learning": learnt - self.started, "end": now - learnt}
+        return before | now_on
 
     def _written(self, lost: Iterable[str]) -> dict[str, Any]:
         """Which tensors were written, by layer, and what is missing of the run directory, where anything is."""
@@ -130,3 +168,8 @@ class Recorder:
         if self.answers is not None:
             told = self.answers.told()
         return {**told, "weights": self.directory.weights, **({"missing": missing} if missing else {})}
+
+
+def _window(ticks: int, predicted: int, rows: int, sums: dict[str, float], unlabelled: int) -> Window:
+    """As a position tells it."""
+    return Window(ticks, predicted, Cut(rows, sums, unlabelled))

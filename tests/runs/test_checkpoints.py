@@ -18,10 +18,18 @@ from torch.utils._pytree import tree_leaves
 from hamdist.cluster.source_part import SourcePart
 from hamdist.config.loader import load
 from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.node_part import parts_of
 from hamdist.engine.state import RuntimeState
 from hamdist.errors import UserError
 from hamdist.physics.rates import Adam
-from hamdist.runs.checkpoint_part import CheckpointError, PartFile, folder_of, tick_of, write_source
+from hamdist.runs.checkpoint_part import (
+    CheckpointError,
+    PartFile,
+    folder_of,
+    part_bytes,
+    tick_of,
+    write_source,
+)
 from hamdist.runs.checkpoints import (
     Checkpoints,
     Found,
@@ -55,9 +63,10 @@ def source_of(cut: RuntimeState) -> SourcePart:
 def written(folder: Folder, ticks: int, keep: int = 3, config: dict[str, Any] = CONFIG) -> RuntimeState:
     """The cut whose checkpoint is there now."""
     made = runtime(ticks)
-    cut, checkpoints = made.cut(), Checkpoints(folder, keep, made.program.graph.edges, config)
-    assert checkpoints.writer is not None
-    checkpoints.commit(source_of(cut), checkpoints.writer(cut.partition), RECORD)
+    cut, checkpoints = made.cut(), Checkpoints(folder, keep, config)
+    write = checkpoints.writer(made.program.graph.edges)
+    assert write is not None
+    checkpoints.commit(source_of(cut), write(cut.partition), RECORD)
     return cut
 
 
@@ -111,7 +120,7 @@ def test_some_nodes_are_read_without_the_others(tmp_path: Path):
     cut = written(folder, 12)
     for name in (tmp_path / folder_of(12)).glob("0.*"):
         name.unlink()
-    checkpoints = Checkpoints(folder, 3, (), CONFIG)
+    checkpoints = Checkpoints(folder, 3, CONFIG)
     state = checkpoints.read(12, ["1", "loss"])
     assert sorted((*state.nodes, *state.losses)) == ["1", "loss"]
     assert set(state.signals) == {"1->2"}
@@ -131,14 +140,26 @@ def test_some_nodes_are_read_without_the_others(tmp_path: Path):
         checkpoints.read(12, ["nobody"])
 
 
+def test_parts_that_come_as_bytes_are_written_by_whoever_makes_them_whole(tmp_path: Path):
+    """As those of another machine do, which does not see the folder."""
+    made, folder = runtime(8), Folder(tmp_path)
+    cut = made.cut()
+    parts = [
+        part_bytes(8, node, part) for node, part in parts_of(cut.partition, made.program.graph.edges).items()
+    ]
+    Checkpoints(folder, 3, CONFIG).commit(source_of(cut), parts, RECORD)
+    assert same(found_in(folder).partition(), cut.partition)
+
+
 def test_files_are_hardly_larger_than_what_is_in_them(tmp_path: Path):
     made = runtime_of(residual_net(3, width=256), samples(1, (256,)))
     for x, y in samples(8, (256,)):
         list(made.present(x, y))
     cut, folder = made.cut(), Folder(tmp_path)
-    checkpoints = Checkpoints(folder, 3, made.program.graph.edges, CONFIG)
-    assert checkpoints.writer is not None
-    checkpoints.commit(source_of(cut), checkpoints.writer(cut.partition), RECORD)
+    checkpoints = Checkpoints(folder, 3, CONFIG)
+    write = checkpoints.writer(made.program.graph.edges)
+    assert write is not None
+    checkpoints.commit(source_of(cut), write(cut.partition), RECORD)
     tensors = {id(leaf): leaf.nbytes for leaf in tree_leaves(cut) if isinstance(leaf, Tensor)}
     on_disk = sum(file.stat().st_size for file in (tmp_path / folder_of(8)).iterdir())
     assert on_disk < 1.05 * sum(tensors.values())
@@ -321,9 +342,9 @@ def test_names_of_folders():
 
 
 def test_none_are_written_where_none_are_wanted(tmp_path: Path):
-    checkpoints = Checkpoints(None, 3, (), CONFIG)
+    checkpoints = Checkpoints.none()
     assert not checkpoints.on
-    assert checkpoints.writer is None
+    assert checkpoints.writer(()) is None
     checkpoints.commit(source_of(runtime(4).cut()), (), RECORD)
     with pytest.raises(CheckpointError, match="none are written"):
         checkpoints.read(4, ["0"])
@@ -340,7 +361,7 @@ def test_actors_write_parts_without_ray():
     code = (
         "import sys, hamdist.runs.checkpoints as c, pickle;"
         "from hamdist.runs.folder import Folder;"
-        "w = pickle.loads(pickle.dumps(c.Checkpoints(Folder('x'), 3, (), {}).writer));"
+        "w = pickle.loads(pickle.dumps(c.Checkpoints(Folder('x'), 3, {}).writer(())));"
         "print(w.checkpoints, 'ray' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
