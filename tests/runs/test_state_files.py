@@ -157,6 +157,7 @@ def test_to_them_a_learner_itself_is_its_weights(learner: Learner, tmp_path: Pat
     other.steps(samples(2, (8,)))
     with pytest.warns(UserWarning, match="single process"):
         dcp.save({"learner": learner}, checkpoint_id=tmp_path)
+    with pytest.warns(UserWarning, match="single process"):
         dcp.load({"learner": other}, checkpoint_id=tmp_path)
     assert same_tensors(other.state_dict(), learner.state_dict())
 
