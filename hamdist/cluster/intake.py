@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from hamdist.cluster.ahead import Ahead
 from hamdist.cluster.feed import Fed, Feed, Pair, Pairs, fed
@@ -81,6 +81,11 @@ class Intake:
     def read_ahead(self, messages: int, tick_bytes: int) -> None:
         """messages: how many of them are to be read before they are needed."""
         self._reading.count = max(AHEAD, min(AHEAD * messages, AHEAD_BYTES // tick_bytes))
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """As of the stream."""
+        return {} if self._feed is None else self._feed.skipped
 
     def holdout(self) -> Pairs | None:
         """The batches of the hold-out, where there is one."""

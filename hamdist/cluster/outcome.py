@@ -165,7 +165,8 @@ class StreamOutcome:
     """How the stream ended.
 
     samples: how many entered.  entered_ticks: in which they did.  ticks: of learning, drain included.
-    error: what the stream raised; what had entered before was learnt all the same.
+    error: what the stream raised; what had entered before was learnt all the same.  skipped: samples that were left out
+    since they are not finite, by what that was.
     """
 
     samples: int
@@ -175,6 +176,7 @@ class StreamOutcome:
     details: str = ""
     peak_memory_bytes: int = 0
     profile: Profile | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

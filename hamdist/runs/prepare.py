@@ -31,8 +31,8 @@ from hamdist.runs.assembly import (
     locality_of,
     network_keys,
     network_of,
+    run_stream,
     stream_keys,
-    stream_of,
 )
 from hamdist.streams import Batch, Stream
 
@@ -53,6 +53,11 @@ class RunSetup:
     metrics_every: int = 1000
     profile: bool = False
     labels: tuple[Any, ...] | None = None
+
+    def lowered(self, factor: float) -> "RunSetup":
+        """The same with β times a factor."""
+        learning = self.outline.learning.lowered(factor)
+        return replace(self, outline=replace(self.outline, learning=learning))
 
     def live(self) -> "RunSetup":
         """The same, tick by tick, so that no sample waits for the next."""
@@ -134,7 +139,7 @@ def open_stream_of(config: RunConfig) -> OpenStream:
     """Raises StreamError, MissingExtraError and ConfigError with the keys of the config; StreamExitError."""
     _log.info("waiting for the first batch of the stream")
     with stream_opening():
-        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+        stream = run_stream(config)
         start, batches = stream.state_dict(), iter(stream)
     with stream_keys(), stream_opening():
         first = next(batches)
@@ -147,7 +152,7 @@ def stream_after(config: RunConfig, part: SourcePart) -> OpenStream:
     Raises what `open_stream_of` raises.
     """
     with stream_opening():
-        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+        stream = run_stream(config)
         with stream_keys():
             stream.load_state_dict(part.stream)
         batches = iter(stream)
