@@ -33,8 +33,8 @@ class StreamFeed:
         return self._stream.skipped
 
     def __iter__(self) -> Pairs:
-        batches = iter(self._stream)
         with stream_keys():
+            batches = iter(self._stream)
             first = list(islice(batches, 1))
         yield from pairs(chain(first, batches))
 
