@@ -1,12 +1,14 @@
 """Runs: from a config to the end of its stream and a run directory.
 
 run.py           a run, in this process or over Ray actors; also its plan
+starting.py      where it starts: anew, or from a checkpoint; which_run.py: which config and which folder are meant;
+                 fitting.py: whether a checkpoint is of this network
 prepare.py       what is to be run, its stream opened, its layers built: where all of these begin
 assembly.py      from sections of a config to streams, networks, localities
 stream_feed.py   a config's stream, as what feeds a network
 settings.py      the same sections as the arguments of a Learner
 given.py         what a Learner is given, as tensors of one form; turn.py: threads that share one
-inline.py        a run in one process
+inline.py        a run in one process; inline_cuts.py: its checkpoints
 launch.py        from a setup to actors that stand ready; ray.py: a run whose layers are Ray actors
 released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from hamdist.cluster.outcome import stream_opening
+from hamdist.cluster.source_part import SourcePart
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import RunConfig
 from hamdist.engine.build import Program, build
@@ -95,7 +96,7 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
 
 @dataclass(frozen=True)
 class OpenStream:
-    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it.
+    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it, unless a run goes on.
 
     asked: how many samples the config asks for, None: all.
     """
@@ -104,6 +105,19 @@ class OpenStream:
     first: Batch
     batches: Iterator[Batch]
     asked: int | None = None
+
+
+def resumed_stream_of(config: RunConfig, part: SourcePart) -> OpenStream:
+    """The stream from where a part of it was cut; the first batch is that of the run's beginning. Raises as
+    `open_stream_of`.
+    """
+    with stream_keys(), stream_opening():
+        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
+        stream.load_state_dict(part.stream)
+        batches = iter(stream)
+    if not stream.seeks:
+        _log.warning("the stream cannot be gone back in: send it again from sample %d on", stream.taken)
+    return OpenStream(stream, Batch(*part.first), batches, config.stream.samples)
 
 
 def open_stream_of(config: RunConfig) -> OpenStream:
