@@ -31,6 +31,7 @@ Public names, loaded when first used:
     check, plan  what is wrong with a config; what it would run
     export       a run's weights as a plain state_dict
     load_model   the plain PyTorch model of a finished run, with its weights
+    save_state, load_state   what a user keeps beside a learner, a replay buffer say, as one file
     plain_model  the ordinary PyTorch model behind a network
 """
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from hamdist.network.plain import plain_model
     from hamdist.physics.modules import Coupling, Residual
     from hamdist.runs.check import check
+    from hamdist.runs.kept_things import load_state, save_state
     from hamdist.runs.run import plan, run
     from hamdist.runs.weights import export, load_model
 
@@ -62,9 +64,11 @@ _HOMES = {
     "check": "hamdist.runs.check",
     "export": "hamdist.runs.weights",
     "load_model": "hamdist.runs.weights",
+    "load_state": "hamdist.runs.kept_things",
     "plain_model": "hamdist.network.plain",
     "plan": "hamdist.runs.run",
     "run": "hamdist.runs.run",
+    "save_state": "hamdist.runs.kept_things",
 }
 
 __all__ = [
@@ -79,9 +83,11 @@ __all__ = [
     "check",
     "export",
     "load_model",
+    "load_state",
     "plain_model",
     "plan",
     "run",
+    "save_state",
 ]
 
 

@@ -1,19 +1,18 @@
 """Learning one batch at a time, in Python: in this process, or on the workers of a run over actors."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from copy import copy
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from pathlib import Path
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from hamdist.engine.free_run import Feed
-from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
-from hamdist.errors import ConfigError, Problem, RunError
+from hamdist.errors import ConfigError, Problem
 from hamdist.network.edges import EdgeLike
 from hamdist.network.given_layers import Layers
 from hamdist.network.locality import Mode
@@ -22,24 +21,13 @@ from hamdist.network.network import Network
 from hamdist.network.plain import plain_model
 from hamdist.network.plain_graph import PlainLayers
 from hamdist.network.sequence import PlainSequence
-from hamdist.runs.assembly import locality_of
-from hamdist.runs.given import GivenBatch, Reader
-from hamdist.runs.prepare import RunSetup, setup_of
-from hamdist.runs.settings import (
-    Actors,
-    Settings,
-    check_numbers,
-    check_settings,
-    learning_settings,
-    locality_settings,
-    placement_settings,
-)
-from hamdist.runs.turn import ThreadTurn, in_turn
-
-if TYPE_CHECKING:
-    from hamdist.runs.released import ReleasedRuntime
-
-    Runtime = InlineRuntime | ReleasedRuntime
+from hamdist.runs.chosen import EXECUTION, Chosen
+from hamdist.runs.given import GivenBatch
+from hamdist.runs.identity import again
+from hamdist.runs.learner_core import LearnerCore
+from hamdist.runs.learner_state import LearnerState
+from hamdist.runs.settings import Actors, Settings
+from hamdist.runs.turn import ThreadTurn, between_steps, in_turn
 
 
 class Learner:
@@ -84,18 +72,11 @@ class Learner:
         actors: Actors | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        check_settings(settings)
-        check_numbers(hold, chunk, seed, dtype)
+        execution = dict(zip(EXECUTION, (runtime, actors, stack, compile, chunk), strict=True))
+        chosen = Chosen(locality, hold, seed, dtype, execution, settings)
         network = _network(layers, loss, edges)
-        self.locality = locality_of(locality_settings(locality, settings), network.names, hold)
-        self.learning = learning_settings(settings)
-        _check_tau(layers, tau := self.learning.dynamics.tau)
-        self.network = replace(network, tau=tau)
-        self.seed, self.dtype = seed, dtype
-        self.placement = placement_settings(runtime, actors, stack=stack, compile=compile, chunk=chunk)
-        self._closed = False
-        self._runtime: Runtime | None = None
-        self._reader = Reader(self.network.losses, dtype)
+        _check_tau(layers, tau := chosen.learning.dynamics.tau)
+        self._core = LearnerCore(replace(network, tau=tau), chosen)
         self._turn = ThreadTurn()
 
     @in_turn
@@ -116,8 +97,8 @@ class Learner:
         earlier batch, `prediction.first` says which. Raises StreamError for values that are not finite or not of
         the first batch's shape and dtype, RunError (DivergenceError) where learning fails.
         """
-        rows = self._reader.batch((x, target, restart), f"the batch at sample {self.samples}")
-        runtime = self._started_with(rows)
+        rows = self._core.reader.batch((x, target, restart), f"the batch at sample {self.samples}")
+        runtime = self._core.started_with(rows)
         predictions = list(runtime.present(rows.inputs, rows.targets, restarts=rows.restarts))
         return predictions[-1] if predictions else None
 
@@ -131,12 +112,12 @@ class Learner:
         coming = self._checked(batches)
         if (first := next(coming, None)) is None:
             return []
-        return self._started_with(first).present_all(chain([first], coming))
+        return self._core.started_with(first).present_all(chain([first], coming))
 
     def _checked(self, batches: Iterable[Any]) -> Iterator[GivenBatch]:
         sample = self.samples
         for batch in batches:
-            inputs, targets, flags = self._reader.batch(batch, f"the batch at sample {sample}")
+            inputs, targets, flags = self._core.reader.batch(batch, f"the batch at sample {sample}")
             sample += len(inputs)
             yield GivenBatch(
                 inputs.clone(), targets.clone(), flags
@@ -145,14 +126,14 @@ class Learner:
     @in_turn
     def drain(self) -> list[Prediction]:
         """Goes on until every batch has driven every layer; returns the predictions that were still under way."""
-        return [] if self._runtime is None else list(self._started.drain())
+        return [] if self._core.runtime is None else list(self._core.started.drain())
 
     @in_turn
     def predict(self, x: Any) -> Tensor:
         """The output for x [R, …] with today's weights, in one plain pass; nothing moves. Memories are at their start:
         `predict_steps` goes through a sequence."""
-        started = self._started
-        ((inputs, _),) = self._reader.inputs([x], "input")
+        started = self._core.started
+        ((inputs, _),) = self._core.reader.inputs([x], "input")
         return started.predict(inputs)
 
     @in_turn
@@ -162,8 +143,8 @@ class Learner:
         Memories begin with the first, go on from each input to the next, and begin anew where `restart` says so, for
         all rows or one flag a row [R]. A tensor of sequences [B, T, …] is gone through as x.unbind(1).
         """
-        with self._started.free_run() as free:
-            return [free.step(x, flags) for x, flags in self._reader.inputs(inputs, "input")]
+        with self._core.started.free_run() as free:
+            return [free.step(x, flags) for x, flags in self._core.reader.inputs(inputs, "input")]
 
     @in_turn
     def generate(self, first: Iterable[Any], steps: int, feed: Feed = "output") -> list[Tensor]:
@@ -172,8 +153,8 @@ class Learner:
 
         feed: the input of a step is the "output" of the one before, "zero", or the "same" as the last of the first.
         """
-        with self._started.free_run() as free:
-            return list(free.go(self._reader.inputs(first, "input"), steps, feed))
+        with self._core.started.free_run() as free:
+            return list(free.go(self._core.reader.inputs(first, "input"), steps, feed))
 
     @in_turn
     def evaluate(self, batches: Iterable[tuple[Any, ...]]) -> dict[str, float]:
@@ -184,11 +165,11 @@ class Learner:
         Batches still under way go on learning meanwhile: drain first for the weights of one moment.
         Several losses: as `metrics`. Raises StreamError, after which nothing of these batches is left to count.
         """
-        started, failed = self._started, []
+        started, failed = self._core.started, []
 
         def parts() -> Iterator[GivenBatch]:
             try:
-                yield from self._reader.held_out(batches, started.batch, started.remembers)
+                yield from self._core.reader.held_out(batches, started.batch, started.remembers)
             except Exception as error:
                 failed.append(error)
 
@@ -201,23 +182,78 @@ class Learner:
 
     def plain_model(self) -> nn.Module:
         """The plain PyTorch model, as `hamdist.plain_model` makes it, with today's weights, in evaluation mode."""
-        model = plain_model(self.network, self.seed, self.dtype)
+        model = plain_model(self.network, self._core.chosen.seed, self._core.chosen.dtype)
         model.load_state_dict({key: tensor.cpu() for key, tensor in self.state_dict().items()})
         return model.eval()
 
     @in_turn
     def state_dict(self) -> dict[str, Tensor]:
         """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers."""
-        layers = self._started.tensors()
-        return {
-            f"{name}.{key}": tensor for name, tensors in layers.items() for key, tensor in tensors.items()
-        }
+        return self._core.state_dict()
+
+    @between_steps
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes up weights and buffers as `state_dict` has them, all of them; costates, moments and all else stay.
+
+        Before the first batch, too: the layers begin with them then. Raises UserError naming all that is missing, too
+        much, of another shape, or of a dtype that would lose digits; nothing has changed then.
+        """
+        self._core.load_state_dict(state_dict)
+
+    @between_steps
+    def training_state(self) -> dict[str, Any]:
+        """All that decides what follows: weights, costates, moments, memories, what is under way along the edges,
+        counters, scores, and the first batch, which tells the shapes. A plain dict of tensors by name, on the CPU, text
+        and a number, as torch.save and torch.load(weights_only=True) take it. Raises RunError before the first batch.
+        """
+        return self._core.state().plain()
+
+    @between_steps
+    def load_training_state(self, state: Mapping[str, Any], device: str | torch.device | None = None) -> None:
+        """Goes on from a `training_state`, bit for bit as the learner that it is of would have, on CPUs.
+
+        That learner must have had these layers, edges, losses, seed, dtype, hold and settings of locality; how it
+        learns (`beta`, …) and how it is executed (`runtime`, `stack`, …) may be otherwise.  device: where to go on, by
+        default where this learner is, or else where that one was. Raises UserError naming all that does not fit, and
+        nothing has changed then. On actors, new ones take it up.
+        """
+        self._core.take_up(LearnerState.of_plain(state), device)
+
+    @between_steps
+    def save(self, path: str | Path) -> None:
+        """Writes its training state and its settings as one file, whole or not at all; nothing is pickled. Raises
+        UserError where it cannot be written, RunError before the first batch."""
+        self._core.state().write(path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        layers: Layers | Network | PlainLayers,
+        loss: Losses | None = None,
+        *,
+        edges: Iterable[EdgeLike] | None = None,
+        device: str | torch.device | None = None,
+        **settings: Any,
+    ) -> "Learner":
+        """The learner that was saved, which goes on as it would have, bit for bit on CPUs.
+
+        layers: as that one was made of; their weights are those of the file.  loss, edges, settings: where they are not
+        given, they are those of the file; functions must be given again. What may differ, and `device`: as in
+        `load_training_state`. Raises UserError naming the file that is damaged or of another kind, or what of it does
+        not fit.
+        """
+        state = LearnerState.read(path)
+        arguments = again(state.about["identity"], layers, loss, edges, settings)
+        learner = cls(layers, **arguments)
+        learner._core.take_up(state, device)
+        return learner
 
     @property
     @in_turn
     def layers(self) -> tuple[LayerView, ...]:
         """Every layer as it is now, in the order listed."""
-        return tuple(self._started.views())
+        return tuple(self._core.started.views())
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -226,7 +262,7 @@ class Learner:
         Those of the first loss by their names; of another loss, "aux", as "aux.loss" and the like. Where samples came
         without a target, "unlabelled" is their number; the means are over the others.
         """
-        return {} if self._runtime is None else _by_loss(self.network, self._started.prequential())
+        return {} if self._core.runtime is None else _by_loss(self.network, self._core.started.prequential())
 
     @property
     def execution(self) -> dict[str, dict[str, Any]]:
@@ -235,77 +271,47 @@ class Learner:
         Under "not_traced" and "not_stacked" stand the layers that are slower than they might be, each with the reason
         and the place in its code; under "node_by_node" why no ticks run as one.
         """
-        return self._started.executions()
+        return self._core.started.executions()
+
+    @property
+    def network(self) -> Network:
+        """Its layers, losses and edges."""
+        return self._core.network
 
     @property
     def samples(self) -> int:
         """How many samples have entered."""
-        return 0 if self._runtime is None else self._runtime.samples
+        return 0 if self._core.runtime is None else self._core.runtime.samples
 
     @property
     def samples_seen_once(self) -> bool:
         """Whether every sample so far has driven every layer exactly once (true after `drain`)."""
-        return self._runtime is not None and self._started.seen_once()
+        return self._core.runtime is not None and self._core.started.seen_once()
 
     def close(self) -> None:
         """Stops the workers, if there are any; the learner cannot be used any more. May be called twice."""
-        self._closed = True
-        if self._runtime is not None:
-            self._runtime.close()
+        self._core.close()
 
-    @in_turn
+    @between_steps
     def __deepcopy__(self, memo: dict[int, Any]) -> "Learner":
         """One that goes on from here on its own. Raises RunError where layers live on actors."""
         twin = object.__new__(type(self))
-        vars(twin).update(vars(self), _turn=ThreadTurn(), _reader=copy(self._reader))
-        if self._runtime is not None:
-            if not isinstance(self._runtime, InlineRuntime):
-                raise RunError(
-                    "a learner whose layers live on actors cannot be copied: keep its state_dict()"
-                )
-            first = self._reader.first
-            assert first is not None
-            twin._runtime = again = InlineRuntime(self._setup(first.inputs.device.type).built(first[:2]))
-            again.restore(self._runtime.cut())
+        vars(twin).update(vars(self), _turn=ThreadTurn(), _core=self._core.twin())
         return twin
 
-    def __reduce__(self) -> Any:
-        raise TypeError("a Learner is not pickled: keep its state_dict(), or make a copy with copy.deepcopy")
+    @between_steps
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made of, and its training state. Raises TypeError, naming what cannot be pickled."""
+        return {**vars(self), "_turn": None, "_core": self._core.parts()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _turn=ThreadTurn(), _core=LearnerCore.of_parts(state["_core"]))
 
     def __enter__(self) -> "Learner":
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
-
-    def _started_with(self, first: GivenBatch) -> "Runtime":
-        """The runtime; the first batch tells the shapes."""
-        if self._runtime is None and not self._closed:
-            self._runtime = self._start(first.inputs, first.targets)
-            self._reader.keep(first)
-        return self._started
-
-    def _start(self, inputs: Tensor, targets: Tensor) -> "Runtime":
-        """On actors the layers are computed where the first batch is: on CPUs, or on GPUs."""
-        setup = self._setup(inputs.device.type)
-        if setup.placement.runtime == "ray":
-            from hamdist.runs.released import ReleasedRuntime
-
-            return ReleasedRuntime(setup, (inputs, targets))
-        return InlineRuntime(setup.built((inputs, targets)))
-
-    def _setup(self, device: str) -> RunSetup:
-        network = replace(self.network, losses=self._reader.losses)
-        placement = self.placement.model_copy(update={"device": device})
-        return setup_of(network, self.locality, self.learning, placement, self.seed, self.dtype)
-
-    @property
-    def _started(self) -> "Runtime":
-        if self._closed:
-            raise RunError("this learner was closed: make a new one")
-        if self._runtime is None:
-            raise RunError("the network takes its shapes from the first batch: call step(x, target) first")
-        return self._runtime
 
 
 def _network(

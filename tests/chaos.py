@@ -16,31 +16,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-import torch
-from faults import FAULTS
-from support.whole_runs import figures, weights_in
+import torch  # noqa: E402 - the folders first
+from faults import FAULTS, SOURCE  # noqa: E402
+from support.whole_runs import figures, weights_in  # noqa: E402
 
-from hamdist import run
-from hamdist.cluster.ray_processes import processes
-from hamdist.cluster.session import prepare_environment
+from hamdist import run  # noqa: E402
+from hamdist.cluster.ray_processes import processes  # noqa: E402
+from hamdist.cluster.session import prepare_environment  # noqa: E402
 
 PLACEMENTS = ([["first"], ["second", "head"]], [["first"], ["second"], ["head"]])
-NODES = ("first", "second", "head", "source")
+NODES = ("first", "second", "head", SOURCE)
 KINDS = [kind for kind in FAULTS if kind != "delay"]
-TICKS = 200
+TICKS, WIDTH = 1200, 128
 
 
 def digits(actors: Any, samples: int, fault: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
     """A run on digits, in which something happens to the process that hosts a node."""
-    sizes = {"first": (64, 64), "second": (64, 64), "head": (64, 10)}
+    sizes = {"first": (64, WIDTH), "second": (WIDTH, WIDTH), "head": (WIDTH, 10)}
     node = None if fault is None else fault["node"]
+    args = {key: value for key, value in (fault or {}).items() if key != "node" and node == SOURCE}
     layers = []
     for name, (inputs, outputs) in sizes.items():
         linear: dict[str, Any] = {"type": "Linear", "in_features": inputs, "out_features": outputs}
@@ -49,7 +50,13 @@ def digits(actors: Any, samples: int, fault: Mapping[str, Any] | None, **more: A
         layers.append({"name": name, "modules": [linear, *([] if name == "head" else [{"type": "Tanh"}])]})
     return {
         "name": "chaos",
-        "stream": {"source": "digits", "batch_size": 16, "samples": samples},
+        "stream": {
+            "source": "torch",
+            "factory": "faults:digits",
+            "args": args,
+            "batch_size": 16,
+            "samples": samples,
+        },
         "network": {"loss": "cross_entropy", "layers": layers},
         "locality": {"mode": "local", "pairing": "stashed"},
         "learning": {"beta": 0.05, "dissipation": {"weight": 0.2}},
@@ -69,32 +76,6 @@ def same(ours: Path, theirs: Path) -> list[str]:
     return differing + (["predictions"] if predicted[0] != predicted[1] else [])
 
 
-def kill_the_stream(at: int) -> Any:
-    """Called with how far a run is: kills the process of its stream, once."""
-    done: list[int] = []
-
-    def look(snapshot: Any) -> None:
-        if not done and snapshot.ticks >= at:
-            done.append(snapshot.ticks)
-            for each in actors():
-                if "stream" in each[1]:
-                    os.kill(each[0], signal.SIGKILL)
-
-    return look
-
-
-def actors() -> Iterator[tuple[int, str]]:
-    """Ray's workers among the descendants of this process, with their command lines."""
-    known = {each.pid: each for each in processes()}
-    for each in known.values():
-        parent, line = known.get(each.parent), Path(f"/proc/{each.pid}/cmdline")
-        if parent is not None and parent.name == "raylet":
-            try:
-                yield each.pid, line.read_text().replace("\0", " ")
-            except OSError:
-                continue
-
-
 def trials(count: int, seed: int, folder: Path) -> int:
     """Single faults; how many runs did not end as the undisturbed one."""
     prepare_environment()
@@ -110,7 +91,7 @@ def trials(count: int, seed: int, folder: Path) -> int:
     )
     for trial in range(count):
         out = folder / f"trial-{trial}"
-        kind, node = chance.choice(KINDS), chance.choice(NODES[:3])
+        kind, node = chance.choice(KINDS), chance.choice(NODES)
         fault = {
             "kind": kind,
             "node": node,

@@ -73,12 +73,12 @@ class Faulty(nn.Linear):
         return nn.functional.linear(x, self.weight, self.bias)
 
 
-class FaultyDigits(Digits):
-    """The digits, from a process to which something will happen."""
-
-    def __init__(self, kind: str, tick: int, marker: str, driver: int, **settings: Any) -> None:
-        super().__init__(**settings)
-        order(Order(kind, SOURCE, tick, marker, driver))
+def digits(**fault: Any) -> list[tuple[Tensor, int]]:
+    """The digits as a dataset, from a process to which something will happen, if anything.  fault: as of a layer."""
+    if fault:
+        order(Order(**fault, node=SOURCE))
+    batches = list(Digits(batch_size=1, samples=1500, shuffle=False))
+    return [(batch.inputs[0], int(batch.targets[0])) for batch in batches if batch.targets is not None]
 
 
 _orders: list[Order] = []

@@ -4,6 +4,7 @@ worker.py         the loop of one actor, a plain class without Ray; outcome.py: 
 breakable.py      a loop that is left in its midst, where what it does takes long
 source_worker.py  what enters goes to those who read it; stream_worker.py: the loop of the stream's actor
 feed.py           what a stream is to it; intake.py: what enters, again where need be; ahead.py: read ahead
+journal.py        what a stream that cannot seek has given since the last whole cut
 cutter.py         when a cut is announced, and for which tick; source_part.py: the source's part of one
 layout.py         who hosts what, and which edges lead from one actor to another
 setup.py          from actors that have made their layers to actors that can run

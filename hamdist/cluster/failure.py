@@ -18,6 +18,7 @@ from hamdist.errors import DivergenceError, RunError
 from hamdist.transport.base import LinkError, StalledError
 
 Result = TypeVar("Result")
+STOPPED = ". The others have stopped"
 TOLD_SECONDS = 3.0  # for the actors that ended to tell how far off their layers are
 
 
@@ -44,6 +45,11 @@ class Failure:
     error: Exception
     details: str = ""
     of_machines: bool = False
+
+    @property
+    def cause(self) -> str:
+        """Without what is to be done about it."""
+        return str(self.error).partition(STOPPED)[0]
 
     def raised(self, saved: str = "") -> Exception:
         """The error, with what the actor knows of it.  saved: what is left of the run, to be said with it."""
@@ -108,8 +114,8 @@ def failure_of(
 
 def _lost(name: str, ticks: int, why: str, kept: str) -> RunError:
     return RunError(
-        f"{name} was lost at about tick {ticks}: {why.rstrip('.')}. The others have stopped{kept}. Look at its "
-        "machine's memory and log, then start again"
+        f"{name} was lost at about tick {ticks}: {why.rstrip('.')}{STOPPED}{kept}. Look at its machine's memory and "
+        "log, then start again"
     )
 
 

@@ -24,6 +24,10 @@ class Feed(Protocol):
     def taken(self) -> int:
         """How many samples its source has given, up to that position."""
 
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many of them were left out since they are not finite, by what that was."""
+
     def __iter__(self) -> Pairs: ...
 
     def state_dict(self) -> dict[str, Any]: ...

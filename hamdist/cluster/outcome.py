@@ -165,7 +165,8 @@ class StreamOutcome:
     """How the stream ended.
 
     samples: how many entered.  entered_ticks: in which they did.  ticks: of learning, drain included.
-    error: what the stream raised; what had entered before was learnt all the same.
+    error: what the stream raised; what had entered before was learnt all the same.  skipped: samples that were left out
+    since they are not finite, by what that was.
     """
 
     samples: int
@@ -175,6 +176,7 @@ class StreamOutcome:
     details: str = ""
     peak_memory_bytes: int = 0
     profile: Profile | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class Progress:
 
     samples: that have entered, of the stream.  entered_ticks: in which they did, once nothing more enters to be learnt.
     windows: of metrics, closed since the last time.  cuts: news of them since then: a worker's of its parts, the
-    stream's of its own.
+    stream's of its own.  send_again: the sample from which a stream that cannot seek is to be sent again.
     """
 
     ticks: int
@@ -191,3 +193,4 @@ class Progress:
     entered_ticks: int | None = None
     windows: tuple[Window, ...] = ()
     cuts: tuple[Any, ...] = ()
+    send_again: int | None = None

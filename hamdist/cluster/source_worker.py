@@ -8,8 +8,10 @@ from torch import Tensor
 from hamdist.cluster.layout import Layout
 from hamdist.cluster.outcome import Advance, Progress, attributed
 from hamdist.engine.message import Message
+from hamdist.engine.parts import signals_of
 from hamdist.engine.profiler import timeline_of
 from hamdist.engine.source import INPUTS, TARGETS
+from hamdist.engine.state import Said, SourceState
 from hamdist.network.graph import SOURCE
 from hamdist.transport.base import Wiring
 from hamdist.transport.remote_channel import OutgoingChannel, Traffic
@@ -78,6 +80,16 @@ class Presenter(SourceWorker):
     def first_batch(self) -> tuple[Tensor, Tensor | None]:
         """What tells the shapes; it is not presented by that."""
         return self._first
+
+    def said(self) -> Said:
+        """By edge, what it said in the last d ticks, of edges with a delay."""
+        return signals_of(self._ways)
+
+    def resume(self, source: SourceState) -> None:
+        """Goes on after what a source said, before it says anything."""
+        self._ticks = source.tick
+        for way in self._ways:
+            way.signals.resume(source.signals.get(way.edge.name, ()))
 
     def present(self, messages: Sequence[Message]) -> Advance:
         """Sends them to all who read the source; whatever goes wrong is in what it returns."""

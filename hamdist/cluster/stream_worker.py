@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from hamdist.cluster.ahead import GLANCE_SECONDS
 from hamdist.cluster.cutter import CutSchedule, Cutter
 from hamdist.cluster.feed import Fed, Feed, Pair
 from hamdist.cluster.intake import Intake
+from hamdist.cluster.journal import Journal
 from hamdist.cluster.outcome import Progress, StreamOutcome, attributed, stream_failed, stream_opening
 from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.source_worker import SourceWorker
@@ -56,6 +58,7 @@ class StreamWorker(SourceWorker):
         self._reading = self._timeline.span("read")
         self._ending = threading.Event()  # the user wants the end
         self._asked = threading.Event()  # no more is to be read
+        self._unopened = threading.Event()  # nor is a first batch to be waited for
         self._soon = threading.Event()  # a cut out of turn
         self._source = Source(1, 1)
         self._start: SourcePart | None = None
@@ -74,9 +77,15 @@ class StreamWorker(SourceWorker):
     def first_batch(self) -> tuple[Tensor, Tensor | None]:
         """Opens the stream; the batch is presented later, like all others. Raises UserError."""
         with stream_opening():
-            inputs, targets = self._intake.first(self._asked)[:2]
+            inputs, targets = self._intake.first(self._unopened)[:2]
         self._first = inputs, targets
         return self._first
+
+    def keep_journal(self, folder: Path) -> None:
+        """What enters is written down in this folder, if the stream cannot seek; before the first batch enters, and
+        before a `rewind` that is to read it.
+        """
+        self._intake.journal = Journal(folder)
 
     def rewind(self, part: SourcePart | None) -> None:
         """Stands where the part was cut, None: at the start, opened anew; `listen` comes next. Raises UserError, and
@@ -85,8 +94,6 @@ class StreamWorker(SourceWorker):
         self._start, self._stopped = part, False
         self._parts.clear()
         self._reset_traffic()
-        if not self._ending.is_set():
-            self._asked.clear()
         if part is not None:
             self._first = part.first
         with stream_opening():
@@ -98,7 +105,7 @@ class StreamWorker(SourceWorker):
         super().connect(addresses)
         layout = self._layout
         hold, ticks = layout.outline.locality.hold, layout.stream_ticks
-        self._source = Source(layout.inputs.shape[0], hold, ticks, layout.entrance)
+        self._source = Source(layout.inputs.shape[0], hold, ticks, layout.entrance, layout.outline.recent)
         if self._start is not None:
             self._restore(self._start)
         self._intake.read_ahead(math.ceil(ticks / hold), layout.tick_bytes)
@@ -128,14 +135,16 @@ class StreamWorker(SourceWorker):
                 return self._outcome()
             self.stop()
             return self._outcome(attributed(error, self.name, self._source.tick), traceback.format_exc())
+        finally:
+            self._intake.rest()
 
     def _learn(self) -> tuple[Exception, str] | None:
         """Every batch, then the drain; what the stream raised, if it did."""
         failure: tuple[Exception, str] | None = None
         try:
             for read in self._entering():
-                self._give(self._presented([each.batch for each in read]) if read else self._silent())
-                self._position = read[-1].position or {} if read else self._position
+                self._give(self._messages(read))
+                self._position = read[-1].position or self._position if read else self._position
                 self._cut()
         except LinkError:
             raise
@@ -149,6 +158,23 @@ class StreamWorker(SourceWorker):
         self._give(self._source.silence(self._layout.outline.drain))
         self._learnt_ticks = self._source.tick
         return failure
+
+    def _messages(self, read: Sequence[Fed]) -> Iterator[Message]:
+        """Of batches, or of a silence; none: of one that is new."""
+        if not read:
+            return self._silent()
+        if (silence := read[0]).silent:
+            return self._source.silence(self._before_a_cut(silence))
+        return self._presented([each.batch for each in read])
+
+    def _before_a_cut(self, silence: Fed) -> int:
+        """Ticks of a silence that comes again; what is left of it comes after the cut."""
+        ticks, cutter = silence.silent, self._cutter
+        if cutter is not None and cutter.pending >= 0:
+            ticks = min(ticks, cutter.pending - self._source.tick)
+        if ticks < silence.silent:
+            self._intake.give_back(silence._replace(silent=silence.silent - ticks))
+        return ticks
 
     def _presented(self, batches: Sequence[Pair | None], learn: bool = True) -> Iterator[Message]:
         return self._source.present(map(_with_targets, batches), learn)
@@ -176,16 +202,18 @@ class StreamWorker(SourceWorker):
     def _read(self) -> Sequence[Fed] | None:
         """The next batches; none where the stream is idle, None where it has ended."""
         began = time.monotonic()
-        while True:
+        while not self._stopped:
             seconds = min(GLANCE_SECONDS, self._idle_seconds)
             try:
-                return self._intake.take(self._asked, self._room, seconds) or None
+                source = self._source
+                return self._intake.take(self._asked, self._room, seconds, source.tick, source.hold) or None
             except TimeoutError:
                 waited = time.monotonic() - began
             if self._ending.is_set() and waited > LAST_CUT_SECONDS:
                 return None
             if waited > self._idle_seconds:
                 return ()
+        raise ClosedError(f"{self.name} was stopped")
 
     @property
     def _room(self) -> int:
@@ -203,6 +231,7 @@ class StreamWorker(SourceWorker):
         assert self._first is not None
         state = self._source.state._replace(signals=signals_of(self._ways))
         self._parts.append(SourcePart(state, self._position, self._first))
+        self._intake.cut()
 
     def _test(self) -> None:
         holdout = self._intake.holdout()
@@ -220,9 +249,9 @@ class StreamWorker(SourceWorker):
 
     def _silent(self) -> Iterator[Message]:
         """Whole holds, so that batches go on to begin at multiples of one, and whole messages."""
-        return self._source.silence(
-            self._until(math.lcm(self._source.hold, self._layout.chunk), self._source.hold)
-        )
+        ticks = self._until(math.lcm(self._source.hold, self._layout.chunk), self._source.hold)
+        self._intake.silent(self._source.tick, ticks)
+        return self._source.silence(ticks)
 
     def _whole(self, ticks: int) -> int:
         """So many ticks or a few more, so that no message waits for company after them."""
@@ -246,6 +275,7 @@ class StreamWorker(SourceWorker):
             details,
             peak_memory_bytes(),
             self._timeline.profile(self._source.tick),
+            self._intake.skipped,
         )
 
     # From any thread
@@ -254,7 +284,8 @@ class StreamWorker(SourceWorker):
         """How far it is, and its parts of cuts that were reached since the last call."""
         cuts = tuple(self._parts.popleft() for _ in range(len(self._parts)))
         entered = self._entered_ticks if self._ended else None
-        return Progress(self._source.tick, self._source.samples, entered, cuts=cuts)
+        again = self._intake.send_again
+        return Progress(self._source.tick, self._source.samples, entered, cuts=cuts, send_again=again)
 
     def cut_soon(self) -> None:
         """Announces a cut as soon as it can."""
@@ -264,9 +295,11 @@ class StreamWorker(SourceWorker):
         """The cut of this tick is whole: none before it will be gone back to."""
         if self._cutter is not None:
             self._cutter.whole(tick)
+        self._intake.whole(tick)
 
     def end(self) -> None:
         """No more batches, or no more than until a last cut; what has entered is learnt, and the run ends in order."""
+        self._unopened.set()
         if self._schedule is None:
             self._asked.set()
         else:
@@ -275,7 +308,7 @@ class StreamWorker(SourceWorker):
 
     def stop(self) -> None:
         """Ends the loop at once."""
-        self._asked.set()
+        self._unopened.set()
         super().stop()
 
 

@@ -26,6 +26,7 @@ from hamdist.engine.extent import Extent, extents
 from hamdist.engine.free_run import FreeLayer
 from hamdist.engine.kept import Kept, check_kept, kept_of
 from hamdist.engine.layer_view import LayerView
+from hamdist.engine.loading import load_weights
 from hamdist.engine.loss_node import Prediction
 from hamdist.engine.partition import Partition, initial_value
 from hamdist.engine.prediction_lines import lines_of
@@ -303,6 +304,10 @@ class Worker:
         """The state_dict of one of its layers, on the CPU."""
         found = self._ready.nodes[name].tensors()
         return {key: value.cpu() if isinstance(value, Tensor) else value for key, value in found.items()}
+
+    def load_weights(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Its layers take up the state_dicts of these, of which it may host some."""
+        load_weights(self._ready.nodes, state)
 
     def kept(self, name: str) -> Kept:
         """What a run keeps of one of its layers."""

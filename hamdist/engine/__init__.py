@@ -17,7 +17,7 @@ spec.py        what every part of a run knows of the whole
 build.py       makes, examines and plans layers: all of a network here, or those of one actor
 partition.py   the nodes that one process hosts, and what they do in a tick
 inline.py      all nodes in this process; free_run.py: layers on their own, with weights that stand still
-kept.py        what can be kept of a layer in a file
+kept.py        what can be kept of a layer in a file; loading.py: layers that take up other weights
 layer_view.py  a layer as it was when somebody looked
 fused/         regular ticks in one go: layers as stacks, traced, compiled
 schedules.py   schedules of β that are the user's own

@@ -1,6 +1,6 @@
 """All nodes in this process: one loop that runs every locality, since a delay is only tokens in a channel."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from hamdist.engine.extent import extents
 from hamdist.engine.free_run import FreeLayer, FreeRun
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.layer_view import LayerView
+from hamdist.engine.loading import load_weights
 from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.message import Message
 from hamdist.engine.partition import Partition, initial_value
@@ -22,6 +23,7 @@ from hamdist.engine.parts import signals_of
 from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.source import INPUTS, TARGETS, Given, Source
 from hamdist.engine.state import RuntimeState, copied
+from hamdist.errors import RunError
 from hamdist.network.graph import SOURCE, Edge
 
 Item = TypeVar("Item")
@@ -53,7 +55,13 @@ class InlineRuntime:
             execution.chunk,
             timeline,
         )
-        self._source = Source(len(program.targets), program.locality.hold, execution.chunk, program.entrance)
+        self._source = Source(
+            len(program.targets),
+            program.locality.hold,
+            execution.chunk,
+            program.entrance,
+            program.outline.recent,
+        )
         self._read = [channel for channel in self._channels if channel.edge.source == SOURCE]
 
     @property
@@ -70,6 +78,11 @@ class InlineRuntime:
     def reached(self) -> dict[str, tuple[int, int]]:
         """As the partition's."""
         return self._partition.reached
+
+    @property
+    def stands(self) -> bool:
+        """Whether it can be asked, and what has broken off be restored: always."""
+        return True
 
     @property
     def samples(self) -> int:
@@ -111,8 +124,14 @@ class InlineRuntime:
         return any(spec.layer.remembers for spec in self.program.nodes.values())
 
     def cut(self) -> RuntimeState:
-        """A copy of all that moves, as it is now; nothing here moves."""
+        """A copy of all that moves, as it is now; nothing here moves. Raises RunError where not all that entered has
+        been met, or the last tick broke off.
+        """
         partition = self._partition.cut()
+        if self._source.tick != self.tick:
+            raise RunError(
+                f"{self._source.tick} ticks entered and {self.tick} are done: take all predictions first"
+            )
         said = signals_of(self._read)
         return RuntimeState(partition, self._source.state._replace(signals=copied(said)))
 
@@ -192,6 +211,10 @@ class InlineRuntime:
     def tensors(self) -> dict[str, dict[str, Any]]:
         """Every layer's state_dict."""
         return {name: node.tensors() for name, node in self.nodes.items()}
+
+    def load_weights(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """As the function; after it nothing but weights and buffers has changed."""
+        load_weights(self.nodes, state)
 
     def seen_once(self) -> bool:
         """Whether every sample that entered drove every layer exactly once."""

@@ -130,8 +130,6 @@ class Partition:
         Raises RunError where something is missing.
         """
         state = own_part(state, source, self._nodes, self.losses, self._inward, self._outward)
-        if self._fused is not None:
-            self._fused.restart(self.tick)
         self.broken_off = None
         self.tick, nodes, losses, signals, costates = copied(state, self._device)
         for name, node in self._nodes.items():
@@ -139,6 +137,8 @@ class Partition:
         for bearing, loss in self.losses.items():
             loss.state = losses[bearing]
         refill(self._inward, self._outward, signals, costates)
+        if self._fused is not None:
+            self._fused.resume(self.tick, source.recent)
 
     # Ticks
 

@@ -46,23 +46,30 @@ class Source:
 
     tick: how many ticks were given.  samples: how many samples entered, hold-out not counted.
     batch: the rows of a full batch, those of the first one.  hold: ticks for which a batch is presented.  most: ticks
-    of a message, which ends where so many times any number were given.  entrance: what targets are looked at for.
+    of a message, which ends where so many times any number were given since `origin`, the tick at which it began, or
+    goes on from a cut.  entrance: what targets are looked at for.  recalls: the last ticks of which it knows what
+    entered.
     """
 
-    def __init__(self, batch: int, hold: int, most: int = 1, entrance: Entrance = OPEN) -> None:
+    def __init__(
+        self, batch: int, hold: int, most: int = 1, entrance: Entrance = OPEN, recalls: int = 0
+    ) -> None:
         self.batch, self.hold, self._most, self._entrance = batch, hold, most, entrance
-        self.tick = 0
+        self.tick = self.origin = 0
         self.samples = 0
         self._begins = True
+        self._recent: deque[Token] = deque(maxlen=recalls)
 
     @property
     def state(self) -> SourceState:
-        """All that moves of it."""
-        return SourceState(self.tick, self.samples, self._begins)
+        """All that moves of it; of edges it knows nothing."""
+        return SourceState(self.tick, self.samples, self._begins, tuple(self._recent))
 
     @state.setter
     def state(self, state: SourceState) -> None:
-        self.tick, self.samples, self._begins, *_ = state
+        self.tick, self.samples, self._begins, recent, _ = state
+        self.origin = self.tick
+        self._recent = deque(recent, self._recent.maxlen)
 
     def present(self, batches: Iterable[Given], learn: bool = True) -> Iterator[Message]:
         """Gives copies of them, R at most `batch`, a shorter one filled with its last row. What they hold must stay
@@ -83,7 +90,7 @@ class Source:
         ticks = deque((rows, repeat) for rows in ready for repeat in range(self.hold))
         while ticks:
             tokens, piece = [], []
-            for _ in range(min(len(ticks), self._most - self.tick % self._most)):
+            for _ in range(min(len(ticks), self._most - (self.tick - self.origin) % self._most)):
                 rows, repeat = ticks.popleft()
                 piece.append(rows)
                 restarts = 0 if repeat else self._restarts(rows)
@@ -94,6 +101,7 @@ class Source:
                 self.tick += 1
                 if learn and repeat == self.hold - 1:
                     self.samples += rows.known
+            self._recent.extend(tokens)
             inputs, targets = (
                 self._together(each) for each in zip(*(rows[:2] for rows in piece), strict=True)
             )
@@ -112,6 +120,7 @@ class Source:
         """Ticks in which the source gives nothing, one by one."""
         for _ in range(ticks):
             self.tick += 1
+            self._recent.append(INVALID)
             yield SILENCE
 
     def _together(self, each: tuple[Tensor, ...]) -> Tensor:

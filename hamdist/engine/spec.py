@@ -23,7 +23,15 @@ from hamdist.network.network import Network
 from hamdist.network.survey import Facts
 from hamdist.network.target_parts import Absence
 from hamdist.network.tick_order import Turn, tick_order
-from hamdist.network.timing import arrivals, depths, drain_ticks, feedback_lag, is_balanced, sink
+from hamdist.network.timing import (
+    arrivals,
+    depths,
+    drain_ticks,
+    feedback_lag,
+    is_balanced,
+    recent_ticks,
+    sink,
+)
 from hamdist.physics.layers import Layer
 from hamdist.physics.losses import ignored_by
 from hamdist.physics.statespace.walk import memories
@@ -53,7 +61,8 @@ class Outline:
     order: of a tick, the same everywhere.  depth: D of every layer.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  mixing: whether joins are out of balance.  drain: ticks after the last sample
     until all learnt from it.  flush: ticks after the last sample until its prediction is out.  reach: ticks after
-    which every node has heard what the source says now.  execution: in which form layers run.
+    which every node has heard what the source says now.  recent: the ticks of whose samples a cut tells.  execution: in
+    which form layers run.
     """
 
     graph: Graph
@@ -69,6 +78,7 @@ class Outline:
     drain: int
     flush: int
     reach: int
+    recent: int
     execution: Execution = PLAIN
 
     @property
@@ -162,5 +172,6 @@ def outline_of(
         drain=0 if settled else drain_ticks(graph) + (locality.horizon is not None),  # a last block is closed
         flush=math.ceil(reach / locality.hold) * locality.hold if settled else reach,  # whole holds
         reach=reach,
+        recent=recent_ticks(graph),
         execution=execution,
     )

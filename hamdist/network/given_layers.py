@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -111,11 +112,24 @@ def spec_of(
     return LayerSpec(name, builder_of(name, layer, awake), shared=shared)
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Builds copies of a module; awake: in training mode."""
+
+    name: str
+    module: nn.Module
+    awake: bool = False
+
+    def __call__(self) -> nn.Module:
+        copy = copied(self.name, self.module)
+        return copy.train() if self.awake else copy
+
+
 def builder_of(name: str, layer: nn.Module | Builder, awake: bool = False) -> Builder:
     """A module as a builder of copies of itself; a builder as it is.  awake: of copies in training mode."""
     if isinstance(layer, nn.Module):
         check_hooks(name, layer)
-        return lambda: copied(name, layer).train() if awake else copied(name, layer)
+        return Copies(name, layer, awake)
     if not callable(layer):
         raise NetworkError(f"{layer!r} is neither a torch.nn.Module nor a function that builds one")
     return layer

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,16 @@ class Part:
 
     def __str__(self) -> str:
         return f"shape {self.shape} and {str(self.dtype).removeprefix('torch.')}"
+
+    def told(self) -> list[Any]:
+        """As JSON."""
+        return [self.first, list(self.shape), str(self.dtype).removeprefix("torch.")]
+
+    @classmethod
+    def of_told(cls, told: list[Any]) -> "Part":
+        """As it was told. Raises ValueError, TypeError, AttributeError for anything else."""
+        first, shape, dtype = told
+        return cls(int(first), tuple(map(int, shape)), getattr(torch, dtype))
 
     @property
     def end(self) -> int:

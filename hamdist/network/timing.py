@@ -50,6 +50,22 @@ def drain_ticks(graph: Graph) -> int:
     return 2 * sink(graph, arrival) - min(arrival[name] for name in graph.layers)
 
 
+def regular_ticks(graph: Graph) -> int:
+    """How many ticks the longest way takes through the network and back: after so many in a row in which full batches
+    entered, nothing else is under way.
+    """
+    feedback = [edge.ticks for edge in graph.edges if edge.feedback]
+    last = sink(graph, arrivals(graph))
+    return 2 * last + max([0, *feedback]) + max([1, *graph.latencies.values()]) + 1
+
+
+def recent_ticks(graph: Graph) -> int:
+    """Of how many ticks the source must tell what entered, so that every node that goes on from a cut knows whether
+    nothing else is under way: some hear of a sample as late as the sink.
+    """
+    return regular_ticks(graph) + sink(graph, arrivals(graph))
+
+
 def feedback_lag(graph: Graph) -> dict[str, int]:
     """For each feedback edge u→v, by how many samples it mixes: d + A(u) + latency(u) − A(v)."""
     arrival = arrivals(graph)

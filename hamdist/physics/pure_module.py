@@ -112,6 +112,17 @@ class PureModule:
             found = self.module.state_dict()
         return {name: t.detach().clone() if isinstance(t, Tensor) else t for name, t in found.items()}
 
+    def loaded(
+        self, parameters: Tensors, buffers: Tensors, state: Mapping[str, Any]
+    ) -> tuple[Tensors, Tensors]:
+        """Parameters and buffers as the module's own load_state_dict makes them; those given stay as they are. Raises
+        what the module's own code raises in it.
+        """
+        tensors = {name: tensor.clone() for name, tensor in (parameters | buffers).items()}
+        with torch.no_grad(), _Exchanged(self._places, tensors):
+            self.module.load_state_dict(state)
+        return {name: tensors[name] for name in parameters}, {name: tensors[name] for name in buffers}
+
     def persistent(self, parameters: Tensors, buffers: Tensors) -> Tensors:
         """Copies of the tensors that a state_dict has by default, whatever the module's own code makes of it."""
         current = parameters | buffers

@@ -7,7 +7,12 @@ prepare.py       what is to be run, its stream opened, its layers built: where a
 assembly.py      from sections of a config to streams, networks, localities
 stream_feed.py   a config's stream, as what feeds a network
 settings.py      the same sections as the arguments of a Learner
+learner_core.py  a Learner beneath its methods
+chosen.py        all that a Learner was given beside its layers
 given.py         what a Learner is given, as tensors of one form; turn.py: threads that share one
+learner_state.py all of a Learner at one moment; identity.py: whose it is; state_file.py: as one file
+pickling.py      whether a Learner can be pickled
+kept_things.py   what a user keeps beside a Learner
 inline.py        a run in one process; inline_cuts.py: its checkpoints
 launch.py        from a setup to actors that stand ready; ray.py: a run whose layers are Ray actors
 released.py      a Learner's network on actors, which go as far as they are told

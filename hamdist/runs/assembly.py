@@ -10,7 +10,7 @@ import torch
 from hamdist.config.learning_schema import LearningConfig
 from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
 from hamdist.config.placement_schema import PlacementConfig
-from hamdist.config.schema import LocalityConfig
+from hamdist.config.schema import LocalityConfig, RunConfig
 from hamdist.config.stream_schema import StreamConfig
 from hamdist.engine.spec import Execution
 from hamdist.errors import ConfigError, MissingExtraError, NetworkError, Problem, StreamError, UserError
@@ -52,17 +52,30 @@ def labels_of(config: StreamConfig) -> tuple[Any, ...]:
     return tuple(getattr(config, "classes", None) or ())
 
 
-def stream_of(config: StreamConfig, seed: int, dtype: torch.dtype, horizon: int | None = None) -> Stream:
+def stream_of(
+    config: StreamConfig,
+    seed: int,
+    dtype: torch.dtype,
+    horizon: int | None = None,
+    on_bad: str = "stop",
+) -> Stream:
     """The stream, not yet read.
 
-    horizon: ticks that it must last for, if it knows how long it lasts. Raises StreamError, MissingExtraError and
-    ConfigError with the keys of the config.
+    horizon: ticks that it must last for, if it knows how long it lasts.  on_bad: as in a config. Raises StreamError,
+    MissingExtraError and ConfigError with the keys of the config.
     """
     settings = config.model_dump(exclude={"hold"})
     with stream_keys():
-        stream = open_stream(**settings, seed=seed, dtype=dtype)
+        left_out = "skip" if on_bad == "skip" else "stop"
+        stream = open_stream(**settings, seed=seed, dtype=dtype, on_bad=left_out)
     check_horizon(horizon, stream.samples, config.batch_size)
     return stream
+
+
+def run_stream(config: RunConfig) -> Stream:
+    """That of a run, as `stream_of`."""
+    dtype, horizon = dtype_of(config.network), config.locality.horizon
+    return stream_of(config.stream, config.seed, dtype, horizon, config.on_bad)
 
 
 def check_horizon(horizon: int | None, samples: int | None, rows: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hamdist.config.loader import load
 from hamdist.errors import UserError
+from hamdist.network.loading import by_layer
 from hamdist.report.wording import listed
 from hamdist.runs.record import CONFIG, SUMMARY, WEIGHTS, load_weights, weights_file
 
@@ -21,15 +22,6 @@ def whole_weights(directory: Path) -> dict[str, Any]:
     }  # layers without a tensor, too
     check_complete(directory, bare | by_layer(weights))
     return weights
-
-
-def by_layer(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The state_dict of every layer, from one with keys "<layer>.<tensor>"."""
-    found: dict[str, dict[str, Any]] = {}
-    for key, value in state.items():
-        layer, _, name = key.partition(".")
-        found.setdefault(layer, {})[name] = value
-    return found
 
 
 def check_complete(directory: Path, weights: Mapping[str, Collection[str]]) -> None:

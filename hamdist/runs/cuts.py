@@ -8,6 +8,7 @@ from typing import Any
 from hamdist.cluster.cut_keeper import PartNews
 from hamdist.cluster.source_part import SourcePart
 
+OLDER = 4  # whole ones that are remembered beside the newest
 _log = logging.getLogger(__name__)
 Commit = Callable[[SourcePart, Sequence[Any]], None]
 """Makes a checkpoint of the source's part and of what the actors' writers returned. Raises OSError, RunError."""
@@ -39,16 +40,26 @@ class CutCounts:
 class Cuts:
     """actors: how many there are.  commit: what makes a checkpoint.
 
-    newest: the source's part of the newest cut that is whole; None while there is none.  reached: the tick that the
-    run has come to, as far as is known.
+    newest: the source's part of the newest cut that is whole, at first of that which the run goes on from; None while
+    there is none.  reached: the tick that the run has come to, as far as is known.
     """
 
     def __init__(self, actors: int, commit: Commit, newest: SourcePart | None = None) -> None:
         self._actors, self._commit = actors, commit
-        self.newest, self.reached = newest, 0
+        self._whole: list[SourcePart] = [] if newest is None else [newest]
+        self.reached = 0
         self.counts = CutCounts(tick=newest.tick if newest else 0)
         self._sources: dict[int, SourcePart] = {}
         self._parts: dict[int, dict[int, PartNews]] = {}
+
+    @property
+    def newest(self) -> SourcePart | None:
+        """The source's part."""
+        return self._whole[-1] if self._whole else None
+
+    def spoilt(self) -> None:
+        """The newest cannot be gone back to: the one before it is the newest."""
+        self._whole.pop()
 
     @property
     def awaited(self) -> bool:
@@ -88,7 +99,7 @@ class Cuts:
         if problems:
             _log.warning("no checkpoint at tick %d: %s; the run goes on", tick, "; ".join(problems))
             return False
-        self.newest = source
+        self._whole = [*self._whole[-OLDER:], source]
         return True
 
     def _count(self, parts: Any, tick: int, whole: bool) -> None:

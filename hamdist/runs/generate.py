@@ -14,10 +14,11 @@ from hamdist.engine.build import Program
 from hamdist.engine.free_run import Feed, FreeLayer, FreeRun, check_free
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.errors import StreamError, UserError
+from hamdist.network.loading import by_layer
 from hamdist.physics.step import Weights
 from hamdist.report.wording import listed
 from hamdist.runs.assembly import dtype_of, network_keys, stream_keys, stream_of
-from hamdist.runs.completeness import by_layer, load_into, whole_weights
+from hamdist.runs.completeness import load_into, whole_weights
 from hamdist.runs.prepare import prepare
 from hamdist.runs.trust import check_stream, config_of_run
 from hamdist.streams import Batch

@@ -25,6 +25,7 @@ from hamdist.engine.state import PartitionState
 from hamdist.errors import RunError
 from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
+from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.cuts import Cuts
 from hamdist.runs.launch import LaunchedRun, rejoined, replace_lost
 
@@ -96,13 +97,18 @@ class Generations:
         if not ending.of_machines:
             return None
         assert ending.failure is not None
-        lost, cause = ending.lost, str(ending.failure.error)
+        lost, cause = ending.lost, ending.failure.cause
+        self._cuts.reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
         while not self._allowance.refused():
             restart = self._noted(cause, lost)
             try:
                 self._restart(restart, lost)
             except RunError as error:
                 cause, lost = str(error), self._silent()
+                continue
+            except CheckpointError as error:
+                cause, lost = str(error), ()
+                self._cuts.spoilt()
                 continue
             return self._begin(restart)
         return None

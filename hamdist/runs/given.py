@@ -1,6 +1,6 @@
 """What a caller of a Learner gives, arrays, lists or tensors, as tensors of one form: that of the first batch."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from hamdist.streams.form import SampleForm, TensorForm, form_of_rows, require_s
 from hamdist.streams.missing import NO_FORM, is_missing, missing_rows, nothing, with_gaps
 from hamdist.streams.sample import rows_of
 from hamdist.streams.stream import as_target
+
+Told = dict[str, list[Any] | None]
 
 
 class GivenBatch(NamedTuple):
@@ -42,6 +44,30 @@ class Reader:
         """From now on batches are as this one, which was taken: of its form, and on its device."""
         self.first = GivenBatch(first.inputs.clone(), first.targets.clone(), None)
         self._form = form_of_rows(first.inputs, first.targets)
+
+    @classmethod
+    def resumed(
+        cls, losses: Mapping[str, LossSpec], dtype: torch.dtype, told: Told, first: Sequence[Tensor]
+    ) -> "Reader":
+        """One that goes on as another did, of which this was told, and whose first batch these tensors were."""
+        parts = {node: None if part is None else Part.of_told(part) for node, part in told.items()}
+        reader = cls({node: replace(spec, part=parts[node]) for node, spec in losses.items()}, dtype)
+        inputs, targets = first
+        reader.keep(GivenBatch(inputs, targets, None))
+        return reader
+
+    def told(self) -> Told:
+        """As JSON, by loss: which part of the targets is its own."""
+        return {node: None if spec.part is None else spec.part.told() for node, spec in self.losses.items()}
+
+    def alike(self, other: "Reader") -> bool:
+        """Whether both have begun with batches of one form, on one device."""
+        return self.first is not None and other.first is not None and self._shape() == other._shape()
+
+    def _shape(self) -> Any:
+        assert self.first is not None
+        tensors = [(t.shape, t.dtype, t.device) for t in self.first[:2]]
+        return tensors, {node: spec.part for node, spec in self.losses.items()}
 
     def batch(self, batch: Any, where: str) -> GivenBatch:
         """That of (x, target) or (x, target, restart)."""

@@ -29,7 +29,7 @@ from hamdist.runs.checkpoints import Found, checkpoints_of
 from hamdist.runs.fitting import fitting
 from hamdist.runs.inline_cuts import InlineCuts
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
-from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare, resumed_stream_of
+from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare, stream_after
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Learnt, Results, executions, results_of
@@ -55,7 +55,7 @@ def run_inline(
     """
     with _threads(config.placement.threads):
         setup, before = prepare(config), None if resumed is None else resumed.source()
-        stream = open_stream_of(config) if before is None else resumed_stream_of(config, before)
+        stream = open_stream_of(config) if before is None else stream_after(config, before)
         program = built_here(setup, stream)
         with network_keys():
             for spec in program.nodes.values():

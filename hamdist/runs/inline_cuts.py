@@ -52,7 +52,7 @@ class InlineCuts:
         """To be called where all that was read has been presented, and written down."""
         if not self.on:
             return
-        self._position = self._stream.stream.state_dict()
+        self._position = self._stream.batches.position
         if self._due and not (self._writing and self._writing.is_alive()):
             self._cut()
 

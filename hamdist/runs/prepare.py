@@ -5,13 +5,13 @@ Whoever runs a network begins here, in one process or over actors, to the end of
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import torch
 
+from hamdist.cluster.intake import SEND_AGAIN
 from hamdist.cluster.outcome import stream_opening
 from hamdist.cluster.source_part import SourcePart
 from hamdist.config.placement_schema import PlacementConfig
@@ -31,8 +31,8 @@ from hamdist.runs.assembly import (
     locality_of,
     network_keys,
     network_of,
+    run_stream,
     stream_keys,
-    stream_of,
 )
 from hamdist.streams import Batch, Stream
 
@@ -96,39 +96,64 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
 
 @dataclass(frozen=True)
 class OpenStream:
-    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it, unless a run goes on.
+    """A stream of which the first batch was read, to learn the shapes; `batches` begin with it, or with what follows
+    the cut that a run goes on from.
 
     asked: how many samples the config asks for, None: all.
     """
 
     stream: Stream
     first: Batch
-    batches: Iterator[Batch]
+    batches: "Handed"
     asked: int | None = None
 
 
-def resumed_stream_of(config: RunConfig, part: SourcePart) -> OpenStream:
-    """The stream from where a part of it was cut; the first batch is that of the run's beginning. Raises as
-    `open_stream_of`.
+class Handed(Iterator[Batch]):
+    """read: batches that were read and are to be handed out before those that follow.
+
+    position: the stream's, after the batch handed out last; `start` until then.
     """
-    with stream_keys(), stream_opening():
-        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
-        stream.load_state_dict(part.stream)
-        batches = iter(stream)
-    if not stream.seeks:
-        _log.warning("the stream cannot be gone back in: send it again from sample %d on", stream.taken)
-    return OpenStream(stream, Batch(*part.first), batches, config.stream.samples)
+
+    def __init__(
+        self, stream: Stream, batches: Iterator[Batch], start: Mapping[str, Any], *read: Batch
+    ) -> None:
+        self._stream, self._batches, self._start, self._read = stream, batches, start, list(read)
+        self._handed = False
+
+    def __next__(self) -> Batch:
+        batch = self._read.pop(0) if self._read else next(self._batches)
+        self._handed = True
+        return batch
+
+    @property
+    def position(self) -> Mapping[str, Any]:
+        return self._stream.state_dict() if self._handed else self._start
 
 
 def open_stream_of(config: RunConfig) -> OpenStream:
     """Raises StreamError, MissingExtraError and ConfigError with the keys of the config; StreamExitError."""
     _log.info("waiting for the first batch of the stream")
     with stream_opening():
-        stream = stream_of(config.stream, config.seed, dtype_of(config.network), config.locality.horizon)
-        batches = iter(stream)
+        stream = run_stream(config)
+        start, batches = stream.state_dict(), iter(stream)
     with stream_keys(), stream_opening():
         first = next(batches)
-    return OpenStream(stream, first, chain([first], batches), config.stream.samples)
+    return OpenStream(stream, first, Handed(stream, batches, start, first), config.stream.samples)
+
+
+def stream_after(config: RunConfig, part: SourcePart) -> OpenStream:
+    """The config's stream, which goes on after a cut; one that cannot seek must be sent again from there on.
+
+    Raises what `open_stream_of` raises.
+    """
+    with stream_opening():
+        stream = run_stream(config)
+        with stream_keys():
+            stream.load_state_dict(part.stream)
+        batches = iter(stream)
+    if not stream.seeks:
+        _log.warning(SEND_AGAIN, stream.taken)
+    return OpenStream(stream, Batch(*part.first), Handed(stream, batches, part.stream), config.stream.samples)
 
 
 def built_here(setup: RunSetup, stream: OpenStream) -> Program:

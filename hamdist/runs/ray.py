@@ -43,9 +43,10 @@ from hamdist.runs.stream_feed import stream_worker_of
 
 SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
-LAST_SECONDS = 0.05  # between two looks at whether a last cut is whole
+LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
-LIVES_HERE = ("stdin",)  # sources that only the process has in which the run was started
+LIVES_HERE = ("stdin", "iterable")  # sources that cannot be read again elsewhere
+JOURNAL = "journal"  # of such a source, in the run directory
 
 
 def run_on_ray(
@@ -66,6 +67,9 @@ def run_on_ray(
     with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         directory = open_directory()
+        if config.checkpoints and config.stream.source in LIVES_HERE:
+            journal = run.group.stream.call(StreamWorker.keep_journal, directory.path / JOURNAL)
+            results([journal], STARTED_SECONDS)
         return RayRun(config, run, directory, on_progress, answers, begun, resumed).run()
 
 
@@ -174,14 +178,20 @@ class RayRun:
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
         asked = False
-        seconds = SECONDS_BETWEEN_NEWS if self._answers is None else 0.0
-        while not supervisor.wait(seconds) and not self.launched.session.lost():
+        while not supervisor.wait(self._patience) and not self.launched.session.lost():
             self._answer()
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
                 asked = True
                 supervisor.end()
             if self._hear(supervisor):
                 interruption.check()  # what there is to be kept is kept
+
+    @property
+    def _patience(self) -> float:
+        """Seconds until the next look."""
+        if self._answers is not None:
+            return 0.0
+        return LAST_SECONDS if self._cuts.awaited else SECONDS_BETWEEN_NEWS
 
     def _hear(self, supervisor: Supervisor) -> bool:
         """What there is to be written down, a cut after all that came before it; whether one became whole."""

@@ -7,7 +7,7 @@ of that tick. Nothing of it is in the loop of a run that goes on by itself.
 import atexit
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -29,6 +29,7 @@ from hamdist.engine.layer_view import LayerView
 from hamdist.engine.loss_node import Prediction
 from hamdist.engine.message import Message
 from hamdist.engine.source import Given, Source
+from hamdist.engine.state import PartitionState, RuntimeState, copied, united
 from hamdist.errors import RunError
 from hamdist.runs.launch import LaunchedRun, StreamSource, launched
 from hamdist.runs.prepare import RunSetup
@@ -64,9 +65,16 @@ class ReleasedRuntime:
         atexit.register(self._closing)  # after Ray's own, and so before it
         layout = self._run.layout
         outline = layout.outline
-        self._source = Source(layout.rows, outline.locality.hold, layout.stream_ticks, layout.entrance)
+        self._source = Source(
+            layout.rows, outline.locality.hold, layout.stream_ticks, layout.entrance, outline.recent
+        )
         self._under_way: deque[Release] = deque()
         self._failure: Failure | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Whether it can be asked: nothing has failed."""
+        return self._failure is None
 
     @property
     def samples(self) -> int:
@@ -125,6 +133,42 @@ class ReleasedRuntime:
         """Every layer's state_dict."""
         calls = [self._host(name).call(Worker.tensors, name) for name in self._names]
         return dict(zip(self._names, self._all(calls), strict=True))
+
+    def cut(self) -> RuntimeState:
+        """As an InlineRuntime's, on the CPU: all stand at the same tick. Raises RunError after a failure."""
+        self._require_standing()
+        parts = self._all([worker.call(Worker.cut) for worker in self._workers])
+        (said,) = self._all([self._run.group.stream.call(Presenter.said)])
+        return RuntimeState(united(parts), copied(self._source.state._replace(signals=said)))
+
+    def restore(self, state: RuntimeState) -> None:
+        """Goes on from a cut of a runtime of the same program, this one or another, before its first tick."""
+        self._all([self._run.group.stream.call(Presenter.resume, state.source)])
+        self._all(
+            [
+                w.call(Worker.restore, self._part(state.partition, names), state.source)
+                for w, names in self._hosting()
+            ]
+        )
+        self._source.state = state.source
+
+    def _part(self, state: PartitionState, names: Collection[str]) -> PartitionState:
+        """Without the layers that others host, which are most of it."""
+        return state._replace(nodes={name: state.nodes[name] for name in names})
+
+    def load_weights(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """As an InlineRuntime's."""
+        self._all(
+            [
+                worker.call(Worker.load_weights, {name: state.get(name, {}) for name in names})
+                for worker, names in self._hosting()
+            ]
+        )
+
+    def _hosting(self) -> list[tuple[Handle[Worker], list[str]]]:
+        """Every worker, and the layers that it hosts."""
+        hosts = self._run.layout.hosts
+        return [(w, [name for name in self._names if hosts[name] == i]) for i, w in enumerate(self._workers)]
 
     def seen_once(self) -> bool:
         """Whether every sample that entered drove every layer exactly once."""
@@ -196,8 +240,7 @@ class ReleasedRuntime:
 
         Raises what was raised in saying it, when what had been said is under way.
         """
-        if self._failure is not None:
-            raise RunError(f"this learner has failed and cannot go on: {self._failure.error}")
+        self._require_standing()
         ready: list[Message] = []
         try:
             for said in all_said:
@@ -206,6 +249,10 @@ class ReleasedRuntime:
             if ready:
                 self._release(ready)
         return self._awaited(left)
+
+    def _require_standing(self) -> None:
+        if self._failure is not None:
+            raise RunError(f"this learner has failed and cannot go on: {self._failure.error}")
 
     def _release(self, ready: Sequence[Message]) -> None:
         """Workers first, so that somebody hears what is said."""

@@ -125,6 +125,20 @@ def learning_settings(settings: Mapping[str, Any]) -> Learning:
     return replace(learning, dynamics=replace(learning.dynamics, rate=rate))
 
 
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has them, without functions. Raises ConfigError."""
+    given = {name: value for name, value in settings.items() if not callable(value)}
+    place, motion = (
+        _validated(LocalityConfig, _of(PLACE, given)),
+        _validated(LearningConfig, _of(MOTION, given)),
+    )
+    return {
+        name: value
+        for section in (place, motion)
+        for name, value in section.model_dump(mode="json", exclude_unset=True).items()
+    }
+
+
 def placement_settings(runtime: str, actors: Actors | None, **execution: Any) -> PlacementConfig:
     """The settings of the section `placement`. Raises ConfigError."""
     wanted = {"runtime": runtime, **({} if actors is None else {"actors": actors}), **execution}

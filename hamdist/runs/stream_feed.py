@@ -9,7 +9,7 @@ from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.feed import Pairs
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.config.schema import RunConfig
-from hamdist.runs.assembly import dtype_of, stream_keys, stream_of
+from hamdist.runs.assembly import run_stream, stream_keys
 from hamdist.streams import Batch
 
 
@@ -17,8 +17,7 @@ class StreamFeed:
     """Raises UserError for what is wrong with the config's stream, with the keys of the config."""
 
     def __init__(self, config: RunConfig) -> None:
-        horizon = config.locality.horizon
-        self._stream = stream_of(config.stream, config.seed, dtype_of(config.network), horizon)
+        self._stream = run_stream(config)
 
     @property
     def seeks(self) -> bool:
@@ -27,6 +26,10 @@ class StreamFeed:
     @property
     def taken(self) -> int:
         return self._stream.taken
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        return self._stream.skipped
 
     def __iter__(self) -> Pairs:
         batches = iter(self._stream)

@@ -15,6 +15,12 @@ class ThreadTurn:
 
     def __init__(self) -> None:
         self._lock = RLock()
+        self._depth = 0
+
+    @property
+    def nested(self) -> bool:
+        """Whether whoever holds it has taken it within another turn of its own."""
+        return self._depth > 1
 
     def __enter__(self) -> None:
         if not self._lock.acquire(timeout=TURN_SECONDS):
@@ -22,8 +28,10 @@ class ThreadTurn:
                 f"another thread has been at work with this learner for {TURN_SECONDS:g} s: let one thread present "
                 "batches, or give each a learner of its own"
             )
+        self._depth += 1
 
     def __exit__(self, *raised: object) -> None:
+        self._depth -= 1
         self._lock.release()
 
 
@@ -47,5 +55,26 @@ def in_turn(
     def alone(self: Owner, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         with self._turn:
             return method(self, *arguments, **named)
+
+    return alone
+
+
+def between_steps(
+    method: Callable[Concatenate[Owner, Arguments], Result],
+) -> Callable[Concatenate[Owner, Arguments], Result]:
+    """The same, of what is not to be asked from within another call, such as a signal that comes in the midst of it.
+
+    Raises RunError.
+    """
+
+    @in_turn
+    @wraps(method)
+    def alone(self: Owner, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        if self._turn.nested:
+            raise RunError(
+                f"{method.__name__} was asked for in the midst of another call of this learner, where no tick is "
+                "whole: ask between two calls (a signal handler sets a flag, which the loop looks at)"
+            )
+        return method(self, *arguments, **named)
 
     return alone

@@ -20,9 +20,10 @@ Standardise   a stream with inputs standardised online                          
 Checked       a stream whose promises are kept, or a StreamError says which     checked.py
 
 What they share: single samples into batches (sample.py, batching.py, form.py), classes as numbers (labels.py), targets
-that are missing (missing.py), the order of rows (row_order.py), settings and their types (settings.py,
-setting_types.py), objects of the user's own code (factory.py), names for an error message (listing.py), where a source
-is (position.py), and what says so by itself (own_state.py); the batches of a DataLoader (loader.py).
+that are missing (missing.py), what is not finite (not_finite.py), the order of rows (row_order.py), settings and their
+types (settings.py, setting_types.py), objects of the user's own code (factory.py), names for an error message
+(listing.py), where a source is (position.py), and what says so by itself (own_state.py); the batches of a DataLoader
+(loader.py).
 """
 
 from hamdist.streams.arrays import Arrays

@@ -50,7 +50,7 @@ class Arrays(Counted):
         self._dtype = dtype
         self.samples = self._order.presented
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         return counted(map(self._fetch, self._order.batches(start.taken)), start)
 
     def _facts(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from hamdist.errors import StreamError
 from hamdist.streams.form import SampleForm, TensorForm, form_of_sample, require_same_form
 from hamdist.streams.missing import NO_FORM, REMEDY, nothing
+from hamdist.streams.not_finite import odd_in_sample, with_one_more
 from hamdist.streams.position import Reading
 from hamdist.streams.sample import Sample
 from hamdist.streams.stream import Batch, make_batch
@@ -23,16 +24,18 @@ def in_batches(
     dtype: torch.dtype,
     missing_target: str = "refuse",
     start: Reading = START,
-) -> Iterator[tuple[Batch, Reading]]:
+    skips: bool = False,
+) -> Iterator[tuple[Batch | None, Reading]]:
     """Batches of `batch_size` samples, each handed out as soon as it is full, until `limit` samples were taken; and
     where each of them ends.
 
-    samples: those after `start`.
+    samples: those after `start`.  skips: whether those that are not finite are left out; where any were after the last
+    batch, no batch comes with where that ends.
 
     A sample whose form differs from the first one's is a StreamError with its number. So is one that has no target,
     where others have one, unless these are to be predicted; a stream may also have none at all.
     """
-    form = start.form
+    form, skipped = start.form, start.skipped
     waiting: list[Sample] = []
     number = start.taken - 1
     left = None if limit is None else max(limit - start.taken, 0)
@@ -45,13 +48,20 @@ def in_batches(
         elif sample.missing:
             raise StreamError(f"{where}: the target is missing; {REMEDY}")
         require_same_form(form, now, where)
+        if skips and (odd := odd_in_sample(sample.inputs, sample.targets)):
+            skipped = with_one_more(skipped, odd, where)
+            continue
         waiting.append(sample)
         if len(waiting) == batch_size:
-            yield _stack(waiting, dtype, form.targets, where, missing_target), Reading(number + 1, form)
+            batch = _stack(waiting, dtype, form.targets, where, missing_target)
+            yield batch, Reading(number + 1, form, skipped)
             waiting = []
     if waiting:
         assert form is not None
-        yield _stack(waiting, dtype, form.targets, where, missing_target), Reading(number + 1, form)
+        batch = _stack(waiting, dtype, form.targets, where, missing_target)
+        yield batch, Reading(number + 1, form, skipped)
+    elif skips:
+        yield None, Reading(number + 1, form, skipped)
 
 
 def _but_for_missing(form: SampleForm, now: SampleForm) -> tuple[SampleForm, SampleForm]:

@@ -1,7 +1,6 @@
 """A guard around any stream, so that what is behind it can rely on what comes out."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor
 from hamdist.errors import StreamError
 from hamdist.streams.form import SampleForm, form_of_rows, form_told, require_same_form, told_form
 from hamdist.streams.missing import NO_FORM, REMEDY, missing_rows, nothing
-from hamdist.streams.position import check_state, count, state_of
+from hamdist.streams.not_finite import Odd, odd_in, odd_in_targets, with_one_more
+from hamdist.streams.position import check_state, count, counts, state_of
 from hamdist.streams.stream import Batch, Stream
 
 
@@ -20,12 +20,16 @@ class Checked(Stream):
     It is empty, changes shape or dtype, has targets now and then, holds a NaN or
     an infinity, has batches of unequal size before the last, or restart flags that are not one a row.
 
+    on_bad: "stop": a batch that is not finite is a mistake; "skip": it is left out, as a whole, and counted.
     missing_target: "refuse": a target that is NaN is a mistake; "predict": as a whole it may be, and is missing. The
     class −100 says so in either case.
     """
 
-    def __init__(self, stream: Stream, missing_target: str = "refuse") -> None:
+    def __init__(self, stream: Stream, missing_target: str = "refuse", on_bad: str = "stop") -> None:
         self._stream, self._missing_target = stream, missing_target
+        self._leave_out = self._left_out if on_bad == "skip" else None
+        self._skipped: Mapping[str, int] = {}
+        self._any = False  # batches that were handed out
         self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
         self._number = 0  # of the next sample
         self._form: SampleForm | None = None
@@ -41,32 +45,47 @@ class Checked(Stream):
 
     @property
     def skipped(self) -> Mapping[str, int]:
-        return self._stream.skipped
+        own = self._skipped
+        inner = self._stream.skipped
+        return {what: own.get(what, 0) + inner.get(what, 0) for what in {**inner, **own}}
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._loaded:
-            self._number, self._form = 0, None
+            self._number, self._form, self._skipped, self._any = 0, None, {}, False
         self._loaded = False
         return self._guarded(iter(self._stream))
 
     def _guarded(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in guarded(batches, "sample", self._missing_target, self._number, self._form):
+        known = self._number, self._form, self._leave_out
+        for batch in guarded(batches, "sample", self._missing_target, *known):
             self._number += len(batch.inputs)
             self._form = self._form or form_of_rows(batch.inputs, batch.targets)
+            self._any = True
             yield batch
-        if self._number == 0:
-            raise StreamError("the stream is empty; expected one sample at least")
+        if not self._any:
+            left_out = sum(self.skipped.values())
+            why = f", but for {left_out} samples that are not finite and were left out" if left_out else ""
+            raise StreamError(f"the stream is empty{why}; expected one sample at least")
+
+    def _left_out(self, odd: Odd, where: str, rows: int) -> None:
+        self._skipped = with_one_more(self._skipped, odd, where, rows)
+        self._number += rows
 
     def state_dict(self) -> dict[str, Any]:
-        told = {"samples": self._number, "form": form_told(self._form)}
+        told = {"samples": self._number, "form": form_told(self._form), "skipped": self._skipped}
         return {"stream": self._stream.state_dict(), **told}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         check_state(state, self.state_dict(), {})
         with state_of(type(self).__name__):
-            number, form = count(state["samples"]), told_form(state["form"])
+            number, form, skipped = (
+                count(state["samples"]),
+                told_form(state["form"]),
+                counts(state["skipped"]),
+            )
         self._stream.load_state_dict(state["stream"])
         self._number, self._form, self._loaded = number, form, True
+        self._skipped, self._any = skipped, number > sum(skipped.values())
 
     @property
     def available(self) -> int | None:
@@ -74,7 +93,14 @@ class Checked(Stream):
 
     def holdout(self) -> Iterator[Batch] | None:
         held_out = self._stream.holdout()
-        return None if held_out is None else guarded(held_out, "hold-out sample", self._missing_target)
+        if held_out is None:
+            return None
+        leave_out = self._left_out_of_holdout if self._leave_out else None
+        return guarded(held_out, "hold-out sample", self._missing_target, leave_out=leave_out)
+
+    def _left_out_of_holdout(self, odd: Odd, where: str, rows: int) -> None:
+        kind = odd._replace(what=f"hold-out {odd.what}")
+        self._skipped = with_one_more(self._skipped, kind, where, rows)
 
 
 def guarded(
@@ -83,10 +109,12 @@ def guarded(
     missing_target: str = "refuse",
     number: int = 0,
     form: SampleForm | None = None,
+    leave_out: Callable[[Odd, str, int], None] | None = None,
 ) -> Iterator[Batch]:
     """The batches, each after its checks; errors call a sample `noun` and its number.
 
-    number: of the first.  form: of those before, if there were any.
+    number: of the first.  form: of those before, if there were any.  leave_out: is told of a batch that is not finite,
+    by the sample in which it is not and its rows; None: it is a mistake.
     """
     full: int | None = None
     last: int | None = None
@@ -98,13 +126,16 @@ def guarded(
         _check_form(batch, form, where)
         full = full or rows
         _check_rows(rows, last or full, full, where)
-        _check_finite(batch.inputs, "input", noun, number)
-        if batch.targets is not None:
-            _check_targets(batch.targets, noun, number, missing_target)
+        odd = _odd(batch, noun, number, missing_target)
+        if odd is not None and leave_out is None:
+            raise StreamError(f"{noun} {number + odd.row}: {odd.told}; expected finite numbers")
         if batch.restarts is not None:
             check_flags(batch.restarts, rows, where)
+        if odd is None:
+            yield batch
+        elif leave_out is not None:
+            leave_out(odd, f"{noun} {number + odd.row}", rows)
         number, last = number + rows, rows
-        yield batch
 
 
 def check_flags(restarts: Tensor, rows: int, where: str) -> None:
@@ -141,28 +172,13 @@ def _with_nothing(batch: Batch, form: SampleForm | None, where: str) -> Batch:
     return batch._replace(targets=nothing((len(batch.inputs), *form.targets.shape), form.targets.dtype))
 
 
-def _check_targets(targets: Tensor, noun: str, number: int, missing_target: str) -> None:
-    """They are finite, or NaN in whole rows where targets may be missing."""
-    missing = missing_rows(targets)
-    if not missing.any():
-        _check_finite(targets, "target", noun, number)
-    elif missing_target == "predict":
-        _check_finite(
-            targets.masked_fill(missing.reshape(-1, *[1] * (targets.dim() - 1)), 0), "target", noun, number
-        )
-    else:
+def _odd(batch: Batch, noun: str, number: int, missing_target: str) -> Odd | None:
+    """What of it is not finite. Raises StreamError for a target that is missing where none may be."""
+    odd = odd_in(batch.inputs, "input")
+    if odd is not None or batch.targets is None:
+        return odd
+    missing = missing_rows(batch.targets)
+    if missing_target != "predict" and missing.any():
         row = int(missing.nonzero()[0])
         raise StreamError(f"{noun} {number + row}: the target is missing (nan); {REMEDY}")
-
-
-def _check_finite(values: Tensor, what: str, noun: str, number: int) -> None:
-    if not values.is_floating_point() or math.isfinite(values.sum()):
-        return
-    if not (values - values).any():  # all are finite, and it is their sum that is too large
-        return
-    row, *index = torch.nonzero(~torch.isfinite(values))[0].tolist()
-    feature = index[0] if len(index) == 1 else tuple(index)
-    value = values[(row, *index)].item()
-    raise StreamError(
-        f"{noun} {number + row}: feature {feature} of the {what} is {value}; expected finite numbers"
-    )
+    return odd_in_targets(batch.targets)

@@ -53,7 +53,7 @@ class Digits(Counted):
         self._order = RowOrder(self._streamed, batch_size, samples, shuffle, seed)
         self.samples = self._order.presented
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         return counted(map(self._fetch, self._order.batches(start.taken)), start)
 
     def _facts(self) -> dict[str, Any]:

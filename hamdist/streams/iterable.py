@@ -65,9 +65,11 @@ class Iterable(Counted):
     def _listed(self) -> bool:
         return isinstance(self._source, collections.abc.Sized)
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         samples = self._single_samples(self._open(start.taken), start.taken)
-        return in_batches(samples, self._batch_size, self.samples, self._dtype, self._missing_target, start)
+        return in_batches(
+            samples, self._batch_size, self.samples, self._dtype, self._missing_target, start, self.skips
+        )
 
     def _single_samples(self, items: Iterator[Any], first: int) -> Iterator[Sample]:
         for number, item in enumerate(items, first):

@@ -52,12 +52,14 @@ class JSONLines(Counted):
     def seeks(self) -> bool:
         return False
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         if self._spent:
             raise StreamError(f"{self._name} can be gone through once")
         self._spent = True
         samples = self._single_samples()
-        return in_batches(samples, self._batch_size, self.samples, self._dtype, self._missing_target, start)
+        return in_batches(
+            samples, self._batch_size, self.samples, self._dtype, self._missing_target, start, self.skips
+        )
 
     def _single_samples(self) -> Iterator[Sample]:
         for number, (line, arrived) in enumerate(self._lines(), start=1):

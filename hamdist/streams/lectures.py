@@ -55,7 +55,7 @@ class Lectures(Counted):
     def available(self) -> int | None:
         return self._whole
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         return counted(islice(self._lessons(start.taken), self.samples - start.taken), start)
 
     def _facts(self) -> dict[str, Any]:

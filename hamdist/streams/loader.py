@@ -29,13 +29,14 @@ class LoadedBatches:
         _check(loader, batch_size)
         self._loader = loader
         self._loaded = 0  # batches of this pass
-        self._random: dict[str, Tensor] = {}  # when it began
+        self._random: dict[str, Tensor] | None = None  # when it began
         self._goes_on = False
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is."""
         own = own_state(self._loader)
-        return {"loaded": self._loaded, "random": self._random if own is None else {}, "own": own}
+        random = self._random if self._random is not None else self._states()
+        return {"loaded": self._loaded, "random": random if own is None else {}, "own": own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises KeyError and TypeError for what is none."""
@@ -45,6 +46,11 @@ class LoadedBatches:
 
     def batches(self, samples: int | None, dtype: torch.dtype, done: int) -> Iterator[Batch]:
         """Until `samples` rows were handed out, None: one pass.  done: rows so far."""
+        if not self._goes_on:
+            self._loaded, self._random = 0, None
+        return self._batches(samples, dtype, done)
+
+    def _batches(self, samples: int | None, dtype: torch.dtype, done: int) -> Iterator[Batch]:
         while samples is None or done < samples:
             before, again = done, self._goes_on
             for loaded in self._pass():
@@ -65,7 +71,7 @@ class LoadedBatches:
         if self._goes_on:
             self._set_random()
         else:
-            self._loaded, self._random = 0, {name: g.get_state() for name, g in self._generators().items()}
+            self._loaded, self._random = 0, self._states()
         again = self._loaded if self._goes_on and not keeps_state(self._loader) else 0
         self._goes_on = False
         for loaded in islice(iter(self._loader), again, None):
@@ -79,9 +85,13 @@ class LoadedBatches:
         found = {name: getattr(each, "generator", None) for name, each in own.items()}
         return {"torch": torch.default_generator} | {n: g for n, g in found.items() if g is not None}
 
+    def _states(self) -> dict[str, Tensor]:
+        """Of these, now."""
+        return {name: generator.get_state() for name, generator in self._generators().items()}
+
     def _set_random(self) -> None:
         for name, generator in self._generators().items():
-            if name in self._random:
+            if self._random and name in self._random:
                 generator.set_state(self._random[name])
 
 

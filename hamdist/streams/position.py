@@ -21,9 +21,13 @@ class Reading(NamedTuple):
 
 
 class Counted(Stream):
-    """A source that says where it is, and goes on there."""
+    """A source that says where it is, and goes on there.
+
+    skips: whether samples that are not finite are left out where they come one by one.
+    """
 
     reading = Reading()
+    skips = False
     _loaded = False
 
     @property
@@ -44,8 +48,8 @@ class Counted(Stream):
         return self._handed(self._after(start))
 
     @abstractmethod
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
-        """The batches that follow, and where each of them ends."""
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
+        """The batches that follow, and where each of them ends, or what was left out after the last."""
 
     def _facts(self) -> dict[str, Any]:
         """What must be the same, so that a number of samples is a position."""
@@ -58,9 +62,10 @@ class Counted(Stream):
     def _load_more(self, state: Mapping[str, Any]) -> None:
         """Takes what `_more` gave. Raises StreamError, KeyError, TypeError and ValueError for anything else."""
 
-    def _handed(self, read: Iterator[tuple[Batch, Reading]]) -> Iterator[Batch]:
+    def _handed(self, read: Iterator[tuple[Batch | None, Reading]]) -> Iterator[Batch]:
         for batch, self.reading in read:
-            yield batch
+            if batch is not None:
+                yield batch
 
     def state_dict(self) -> dict[str, Any]:
         taken, form, skipped = self.reading
@@ -91,7 +96,7 @@ def state_of(source: str) -> Iterator[None]:
         raise refused(f"it is none of {source}: {type(error).__name__}: {error}") from error
 
 
-def counted(batches: Iterable[Batch], start: Reading) -> Iterator[tuple[Batch, Reading]]:
+def counted(batches: Iterable[Batch], start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
     """Every batch of a source that gives whole ones, and where it ends."""
     taken = start.taken
     for batch in batches:

@@ -71,10 +71,12 @@ class River(Counted):
     def seeks(self) -> bool:
         return not isinstance(self._dataset, Iterator)
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         first = start.taken if self.seeks else 0
         samples = self._single_samples(first)
-        return in_batches(samples, self._batch_size, self.samples, self._dtype, self._missing_target, start)
+        return in_batches(
+            samples, self._batch_size, self.samples, self._dtype, self._missing_target, start, self.skips
+        )
 
     def _facts(self) -> dict[str, Any]:
         return {"dataset": self._name}

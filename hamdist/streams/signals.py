@@ -44,7 +44,7 @@ class Signals(Counted):
         self._batch_size, self._dtype = batch_size, dtype
         self.samples = samples
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         return counted(self._batches(start.taken), start)
 
     def _batches(self, first: int) -> Iterator[Batch]:

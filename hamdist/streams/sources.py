@@ -14,6 +14,7 @@ from hamdist.streams.iterable import Iterable
 from hamdist.streams.json_lines import JSONLines
 from hamdist.streams.lectures import Lectures
 from hamdist.streams.missing import CHOICES
+from hamdist.streams.not_finite import ON_BAD
 from hamdist.streams.parquet import Parquet
 from hamdist.streams.river_dataset import River
 from hamdist.streams.setting_types import setting_problems
@@ -43,6 +44,7 @@ def open_stream(
     standardise: bool = False,
     seed: int = 0,
     missing_target: str = "refuse",
+    on_bad: str = "stop",
     dtype: torch.dtype = torch.float32,
     **settings: Any,
 ) -> Stream:
@@ -50,7 +52,8 @@ def open_stream(
 
     `seed` is for the sources that draw random numbers; the others never see it. Inputs to be standardised are read as
     float64, since a difference of large numbers may be nothing in a shorter `dtype`. missing_target: "refuse" samples
-    without a target, or "predict" them.
+    without a target, or "predict" them. on_bad: "stop" at a sample that is not finite, or "skip" it, where samples come
+    one by one, or its whole batch, where the source gives these.
     """
     if source not in SOURCES:
         known = ", ".join(SOURCES)
@@ -62,9 +65,12 @@ def open_stream(
     if problems:
         raise StreamError(*problems)
     check_choice("missing_target", missing_target, CHOICES)
+    check_choice("on_bad", on_bad, ON_BAD)
     taken = inspect.signature(SOURCES[source]).parameters
     shared = {"seed": seed, "missing_target": missing_target}
     shared = {name: value for name, value in shared.items() if name in taken}
     read = torch.float64 if standardise else dtype
-    checked = Checked(SOURCES[source](**settings, **shared, dtype=read), missing_target)
+    opened = SOURCES[source](**settings, **shared, dtype=read)
+    opened.skips = on_bad == "skip"
+    checked = Checked(opened, missing_target, on_bad)
     return Standardise(checked, dtype) if standardise else checked

@@ -68,9 +68,9 @@ class Table(Counted):
     def rows(self, start: int = 0) -> Iterator[Row]:
         """The rows from this one to the last, with the values of `columns`."""
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         samples = map(self._sample, self.rows(start.taken))
-        return in_batches(samples, self._batch_size, self.samples, self._dtype, start=start)
+        return in_batches(samples, self._batch_size, self.samples, self._dtype, start=start, skips=self.skips)
 
     def _facts(self) -> dict[str, Any]:
         return {"columns": self.columns}

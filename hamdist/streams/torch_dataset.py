@@ -63,11 +63,13 @@ class TorchDataset(Counted):
             self._order = RowOrder(rows, self._batch_size, samples, shuffle, seed)
             self.samples = self._order.presented
 
-    def _after(self, start: Reading) -> Iterator[tuple[Batch, Reading]]:
+    def _after(self, start: Reading) -> Iterator[tuple[Batch | None, Reading]]:
         if self._batches is not None:
             return counted(self._batches.batches(self.samples, self._dtype, start.taken), start)
         samples = self._single_samples(start.taken)
-        return in_batches(samples, self._batch_size, self.samples, self._dtype, self._missing_target, start)
+        return in_batches(
+            samples, self._batch_size, self.samples, self._dtype, self._missing_target, start, self.skips
+        )
 
     def _single_samples(self, first: int) -> Iterator[Sample]:
         for number, item in enumerate(self._items(first), first):

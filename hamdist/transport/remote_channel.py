@@ -79,6 +79,7 @@ class SendQueue(Generic[Item]):
 
     def resume(self, said: Iterable[Message], /) -> None:
         self._said.clear()
+        self._gathered.clear()
         self._kept = 0
         for message in said:
             self._keep(message.first(self._places))

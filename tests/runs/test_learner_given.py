@@ -1,7 +1,6 @@
 """What a Learner is given: kinds of batches that are as good as others, kinds that are refused, threads, copies."""
 
 import copy
-import pickle
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -143,8 +142,3 @@ def test_a_copy_goes_on_by_itself(settings: dict[str, Any]):
     one.steps(batches[4:])
     assert largest_difference(one.state_dict(), twin.state_dict()) == 0
     assert one.metrics == twin.metrics
-
-
-def test_a_learner_is_not_pickled():
-    with pytest.raises(TypeError, match=r"^a Learner is not pickled: keep its state_dict\(\)"):
-        pickle.dumps(learner())

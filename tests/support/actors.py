@@ -142,6 +142,10 @@ class ListFeed:
         self._done = 0
 
     @property
+    def skipped(self) -> dict[str, int]:
+        return {}
+
+    @property
     def taken(self) -> int:
         return self._done
 

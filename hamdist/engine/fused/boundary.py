@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
@@ -66,6 +67,18 @@ class Boundary:
     def enter(self, ticks: int) -> None:
         """Notes the samples that come in, in the next so many ticks."""
         self.passage.add(self._first.signals.tokens(ticks))
+
+    def recall(self, recent: Sequence[Token]) -> int:
+        """Goes on from a cut: notes what came in last, as far as there was nothing but full batches; of how many ticks.
+
+        recent: what the source gave in the ticks before the cut. What it gave last has not come here yet.
+        """
+        self.passage.restart()
+        heard = recent[: max(0, len(recent) + self._times.heard(self._first.edge.target, 0))]
+        regular = list(takewhile(self.full, reversed(heard)))[::-1]
+        if regular:
+            self.passage.add(regular)
+        return len(regular)
 
     def check(self, tick: int, ticks: int) -> None:
         """Raises RunError where what comes in is not of the samples that its target meets in these ticks."""

@@ -33,7 +33,7 @@ from hamdist.engine.profiler import Timeline
 from hamdist.engine.spec import Outline
 from hamdist.errors import DivergenceError, RunError
 from hamdist.network.losses import LossSpec
-from hamdist.network.timing import Times
+from hamdist.network.timing import Times, regular_ticks
 from hamdist.report.wording import listed
 
 Told = tuple[int, LossSpec, Tensor]
@@ -69,10 +69,7 @@ class FusedExecutor:
         self._device = next(iter(nodes.values())).spec.facts.says.device
         self._plan = FusedPlan(outline, {name: node.spec for name, node in nodes.items()}, losses)
         self._times = Times(outline.graph)
-        feedback = [edge.ticks for edge in outline.graph.edges if edge.feedback]
-        self._needed = (
-            2 * self._times.sink + max([0, *feedback]) + max([1, *outline.graph.latencies.values()]) + 1
-        )
+        self._needed = regular_ticks(outline.graph)
         kept = 2 * self._needed + TICKS_BETWEEN_COUNTS + chunk
         batch = next(iter(nodes.values())).spec.facts.says.shape[0]
         self._boundary = Boundary(outline, self._times, into, out_of, batch, kept)
@@ -81,6 +78,7 @@ class FusedExecutor:
         self._steady = 0  # regular ticks in a row until now
         self._flow: list[Tensor] | None = None  # the leaves of it, while it is here
         self._next = 0  # the tick after those done here
+        self._origin = 0  # the tick at which chunks begin
         self._counted = 0  # the tick until which the ledgers are up to date
         self._unchecked: list[Told] = []
         self._checked: list[Told] = []  # those before
@@ -105,11 +103,16 @@ class FusedExecutor:
     def possible(self, tick: int, most: int) -> int:
         """How many ticks, from `tick` on and at most so many, can run here in one go: a chunk, one, or none.
 
-        Chunks begin at multiples of their length, so that no actor waits for the rest of another's.
+        Chunks begin at multiples of their length after the first tick, or that of the cut that was restored, so that no
+        actor waits for the rest of another's.
         """
         if self._steady < self._needed:
             return 0
-        if most >= self.chunk > 1 and tick % self.chunk == 0 and self._boundary.regular(self.chunk):
+        if (
+            most >= self.chunk > 1
+            and (tick - self._origin) % self.chunk == 0
+            and self._boundary.regular(self.chunk)
+        ):
             return self.chunk
         return int(self._boundary.regular(1))
 
@@ -123,6 +126,17 @@ class FusedExecutor:
         else:
             self._steady = 0
             self._boundary.passage.restart()
+
+    def resume(self, tick: int, recent: Sequence[Token]) -> None:
+        """Cells and channels are now those of a cut at this tick; what it holds itself is dropped.
+
+        recent: what the source gave in the ticks before, one token each. Where nothing but full batches is under way,
+        it goes on at once, as it would have without a cut.
+        """
+        self._flow, self._latest = None, ({}, [])
+        self._unchecked, self._checked = [], []
+        self._next = self._counted = self._origin = tick
+        self._steady = self._boundary.recall(recent)
 
     # Running
 
@@ -244,12 +258,6 @@ class FusedExecutor:
         raise DivergenceError(diagnosis(tick, failed, extents(self._nodes)), failed)
 
     # Giving back
-
-    def restart(self, tick: int) -> None:
-        """All that it holds is given back, and what it has seen forgotten: other ticks will follow."""
-        self.release(tick)
-        self._steady = 0
-        self._boundary.passage.restart()
 
     def release(self, tick: int) -> None:
         """Cells and channels hold everything again, as it is before a tick."""
