@@ -33,7 +33,7 @@ from hamdist.runs.interruption import Interruption, Signalled, interruptible
 from hamdist.runs.launch import LaunchedRun, launched
 from hamdist.runs.prepare import prepare
 from hamdist.runs.ray_results import results_over
-from hamdist.runs.ray_stream import JOURNAL, LIVES_HERE, stream_source
+from hamdist.runs.ray_stream import JOURNAL, keeps_journal, stream_source
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Results
@@ -62,11 +62,13 @@ def run_on_ray(
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
     if rollbacks := rollbacks_before(resumed):
         setup = setup.lowered(config.rollback.factor**rollbacks)
-    source = stream_source(config, profile, None if resumed is None else resumed.source())
+    source = stream_source(config, profile)
+    if resumed is not None:
+        source = stream_source(config, profile, resumed.source(), resumed.directory / JOURNAL)
     with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         directory = open_directory()
-        if config.checkpoints and config.stream.source in LIVES_HERE:
+        if keeps_journal(config) and resumed is None:
             journal = run.group.stream.call(StreamWorker.keep_journal, directory.path / JOURNAL)
             results([journal], STARTED_SECONDS)
         return RayRun(config, run, directory, on_progress, answers, begun, resumed).run()

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def start_of(which: WhichRun) -> RunStart:
         raise UserError(f"{directory} holds no checkpoint to go on from: set checkpoint.every_seconds, say")
     if found is not None and found.spoilt:
         _tell(found, which.resume == AUTO)
+    if found is not None:
+        found = replace(found, directory=directory)
     return RunStart(loaded, directory, goes_on=True, found=found)
 
 
