@@ -43,6 +43,10 @@ class Learning:
         """Whether layers may learn at different rates."""
         return self._delay_scaled(pairing) or bool(self.beta_scale)
 
+    def lowered(self, factor: float) -> "Learning":
+        """The same with β times a factor."""
+        return replace(self, dynamics=replace(self.dynamics, rate=self.dynamics.rate.lowered(factor)))
+
     def _delay_scaled(self, pairing: PairingName) -> bool:
         return self.rate == "delay-scaled" or (self.rate == "auto" and pairing != "current")
 

@@ -27,7 +27,7 @@ from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.cuts import Cuts
-from hamdist.runs.launch import LaunchedRun, rejoined, replace_lost
+from hamdist.runs.launch import LaunchedRun, rejoined, remade, replace_lost
 
 Stored = Callable[[int, Sequence[str]], PartitionState]
 """Reads what some nodes had at a cut from its checkpoint. Raises UserError, RunError."""
@@ -112,6 +112,26 @@ class Generations:
                 continue
             return self._begin(restart)
         return None
+
+    def rolled_back(self, ending: Ending, factor: float) -> Supervisor | None:
+        """The one after a generation in which something was not finite: it goes on from the newest cut with β times a
+        factor; None where there is none to go back to.
+        """
+        newest = self._cuts.newest
+        if ending.failure is None or newest is None:
+            return None
+        reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
+        restart = Restart(ending.failure.cause, newest.tick, reached, [])
+        self.restarts.append(restart)
+        _log.warning(
+            "%s; going on from tick %d with learning.beta times %g", restart.cause, newest.tick, factor
+        )
+        self._cuts.go_back(newest.tick)
+        self.run = remade(self.run, self.run.setup.lowered(factor))
+        results([self.run.group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
+        self.run = rejoined(self.run)
+        self._go_back(newest)
+        return self._begin(restart)
 
     def whole(self, tick: int) -> None:
         """The cut of this tick is whole."""
