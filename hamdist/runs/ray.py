@@ -147,7 +147,9 @@ class RayRun:
             summary = self._finish(interruption, _status(ending, ended), ending)
             if ending.failure is not None:
                 whole = None not in ending.outcomes and not self.launched.session.lost()
-                raise ending.failure.raised("" if whole else interruption.saved)
+                raise ending.failure.raised(
+                    "" if whole and not self._cuts.counts.tick else interruption.saved
+                )
             return summary
 
     def _last(self, supervisor: Supervisor, interruption: Interruption) -> Ending:
@@ -280,7 +282,7 @@ class RayRun:
             }
             lost = [name for name in names if name not in weights]
             summary = self.recorder.finish(came, status, weights, error, lost)
-            interruption.saved = saved(summary, names)
+            interruption.saved = saved(summary, names, self._cuts.counts.tick)
         return summary
 
     def _weights(self, ending: Ending) -> dict[str, Callable[[], Kept]]:
