@@ -94,6 +94,7 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
     with network_keys("network.edges"):
         apply_locality(network.graph, locality)
     learning, dtype = learning_of(config.learning), dtype_of(config.network)
+    learning = replace(learning, skips=config.on_bad == "skip")
     with network_keys():
         setup = setup_of(network, locality, learning, config.placement, config.seed, dtype)
     return replace(setup, metrics_every=config.metrics_every, profile=profile)
