@@ -11,11 +11,13 @@ import typer
 from hamdist.command import (
     BAD_INPUT,
     Config,
+    ConfigOrNone,
     Out,
     Overrides,
     Predictions,
     Profile,
     Quiet,
+    Resume,
     Trust,
     complain,
     console,
@@ -62,16 +64,19 @@ def hamdist(
 
 @app.command()
 def run(
-    config: Config,
+    config: ConfigOrNone = None,
     overrides: Overrides = None,
     out: Out = None,
+    resume: Resume = None,
     profile: Profile = False,
     predictions: Predictions = None,
     quiet: Quiet = False,
 ) -> None:
     """Learn from a stream: print progress while it goes, and a summary at the end."""
+    if config is None and resume is None:
+        raise typer.BadParameter("name a config, or a run to go on with", param_hint="CONFIG")
     with exit_status():
-        show_run(config, overrides or (), out, profile, predictions, quiet)
+        show_run(config, overrides or (), out, profile, predictions, quiet, resume)
 
 
 @app.command()

@@ -24,11 +24,15 @@ from hamdist.runs.interruption import BrokenOff
 _log = logging.getLogger(__name__)
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
+_CONFIG = "A YAML file, or the name of an example that comes with hamdist, such as 'digits'."
 Config = Annotated[
     str,
+    typer.Argument(metavar="CONFIG", help=_CONFIG),
+]
+ConfigOrNone = Annotated[
+    str | None,
     typer.Argument(
-        metavar="CONFIG",
-        help="A YAML file, or the name of an example that comes with hamdist, such as 'digits'.",
+        metavar="CONFIG", help=f"{_CONFIG} Of a run that goes on, left out: its own.", show_default=False
     ),
 ]
 Overrides = Annotated[
@@ -41,6 +45,14 @@ Overrides = Annotated[
 ]
 Out = Annotated[
     Path | None, typer.Option(help="The run directory: config, metrics, summary and weights go there.")
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|auto",
+        help="Go on with the run in DIR from its newest checkpoint; 'auto': with that in --out if there is one, else "
+        "begin.",
+    ),
 ]
 Profile = Annotated[
     bool,
@@ -87,19 +99,20 @@ def look_here() -> None:
 
 
 def show_run(
-    config: str,
+    config: str | None,
     overrides: Sequence[str],
     out: Path | None,
     profile: bool = False,
     predictions: Path | None = None,
     quiet: bool = False,
+    resume: str | None = None,
 ) -> None:
     """Run a config: progress on stderr, the summary on stdout, or on stderr where predictions go to stdout.
 
     Samples from standard input are answered there, unless their predictions go elsewhere. Raises what the two below do.
     """
     began = perf_counter()
-    summary = follow_run(config, overrides, out, profile, predictions, quiet)
+    summary = follow_run(config, overrides, out, profile, predictions, quiet, resume)
     show_summary(_until_now(summary, began), quiet)
 
 
@@ -110,21 +123,35 @@ def follow_run(
     profile: bool = False,
     predictions: Path | None = None,
     quiet: bool = False,
+    resume: str | None = None,
 ) -> dict[str, Any]:
     """Run a config with progress on stderr; the summary. Raises what `hamdist.run` does."""
     began = perf_counter()
     from hamdist.config.loader import load
+    from hamdist.runs.which_run import which_run
 
     look_here()
     from hamdist.report.progress import progress_on
 
-    source = load(config, overrides).config.stream.source  # PyTorch takes seconds; mistakes are told before
+    which = which_run(
+        config, overrides, out, resume or False
+    )  # PyTorch takes seconds; mistakes are told before
+    source = load(which.config, which.overrides).config.stream.source
     to = "-" if predictions is None and source == "stdin" else predictions
     with progress_on(console(stderr=True, quiet=quiet)) as show:
         _log.info("loading PyTorch")
         from hamdist.runs.run import run
 
-        return run(config, overrides, out=out, on_progress=show, profile=profile, predictions=to, begun=began)
+        return run(
+            config,
+            overrides,
+            out=out,
+            on_progress=show,
+            profile=profile,
+            predictions=to,
+            begun=began,
+            resume=resume or False,
+        )
 
 
 def _until_now(summary: dict[str, Any], began: float) -> dict[str, Any]:

@@ -107,15 +107,16 @@ def test_run_passes_everything_on(stand_in: Callable[..., None]) -> None:
         profile: bool,
         predictions: Path | None,
         begun: float,
+        resume: bool | str,
     ) -> Any:
-        seen.extend([config, list(overrides), out, profile, predictions])
+        seen.extend([config, list(overrides), out, profile, predictions, resume])
         on_progress(Snapshot(10, 160, 64000, {"accuracy": 0.125}, 1000.0, 0.1))
         return SUMMARY
 
     stand_in("hamdist.runs.run", run=run)
     result = hamdist("run", "digits", "learning.beta=0.05", "seed=1", "--out", "there", "--profile")
     assert result.exit_code == 0
-    assert seen == ["digits", ["learning.beta=0.05", "seed=1"], Path("there"), True, None]
+    assert seen == ["digits", ["learning.beta=0.05", "seed=1"], Path("there"), True, None, False]
     assert result.stderr == "160 of 64,000 samples, 1,000 a second, accuracy 0.125\n"
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines == [

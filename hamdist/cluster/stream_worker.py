@@ -25,7 +25,6 @@ from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.source_worker import SourceWorker
 from hamdist.engine.device import peak_memory_bytes
 from hamdist.engine.message import Message
-from hamdist.engine.parts import signals_of
 from hamdist.engine.source import Given, Source
 from hamdist.errors import UserError
 from hamdist.transport.base import ClosedError, LinkError
@@ -73,10 +72,12 @@ class StreamWorker(SourceWorker):
         self._learnt_ticks = 0  # drain included
 
     def first_batch(self) -> tuple[Tensor, Tensor | None]:
-        """Opens the stream; the batch is presented later, like all others. Raises UserError."""
-        with stream_opening():
-            inputs, targets = self._intake.first(self._unopened)[:2]
-        self._first = inputs, targets
+        """Opens the stream; the batch is presented later, like all others. After a `rewind` to a cut it is that of its
+        part. Raises UserError.
+        """
+        if self._start is None or self._first is None:
+            with stream_opening():
+                self._first = self._intake.first(self._unopened)[:2]
         return self._first
 
     def keep_journal(self, folder: Path) -> None:
@@ -105,18 +106,12 @@ class StreamWorker(SourceWorker):
         hold, ticks = layout.outline.locality.hold, layout.stream_ticks
         self._source = Source(layout.inputs.shape[0], hold, ticks, layout.entrance, layout.outline.recent)
         if self._start is not None:
-            self._restore(self._start)
+            self._source.state = self._start.state
+            self.resume(self._start.state)
         self._intake.read_ahead(math.ceil(ticks / hold), layout.tick_bytes)
         step = math.lcm(hold, layout.chunk, layout.outline.execution.chunk)
         lead = layout.outline.reach + 1 + 2 * layout.chunk
         self._cutter = Cutter(self._schedule, self._source.tick, step, lead, ticks, self._soon)
-
-    def _restore(self, part: SourcePart) -> None:
-        self._source.state = part.state
-        self._ticks = part.tick
-        for way in self._ways:
-            if way.edge.ticks:
-                way.signals.resume(part.state.signals[way.edge.name])
 
     def run(self) -> StreamOutcome:
         """From the first batch to the final tick; whatever goes wrong is in the outcome."""
@@ -217,7 +212,7 @@ class StreamWorker(SourceWorker):
         if not self._cutter.reached(self._source.tick):
             return
         assert self._first is not None
-        state = self._source.state._replace(signals=signals_of(self._ways))
+        state = self._source.state._replace(signals=self.said())
         self._parts.append(SourcePart(state, self._position, self._first))
         self._intake.cut()
 

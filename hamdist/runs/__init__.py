@@ -1,6 +1,8 @@
 """Runs: from a config to the end of its stream and a run directory.
 
 run.py           a run, in this process or over Ray actors; also its plan
+starting.py      where it starts: anew, or from a checkpoint; which_run.py: which config and which folder are meant;
+                 fitting.py: whether a checkpoint is of this network
 prepare.py       what is to be run, its stream opened, its layers built: where all of these begin
 assembly.py      from sections of a config to streams, networks, localities
 stream_feed.py   a config's stream, as what feeds a network
@@ -11,8 +13,11 @@ given.py         what a Learner is given, as tensors of one form; turn.py: threa
 learner_state.py all of a Learner at one moment; identity.py: whose it is; state_file.py: as one file
 pickling.py      whether a Learner can be pickled
 kept_things.py   what a user keeps beside a Learner
-inline.py        a run in one process
-launch.py        from a setup to actors that stand ready; ray.py: a run whose layers are Ray actors
+inline.py        a run in one process; inline_cuts.py: its checkpoints
+launch.py        from a setup to actors that stand ready
+ray.py           a run whose layers are Ray actors; ray_stream.py: its stream; ray_results.py: what came of it
+generations.py   its actors after a failure, from the newest cut on; allowance.py: how often
+cuts.py          the parts of its cuts, put together as they come
 released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end
 saved.py         which weights are in a run directory, in words

@@ -1,6 +1,5 @@
 """A run in one process: it presents batch after batch, drains, tests on the hold-out, and writes what came of it."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,21 +12,24 @@ import torch
 
 from hamdist.cluster.outcome import harmless, outcome_of, stream_failed
 from hamdist.config.schema import RunConfig
-from hamdist.engine.build import Program
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.kept import check_kept, kept_of
 from hamdist.engine.loss_node import Prediction
 from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import Timeline, timeline_of
 from hamdist.engine.source import Given
+from hamdist.engine.state import RuntimeState
 from hamdist.errors import DivergenceError, StreamError, StreamExitError, UserError
 from hamdist.report.latency import Latency
 from hamdist.report.metrics import Windows
 from hamdist.report.wording import listed
 from hamdist.runs.answers import Answers
 from hamdist.runs.assembly import labels_of, network_keys
+from hamdist.runs.checkpoints import Found, checkpoints_of
+from hamdist.runs.fitting import fitting
+from hamdist.runs.inline_cuts import InlineCuts
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
-from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare
+from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare, stream_after
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Learnt, Results, executions, results_of
@@ -35,6 +37,7 @@ from hamdist.runs.saved import saved
 from hamdist.streams import Batch
 
 NAME = "inline"
+CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
 
 
 def run_inline(
@@ -44,16 +47,24 @@ def run_inline(
     profile: bool = False,
     answers: Answers | None = None,
     begun: float | None = None,
+    resumed: Found | None = None,
 ) -> dict[str, Any]:
-    """Runs a config in this process and returns the summary; the directory is opened when all is checked."""
+    """Runs a config in this process and returns the summary; the directory is opened when all is checked.
+
+    resumed: the checkpoint from which it goes on.
+    """
     with _threads(config.placement.threads):
-        setup, stream = prepare(config), open_stream_of(config)
+        setup, before = prepare(config), None if resumed is None else resumed.source()
+        stream = open_stream_of(config) if before is None else stream_after(config, before)
         program = built_here(setup, stream)
         with network_keys():
             for spec in program.nodes.values():
                 check_kept(spec)
+        runtime = InlineRuntime(program, timeline := timeline_of(profile))
+        if resumed is not None and before is not None:
+            runtime.restore(fitting(RuntimeState(resumed.partition(), before.state), runtime))
         recorder = Recorder(
-            open_directory(),
+            directory := open_directory(),
             on_progress,
             stream.stream.samples,
             len(stream.first.inputs),
@@ -61,38 +72,46 @@ def run_inline(
             config.metrics_every,
             answers,
             begun,
+            None if resumed is None else resumed.manifest.record,
+        )
+        cuts = InlineCuts(
+            checkpoints_of(config, directory.path), config.checkpoint, runtime, stream, recorder
         )
         labels = labels_of(config.stream)
-        return InlineRun(program, stream, recorder, config.metrics_every, timeline_of(profile), labels).run()
+        return InlineRun(runtime, stream, recorder, cuts, config.metrics_every, timeline, labels).run()
 
 
 class InlineRun:
-    """One run under way.  labels: of the classes, where they have names."""
+    """One run under way.  cuts: its checkpoints.  labels: of the classes, where they have names."""
 
     def __init__(
         self,
-        program: Program,
+        runtime: InlineRuntime,
         stream: OpenStream,
         recorder: Recorder,
+        cuts: InlineCuts,
         every: int,
         timeline: Timeline,
         labels: Sequence[Any] = (),
     ) -> None:
-        self.program, self.stream, self.recorder = program, stream, recorder
-        self.runtime = InlineRuntime(program, timeline)
+        self.program, self.stream, self.recorder = runtime.program, stream, recorder
+        self.runtime, self._cuts = runtime, cuts
         self._timeline, self._reading = timeline, timeline.span("read")
         self._latency, self._compiling = Latency(), 0.0
         self._answers, self._lines = recorder.answers, lines_of(self.runtime.loss, labels)
         self._left_off = False  # since nobody read the answers any more
         self._learnt: Learnt | None = None
         self._windows = Windows(
-            self.runtime.loss.prequential, self.runtime.batch, program.locality.hold, every
+            self.runtime.loss.prequential, self.runtime.batch, self.program.locality.hold, every
         )
+        self._windows.go_on(runtime.tick)
 
     def run(self) -> dict[str, Any]:
         """To the end of the stream; whatever happens, what was learnt until then is in the run directory."""
         self._timeline.start()
         with interruptible() as interruption:
+            if self._cuts.on:
+                interruption.grace_seconds = CUT_SECONDS
             try:
                 with interruption.learning():
                     self._learn(interruption)
@@ -114,8 +133,11 @@ class InlineRun:
         """
         try:
             for batches in interruption.until_asked(self._batches()):
+                if interruption.ending:
+                    self._cuts.last()
                 self._predicted(self.runtime.present_all(map(self._placed, batches)))
                 self._report()
+                self._cuts.look()
                 if self._answers is not None and self._answers.unread:
                     self._left_off = True
                     break
@@ -123,6 +145,8 @@ class InlineRun:
             if self.runtime.whole:
                 self._drain()
             raise
+        if interruption.ending or self._left_off:
+            self._cuts.last()
         self._drain()
 
     def _batches(self) -> Iterator[list[Batch]]:
@@ -130,8 +154,7 @@ class InlineRun:
 
         What the user's own code raises in making them becomes a StreamError, or a StreamExitError.
         """
-        outline = self.program.outline
-        together = math.ceil(outline.execution.chunk / outline.locality.hold)
+        together = self._cuts.step // self.program.locality.hold
         failure: BaseException | None = None
         while failure is None:
             read: list[Batch] = []
@@ -215,6 +238,7 @@ class InlineRun:
         self, interruption: Interruption, status: str, error: Exception | None = None
     ) -> dict[str, Any]:
         with interruption.writing():
+            self._cuts.close()
             with suppress(
                 DivergenceError
             ):  # of ticks in one go, told once: what ended the run is told already
@@ -225,7 +249,7 @@ class InlineRun:
                 for name, node in self.runtime.nodes.items()
             }
             summary = self.recorder.finish(self._results(), status, weights, error)
-            interruption.saved = saved(summary, list(weights))
+            interruption.saved = saved(summary, list(weights), self._cuts.counts.tick if self._cuts.on else 0)
         return summary
 
     def _results(self) -> Results:
@@ -238,7 +262,7 @@ class InlineRun:
             results_of(told, layers, runtime.loss.name, learnt),
             promised=self.stream.asked,
             profiles={f"{NAME} ({listed(layers)})": profile} if profile else {},
-            more=executions(told) | ({"latency": latency} if latency else {}),
+            more=executions(told) | self._cuts.told() | ({"latency": latency} if latency else {}),
         )
 
 

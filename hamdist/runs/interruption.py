@@ -63,6 +63,11 @@ class Interruption:
 
     # For whoever is at work
 
+    @property
+    def ending(self) -> bool:
+        """Whether a signal asks for the end, or breaks off."""
+        return self.asked or self.broken is not None
+
     @contextmanager
     def learning(self) -> Iterator[None]:
         """Within it the first Ctrl-C is a request. Raises BrokenOff at its end where a signal breaks off."""

@@ -140,8 +140,8 @@ def open_stream_of(config: RunConfig) -> OpenStream:
     _log.info("waiting for the first batch of the stream")
     with stream_opening():
         stream = run_stream(config)
-        start, batches = stream.state_dict(), iter(stream)
     with stream_keys(), stream_opening():
+        start, batches = stream.state_dict(), iter(stream)
         first = next(batches)
     return OpenStream(stream, first, Handed(stream, batches, start, first), config.stream.samples)
 
@@ -155,7 +155,7 @@ def stream_after(config: RunConfig, part: SourcePart) -> OpenStream:
         stream = run_stream(config)
         with stream_keys():
             stream.load_state_dict(part.stream)
-        batches = iter(stream)
+            batches = iter(stream)
     if not stream.seeks:
         _log.warning(SEND_AGAIN, stream.taken)
     return OpenStream(stream, Batch(*part.first), Handed(stream, batches, part.stream), config.stream.samples)

@@ -11,7 +11,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.failure import Failure, report_of
 from hamdist.cluster.handle import results
 from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS, location_here
@@ -19,7 +18,6 @@ from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
 from hamdist.cluster.worker import Worker
-from hamdist.cluster.worker_group import STREAM
 from hamdist.config.schema import RunConfig
 from hamdist.engine.divergence import check_finite
 from hamdist.engine.kept import Kept
@@ -32,22 +30,20 @@ from hamdist.runs.checkpoints import Found, checkpoints_of, read_nodes
 from hamdist.runs.cuts import Cuts
 from hamdist.runs.generations import Generations
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
-from hamdist.runs.launch import LaunchedRun, StreamSource, launched
+from hamdist.runs.launch import LaunchedRun, launched
 from hamdist.runs.prepare import prepare
 from hamdist.runs.ray_results import results_over
+from hamdist.runs.ray_stream import JOURNAL, keeps_journal, stream_source
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Results
 from hamdist.runs.saved import saved
-from hamdist.runs.stream_feed import stream_worker_of
 
 SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
 LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
-LIVES_HERE = ("stdin", "iterable")  # sources that cannot be read again elsewhere
 ROLLBACKS = "rollbacks"  # in the manifest of a checkpoint
-JOURNAL = "journal"  # of such a source, in the run directory
 
 
 def run_on_ray(
@@ -66,39 +62,21 @@ def run_on_ray(
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
     if rollbacks := rollbacks_before(resumed):
         setup = setup.lowered(config.rollback.factor**rollbacks)
-    source = stream_source(config, profile, None if resumed is None else resumed.source())
+    source = stream_source(config, profile)
+    if resumed is not None:
+        source = stream_source(config, profile, resumed.source(), resumed.directory / JOURNAL)
     with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         directory = open_directory()
-        if config.checkpoints and config.stream.source in LIVES_HERE:
+        if keeps_journal(config) and resumed is None:
             journal = run.group.stream.call(StreamWorker.keep_journal, directory.path / JOURNAL)
             results([journal], STARTED_SECONDS)
         return RayRun(config, run, directory, on_progress, answers, begun, resumed).run()
 
 
-def stream_source(
-    config: RunConfig, profile: bool, resumed: SourcePart | None = None
-) -> StreamSource[StreamWorker]:
-    """What opens the config's stream where it lives, and says it to the actors.  resumed: from where on."""
-    idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
-    cuts = (
-        CutSchedule(config.checkpoint.every_ticks, config.checkpoint.seconds) if config.checkpoints else None
-    )
-    make = partial(_at, resumed, partial(stream_worker_of, config, STREAM, idle_seconds, profile, cuts))
-    return StreamSource(make, config.stream.source in LIVES_HERE)
-
-
 def rollbacks_before(resumed: Found | None) -> int:
     """How often β was lowered before the checkpoint from which a run goes on."""
     return 0 if resumed is None else int(resumed.manifest.record.get(ROLLBACKS, 0))
-
-
-def _at(part: SourcePart | None, make: Callable[[], StreamWorker]) -> StreamWorker:
-    """The stream, where a part of it was cut."""
-    stream = make()
-    if part is not None:
-        stream.rewind(part)
-    return stream
 
 
 class RayRun:

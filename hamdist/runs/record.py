@@ -20,11 +20,12 @@ from hamdist.report.json_text import json_text
 from hamdist.report.profile import Profile
 from hamdist.report.trace import trace_events
 from hamdist.report.wording import listed
+from hamdist.runs import which_run
 from hamdist.runs.layer_file import read_layer, write_layer
 from hamdist.runs.lines import Lines
 from hamdist.runs.whole_file import whole_file, write_whole
 
-CONFIG, METRICS, SUMMARY, WEIGHTS = "config.yaml", "metrics.jsonl", "summary.json", "weights"
+CONFIG, METRICS, SUMMARY, WEIGHTS = which_run.CONFIG, "metrics.jsonl", "summary.json", "weights"
 TRACE = "trace.json"
 _log = logging.getLogger(__name__)
 

@@ -4,13 +4,15 @@ A run goes on until its stream ends, or until Ctrl-C; then it drains, so that ev
 on the hold-out, and writes its weights and its summary.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from hamdist.config.loader import Loaded, load, resolved_yaml
+from hamdist.config.loader import Loaded, load
 from hamdist.errors import RunError, UserError, with_place
 from hamdist.planning.build_plan import plan_of
 from hamdist.planning.plan import Plan
@@ -21,43 +23,45 @@ from hamdist.runs.interruption import Signalled, interruptible
 from hamdist.runs.launch import planned_hosts
 from hamdist.runs.prepare import built_here, open_stream_of, prepare
 from hamdist.runs.ray import run_on_ray
-from hamdist.runs.record import RunDirectory, fresh_directory
 from hamdist.runs.recorder import OnProgress
+from hamdist.runs.starting import start_of
+from hamdist.runs.which_run import Resume, Source, which_run
 
-Source = str | Path | Mapping[str, Any]
+_log = logging.getLogger(__name__)
 
 
 def run(
-    config: Source,
+    config: Source | None = None,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     on_progress: OnProgress | None = None,
     profile: bool = False,
     predictions: str | Path | None = None,
     begun: float | None = None,
+    resume: Resume = False,
 ) -> dict[str, Any]:
     """Runs a config to the end of its stream and returns the summary, which is also in the run directory.
 
-    config: a file, the name of an example, or a mapping.  out: the run directory, runs/<name> if None.
+    config: a file, the name of an example, or a mapping; None: that of the run which goes on.  out: the run directory,
+    runs/<name> if None.
     profile: record where the time goes: the shares are in the summary then, and trace.json is in the run directory.
     predictions: a file for a line of JSON a sample, written as its prediction leaves the network; "-" is standard
     output.  begun: since when its time counts, by time.perf_counter; None: since now.
+    resume: True: the run in `out` goes on from its newest checkpoint; a folder: the run in it; "auto": it goes on if
+    there is one, and begins if not.
     Raises UserError for what is wrong with config or stream, RunError for a run that fails on its way.
     """
     begun = perf_counter() if begun is None else begun
     answers = None if predictions is None else Answers(predictions)
-    loaded = load(config, overrides)
-    run_there = run_on_ray if loaded.config.placement.runtime == "ray" else run_inline
-
-    def open_directory() -> RunDirectory:
-        if answers is not None:
-            answers.open()
-        path = fresh_directory(loaded.config.name) if out is None else Path(out)
-        return RunDirectory(path, resolved_yaml(loaded.config))
-
-    with interruptible(), _located(loaded), _ending_no_program():
+    start = start_of(which_run(config, overrides, out, resume))
+    if start.done is not None:
+        _log.warning("the run in %s is finished: nothing is left to do", start.directory)
+        return start.done
+    run_there = run_on_ray if start.loaded.config.placement.runtime == "ray" else run_inline
+    opening = partial(start.open, answers)
+    with interruptible(), _located(start.loaded), _ending_no_program():
         try:
-            return run_there(loaded.config, open_directory, on_progress, profile, answers, begun)
+            return run_there(start.loaded.config, opening, on_progress, profile, answers, begun, start.found)
         finally:
             if answers is not None:
                 answers.close()

@@ -208,7 +208,10 @@ def test_without_an_out_directory_runs_are_numbered():
 def test_a_directory_in_use_is_refused():
     run(config(), out="out")
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"^out holds a run already: name another directory, or remove it$"):
+    with pytest.raises(
+        UserError,
+        match=r"^out holds a run already: name another directory, remove it, or go on with it by --resume$",
+    ):
         run(config(), ["seed=5"], out="out")
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
 
