@@ -37,6 +37,7 @@ from hamdist.transport.zeromq import ZeroMQWiring
 SOURCE = "source"
 WRITING = ("disk", "kill_writing")
 DELAY_SECONDS = 1.0
+ROWS = 1600
 STRUCK = "struck"
 
 
@@ -86,14 +87,14 @@ class Faulty(nn.Linear):
         return nn.functional.linear(x, self.weight, self.bias)
 
 
-def digits(count: int = 1500, **fault: Any) -> list[tuple[Tensor, int]]:
+def digits(count: int = ROWS, **fault: Any) -> list[tuple[Tensor, int]]:
     """The digits as a dataset, from a process to which something will happen, if anything.  fault: as of a layer."""
     if fault:
         order(Order(**fault, node=SOURCE))
     return list(digits_once(count))
 
 
-def digits_once(count: int) -> Iterator[tuple[Tensor, int]]:
+def digits_once(count: int = ROWS) -> Iterator[tuple[Tensor, int]]:
     """The same, one after another, from one who cannot go back."""
     for batch in Digits(batch_size=1, samples=count, shuffle=False):
         if batch.targets is not None:

@@ -14,7 +14,6 @@ from hamdist.cluster.ray_processes import processes
 TICKS = 6000
 SECONDS = 600.0  # for a run, at most
 ENDINGS = ("driver", "gcs_server", "raylet", "SIGTERM", "SIGINT")
-CUTS = {"every_seconds": 0.5}
 
 
 def trials(count: int, seed: int, folder: Path) -> int:
@@ -42,7 +41,7 @@ def _broken(kind: str, seconds: float, out: Path) -> tuple[int, float]:
     """A run that something ends so many seconds after its first line of metrics; its exit code, and how long it
     took to end.
     """
-    running = _start(out)
+    running = goes_on(out, TICKS)
     deadline = time.monotonic() + SECONDS
     while running.poll() is None and not _lines(out) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -67,12 +66,13 @@ def _to_the_end(out: Path) -> str:
     """Goes on until there is no more; the exit codes."""
     codes = []
     while len(codes) < 5 and (not codes or codes[-1]):
-        codes.append(_start(out).wait(SECONDS))
+        codes.append(goes_on(out, TICKS).wait(SECONDS))
     return f"exit {', '.join(map(str, codes))}"
 
 
-def _start(out: Path) -> "subprocess.Popen[bytes]":
-    config = digits(TWO, TICKS * BATCH, checkpoint=CUTS)
+def goes_on(out: Path, ticks: int) -> "subprocess.Popen[bytes]":
+    """Begins, or goes on."""
+    config = digits(TWO, ticks * BATCH, checkpoint={"every_seconds": 0.5})
     return launch(config, out, "--resume", "auto", said=out.with_suffix(".said"))
 
 

@@ -1,4 +1,6 @@
-"""A run on digits to which something happens, as trials start it, and what differs at its end from the undisturbed."""
+"""A run on digits to which something happens, as tests and trials start it, and what differs at its end from the
+undisturbed one.
+"""
 
 import json
 import os
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 from faults import SOURCE
+from support.patience import patient
 from support.whole_runs import figures, weights_in
 
 FOLDERS = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
@@ -17,26 +20,30 @@ TWO, THREE = [["first"], ["second", "head"]], [["first"], ["second"], ["head"]]
 LAYERS = ("first", "second", "head")
 BATCH, WIDTH = 16, 128
 PREDICTIONS = "predictions.jsonl"
+HEARTBEAT = patient(2.0)
 NEVER = {"when": "never"}
 
 
-def digits(actors: Any, samples: int, fault: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    """Its config.  fault: as an Order's, with the node at whose process it strikes.  more: other sections."""
+Fault = Mapping[str, Any]  # as of an Order
+
+
+def digits(actors: Any, samples: int, *faults: Fault, **more: Any) -> dict[str, Any]:
+    """Its config.  faults: at different nodes.  more: other sections."""
+    orders = {fault["node"]: fault for fault in faults}
+    entering = orders.pop(SOURCE, {})
     sizes = {"first": (64, WIDTH), "second": (WIDTH, WIDTH), "head": (WIDTH, 10)}
-    node = None if fault is None else fault["node"]
-    args = {key: value for key, value in (fault or {}).items() if key != "node" and node == SOURCE}
     layers = []
     for name, (inputs, outputs) in sizes.items():
         linear: dict[str, Any] = {"type": "Linear", "in_features": inputs, "out_features": outputs}
-        if fault is not None and node == name:
-            linear |= {"type": "faults:Faulty", **fault}
+        if name in orders:
+            linear |= {"type": "faults:Faulty", **orders[name]}
         layers.append({"name": name, "modules": [linear, *([] if name == "head" else [{"type": "Tanh"}])]})
     return {
         "name": "chaos",
         "stream": {
             "source": "torch",
             "factory": "faults:digits",
-            "args": args,
+            "args": {key: value for key, value in entering.items() if key != "node"},
             "batch_size": BATCH,
             "samples": samples,
         },
@@ -44,7 +51,7 @@ def digits(actors: Any, samples: int, fault: Mapping[str, Any] | None = None, **
         "locality": {"mode": "local", "pairing": "stashed"},
         "learning": {"beta": 0.05, "dissipation": {"weight": 0.2}},
         "metrics_every": 400,
-        "placement": {"runtime": "ray", "actors": actors, "heartbeat_seconds": 2.0},
+        "placement": {"runtime": "ray", "actors": actors, "heartbeat_seconds": HEARTBEAT},
         **more,
     }
 
@@ -55,6 +62,8 @@ def same(ours: Path, theirs: Path) -> list[str]:
     differing = [key for key in other if one[key] != other[key]]
     weights, known = weights_in(ours), weights_in(theirs)
     differing += [name for name in known if not torch.equal(weights[name], known[name])]
+    if not (theirs / PREDICTIONS).exists():
+        return differing
     predicted = [(out / PREDICTIONS).read_text().splitlines() for out in (ours, theirs)]
     return differing + ([PREDICTIONS] if predicted[0] != predicted[1] else [])
 
@@ -73,6 +82,7 @@ def launch(
     said: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """The run in a process and a group of processes of its own.  said: a file for what it says on standard error."""
+    out.mkdir(parents=True, exist_ok=True)
     file = out.with_suffix(".json")
     file.write_text(json.dumps(config))
     command = [sys.executable, "-m", "hamdist", "run", str(file), "--out", str(out), "--quiet", *options]
