@@ -40,7 +40,8 @@ _log = logging.getLogger(__name__)
 class Restart:
     """Why a generation ended, from which tick the next one went on, and where the time went until then, in seconds.
 
-    reached: the tick that the one before had come to, as far as is known.
+    reached: the tick that the one before had come to, as far as is known.  at: when it was known to have ended, in
+    seconds since 1970.
     """
 
     cause: str
@@ -48,6 +49,7 @@ class Restart:
     reached: int
     lost: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
+    at: float = field(default_factory=time.time)
     _since: float = field(default_factory=time.perf_counter)
 
     def done(self, part: str) -> None:
@@ -62,6 +64,7 @@ class Restart:
             "lost": self.lost,
             "tick": self.tick,
             "replayed_ticks": max(0, self.reached - self.tick),
+            "at": round(self.at, 3),
             "seconds": {**self.seconds, "all": round(sum(self.seconds.values()), 3)},
         }
 
@@ -143,7 +146,7 @@ class Generations:
         results(write, STARTED_SECONDS)
         self.supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
         if restart is not None:
-            restart.done("joining")
+            restart.done("restoring")
         self.run.group.stand_ins.refill()
         return self.supervisor
 
@@ -169,6 +172,7 @@ class Generations:
         restart.done("replacing")
         results([group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
         self.run = rejoined(self.run)
+        restart.done("joining")
         if newest is None:
             results([worker.call(Worker.begin_anew) for worker in group.workers], STARTED_SECONDS)
         else:
