@@ -391,7 +391,6 @@ BASE: dict[str, Any] = {
         "on_bad=skip",
         "metrics_every=5",
         "learning.beta=0.2",
-        "learning.beta={schedule: constant, value: 0.2}",
         "stream.samples=1000",
         "stream.samples=5000",
         "stream.samples=null",
