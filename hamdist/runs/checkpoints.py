@@ -78,6 +78,11 @@ class Checkpoints:
         checkpoint.write(MANIFEST, manifest.as_bytes())
         prune(self._folder, self._keep)
 
+    def end_at(self, tick: int) -> None:
+        """The newest that is whole is that of this tick: what was begun after it is not left behind."""
+        if self._folder is not None:
+            forget_after(self._folder, tick)
+
     def abandon(self, tick: int) -> None:
         """Nothing is left of a cut that could not be written."""
         if self._folder is not None:

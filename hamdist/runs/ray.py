@@ -271,6 +271,7 @@ class RayRun:
 
     def _finish(self, interruption: Interruption, status: str, ending: Ending) -> dict[str, Any]:
         names = self.launched.setup.network.names
+        self._checkpoints.end_at(self._cuts.counts.tick)
         with interruption.writing():
             came = self._results(ending)
             entered = ending.stream.entered_ticks if ending.stream else 0
