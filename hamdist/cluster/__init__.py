@@ -11,6 +11,8 @@ setup.py          from actors that have made their layers to actors that can run
 handle.py         how a worker is called: by methods with their types, wherever it lives
 worker_group.py   the workers of one run, as threads of this process; ray_workers.py: as actors of Ray
 actor.py          the shell that Ray runs around a worker, or around the stream
+cut_keeper.py     what an actor keeps of its cuts
+stand_ins.py      actors that take the place of lost ones
 prediction_box.py  predictions on their way from an actor to the driver
 supervisor.py     a run under way: progress, and its end; failure.py: what went wrong first
 transports.py     which link carries which edge

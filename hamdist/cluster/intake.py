@@ -107,7 +107,7 @@ class Intake:
         if part is not None:
             feed.load_state_dict(part.stream)
             if not feed.seeks:
-                self._follow(feed, self._replay(part))
+                self._follow(feed, None if self.journal is None else self._replay(part))
         self._batches = Ahead(fed(feed, self._positions), AHEAD)
         return self._batches
 

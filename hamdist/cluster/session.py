@@ -76,6 +76,13 @@ class Session:
         return ray.get_runtime_context().get_node_id()
 
 
+def own_host() -> str:
+    """The address of this machine, as Ray knows it."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())
+
+
 @contextmanager
 def ray_session(address: str = AUTO) -> Iterator[Session]:
     """Within it Ray is connected; a Ray that was connected before is used, and left as it is.

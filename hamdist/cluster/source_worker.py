@@ -57,6 +57,16 @@ class SourceWorker:
                 way.costates.skip(message.ticks)
                 way.signals.add(message.only(TARGETS if way.edge.target in losses else INPUTS))
 
+    def said(self) -> Said:
+        """By edge, what it said in the last d ticks, of edges with a delay."""
+        return signals_of(self._ways)
+
+    def resume(self, source: SourceState) -> None:
+        """Goes on after what a source said, before it says anything."""
+        self._ticks = source.tick
+        for way in self._ways:
+            way.signals.resume(source.signals.get(way.edge.name, ()))
+
     # From any thread
 
     def progress(self) -> Progress:
@@ -80,16 +90,6 @@ class Presenter(SourceWorker):
     def first_batch(self) -> tuple[Tensor, Tensor | None]:
         """What tells the shapes; it is not presented by that."""
         return self._first
-
-    def said(self) -> Said:
-        """By edge, what it said in the last d ticks, of edges with a delay."""
-        return signals_of(self._ways)
-
-    def resume(self, source: SourceState) -> None:
-        """Goes on after what a source said, before it says anything."""
-        self._ticks = source.tick
-        for way in self._ways:
-            way.signals.resume(source.signals.get(way.edge.name, ()))
 
     def present(self, messages: Sequence[Message]) -> Advance:
         """Sends them to all who read the source; whatever goes wrong is in what it returns."""

@@ -20,7 +20,7 @@ from hamdist.errors import RunError
 ANSWER_SECONDS = 1.0  # for a node
 
 
-class Spare(NamedTuple):
+class StandIn(NamedTuple):
     """node: its id."""
 
     node: str
@@ -34,7 +34,7 @@ class StandIns:
 
     def __init__(self, remote: Any, placed: Any, bundles: Sequence[Bundle], count: int) -> None:
         self._remote, self._placed, self._bundles, self._count = remote, placed, bundles, count
-        self._spares: list[Spare] = []
+        self._spares: list[StandIn] = []
         self._used = 0
 
     def refill(self) -> None:
@@ -43,7 +43,7 @@ class StandIns:
         """
         nodes = answering()
         for node in islice(cycle(nodes), self._used, self._used + self._count - len(self._spares)):
-            self._spares.append(Spare(node, self._outside(node, (*FOR_LAYERS, *FOR_THE_STREAM))))
+            self._spares.append(StandIn(node, self._outside(node, (*FOR_LAYERS, *FOR_THE_STREAM))))
             self._used += 1
 
     def take(self, number: int, before: Location, layers: bool) -> Any:

@@ -25,14 +25,11 @@ from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.source_worker import SourceWorker
 from hamdist.engine.device import peak_memory_bytes
 from hamdist.engine.message import Message
-from hamdist.engine.parts import signals_of
 from hamdist.engine.source import Given, Source
 from hamdist.errors import UserError
 from hamdist.transport.base import ClosedError, LinkError
 
-LAST_CUT_SECONDS = (
-    2.0  # that a silent stream is waited for where the end was asked for, to come to a last cut
-)
+LAST_CUT_SECONDS = 2.0  # for which a silent stream is waited for, to come to a last cut
 
 
 class StreamWorker(SourceWorker):
@@ -68,17 +65,19 @@ class StreamWorker(SourceWorker):
 
     def _begin(self) -> None:
         """Nothing has entered since the start, or since the cut that is gone back to."""
-        self._cutter: Cutter | None = None
+        self._cutter = Cutter(None, 0, 1, 0, 0, self._soon)
         self._position: Mapping[str, Any] = {} if self._start is None else self._start.stream
         self._ended = False  # nothing more enters to be learnt
         self._entered_ticks = 0  # until then
         self._learnt_ticks = 0  # drain included
 
     def first_batch(self) -> tuple[Tensor, Tensor | None]:
-        """Opens the stream; the batch is presented later, like all others. Raises UserError."""
-        with stream_opening():
-            inputs, targets = self._intake.first(self._unopened)[:2]
-        self._first = inputs, targets
+        """Opens the stream; the batch is presented later, like all others. After a `rewind` to a cut it is that of its
+        part. Raises UserError.
+        """
+        if self._start is None or self._first is None:
+            with stream_opening():
+                self._first = self._intake.first(self._unopened)[:2]
         return self._first
 
     def keep_journal(self, folder: Path) -> None:
@@ -107,19 +106,12 @@ class StreamWorker(SourceWorker):
         hold, ticks = layout.outline.locality.hold, layout.stream_ticks
         self._source = Source(layout.inputs.shape[0], hold, ticks, layout.entrance, layout.outline.recent)
         if self._start is not None:
-            self._restore(self._start)
+            self._source.state = self._start.state
+            self.resume(self._start.state)
         self._intake.read_ahead(math.ceil(ticks / hold), layout.tick_bytes)
-        if self._schedule is not None:
-            step = math.lcm(hold, layout.chunk, layout.outline.execution.chunk)
-            lead = layout.outline.reach + 1 + 2 * layout.chunk
-            self._cutter = Cutter(self._schedule, self._source.tick, step, lead, ticks, self._soon)
-
-    def _restore(self, part: SourcePart) -> None:
-        self._source.state = part.state
-        self._ticks = part.tick
-        for way in self._ways:
-            if way.edge.ticks:
-                way.signals.resume(part.state.signals[way.edge.name])
+        step = math.lcm(hold, layout.chunk, layout.outline.execution.chunk)
+        lead = layout.outline.reach + 1 + 2 * layout.chunk
+        self._cutter = Cutter(self._schedule, self._source.tick, step, lead, ticks, self._soon)
 
     def run(self) -> StreamOutcome:
         """From the first batch to the final tick; whatever goes wrong is in the outcome."""
@@ -152,8 +144,7 @@ class StreamWorker(SourceWorker):
             failure = error, traceback.format_exc()
         except BaseException as error:
             failure = stream_failed(error, self._source.samples), traceback.format_exc()
-        if self._cutter is not None:
-            self._cutter.void()
+        self._cutter.void()
         self._entered_ticks, self._ended = self._source.tick, True
         self._give(self._source.silence(self._layout.outline.drain))
         self._learnt_ticks = self._source.tick
@@ -163,15 +154,15 @@ class StreamWorker(SourceWorker):
         """Of batches, or of a silence; none: of one that is new."""
         if not read:
             return self._silent()
-        if (silence := read[0]).silent:
-            return self._source.silence(self._before_a_cut(silence))
+        if (first := read[0]).silent:
+            return self._source.silence(self._before_a_cut(first))
+        if self._first is None and first.batch is not None:
+            self._first = first.batch[:2]
         return self._presented([each.batch for each in read])
 
     def _before_a_cut(self, silence: Fed) -> int:
         """Ticks of a silence that comes again; what is left of it comes after the cut."""
-        ticks, cutter = silence.silent, self._cutter
-        if cutter is not None and cutter.pending >= 0:
-            ticks = min(ticks, cutter.pending - self._source.tick)
+        ticks = min(silence.silent, self._cutter.left(self._source.tick))
         if ticks < silence.silent:
             self._intake.give_back(silence._replace(silent=silence.silent - ticks))
         return ticks
@@ -185,19 +176,13 @@ class StreamWorker(SourceWorker):
 
         As many at a time as are there, and go in one message.
         """
-        while not self._at_the_end():
-            if self._cutter is not None:
-                self._traffic.cut = self._cutter.look(self._source.tick)
+        while not (self._ending.is_set() and self._cutter.ended()):
+            self._traffic.cut = self._cutter.look(self._source.tick)
             with self._reading:
                 read = self._read()
             if read is None:
                 return
             yield read
-
-    def _at_the_end(self) -> bool:
-        """Whether the user wants it, and the last cut is done."""
-        cutter = self._cutter
-        return cutter is not None and self._ending.is_set() and not self._soon.is_set() and cutter.pending < 0
 
     def _read(self) -> Sequence[Fed] | None:
         """The next batches; none where the stream is idle, None where it has ended."""
@@ -220,16 +205,14 @@ class StreamWorker(SourceWorker):
         """How many batches go into one message, until a chunk is whole, or a cut is reached."""
         layout, source = self._layout, self._source
         ticks = layout.stream_ticks - (source.tick - self._origin) % layout.chunk
-        if self._cutter is not None and self._cutter.pending >= 0:
-            ticks = min(ticks, self._cutter.pending - source.tick)
-        return max(1, ticks // source.hold)
+        return max(1, min(ticks, self._cutter.left(source.tick)) // source.hold)
 
     def _cut(self) -> None:
         """Keeps the source's part of a cut that was reached."""
-        if self._cutter is None or not self._cutter.reached(self._source.tick):
+        if not self._cutter.reached(self._source.tick):
             return
         assert self._first is not None
-        state = self._source.state._replace(signals=signals_of(self._ways))
+        state = self._source.state._replace(signals=self.said())
         self._parts.append(SourcePart(state, self._position, self._first))
         self._intake.cut()
 
@@ -293,8 +276,7 @@ class StreamWorker(SourceWorker):
 
     def whole(self, tick: int) -> None:
         """The cut of this tick is whole: none before it will be gone back to."""
-        if self._cutter is not None:
-            self._cutter.whole(tick)
+        self._cutter.whole(tick)
         self._intake.whole(tick)
 
     def end(self) -> None:

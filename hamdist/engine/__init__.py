@@ -9,7 +9,7 @@ encoding.py    a state as tensors and JSON; stored_tensor.py: a tensor as files 
 node_spec.py   all that a node must know of the network
 layer_node.py  one layer at work, a step of its state at a time; junction.py: where several edges meet;
                window.py: costates that go back in time
-loss_node.py   a loss at work
+loss_node.py   a loss at work; skipped_losses.py: those that are not finite and are left out
 prediction_lines.py  predictions as lines of JSON
 ledger.py      the proof that every sample drove a layer once
 source.py      a stream as messages, tick by tick

@@ -19,13 +19,13 @@ def diagnosis(tick: int, failed: FailedLoss | None, layers: Sequence[Extent]) ->
     if failed is None:
         return _grown(tick, None, layers)
     grew = failed.grew if failed.grew is not None else ran_away(layers)
-    return _grown(tick, failed.value, layers) if grew else explained(tick, failed, layers)
+    return _grown(tick, failed, layers) if grew else explained(tick, failed, layers)
 
 
-def _grown(tick: int, loss: float | None, layers: Sequence[Extent]) -> str:
+def _grown(tick: int, failed: FailedLoss | None, layers: Sequence[Extent]) -> str:
     """Says which layer has the largest numbers, the tick, and the remedy.
 
-    loss: the one that is not finite, None where weights ran away before any loss told of it.
+    failed: the loss that is not finite, None where weights ran away before any loss told of it.
     """
     worst = max(layers, key=lambda layer: layer.largest)
     remedy = "lower learning.beta"
@@ -37,7 +37,7 @@ def _grown(tick: int, loss: float | None, layers: Sequence[Extent]) -> str:
         remedy += ", or set learning.rate: delay-scaled"
     if worst.momentum:
         remedy += ", or raise learning.dissipation.weight (less momentum)"
-    seen = "" if loss is None else f"the loss is {loss}; "
+    seen = "" if failed is None else f"the loss of {failed.samples} is {failed.value}; "
     grows = "" if worst.radius is None else f" (a step multiplies its state by up to {worst.radius:.3g})"
     return (
         f"diverged at tick {tick}: {seen}layer {worst.layer!r} is the furthest off, with weights or costates up to "

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hamdist.engine.extent import FAR, Extent, magnitude
+from hamdist.engine.message import Signal, Token, numbers_of
 from hamdist.network.graph import SOURCE
 from hamdist.network.losses import LossSpec
 from hamdist.report.wording import listed
@@ -17,7 +18,8 @@ class FailedLoss(NamedTuple):
 
     name, layer: what it is called, and whose output it judges.  output, target: the largest magnitudes there, infinity
     where one is not a number.  only: the class that all targets are.  before: the largest loss of some ticks earlier,
-    where layers have learnt since.  grew: whether numbers ran away, where that is known.
+    where layers have learnt since.  grew: whether numbers ran away, where that is known.  samples: whose it is, in
+    words.
     """
 
     value: float
@@ -28,24 +30,29 @@ class FailedLoss(NamedTuple):
     only: int | None = None
     before: float | None = None
     grew: bool | None = None
+    samples: str = ""
 
     @classmethod
-    def of(cls, spec: LossSpec, value: float, output: Tensor, targets: Tensor) -> "FailedLoss":
+    def of(cls, spec: LossSpec, value: float, output: Signal, targets: Tensor) -> "FailedLoss":
         """A loss of an output and targets."""
+        assert output.value is not None
         classes = not targets.is_floating_point() and bool((targets == targets.flatten()[0]).all())
         only = int(targets.flatten()[0]) if classes else None
-        return cls(value, spec.name, spec.layer, magnitude(output), magnitude(targets), only)
+        sizes, samples = (magnitude(output.value), magnitude(targets)), numbers_of(output.token)
+        return cls(value, spec.name, spec.layer, *sizes, only, samples=samples)
 
     @classmethod
-    def after(cls, spec: LossSpec, value: float, before: Sequence[float]) -> "FailedLoss":
-        """A loss from which layers have learnt.  before: those of some ticks until then."""
+    def after(cls, spec: LossSpec, value: float, before: Sequence[float], token: Token) -> "FailedLoss":
+        """A loss from which layers have learnt.  before: those of some ticks until then.  token: of its samples."""
         largest = max(map(abs, before), default=0.0)
-        return cls(value, spec.name, spec.layer, before=largest, grew=largest > FAR)
+        return cls(
+            value, spec.name, spec.layer, before=largest, grew=largest > FAR, samples=numbers_of(token)
+        )
 
 
 def explained(tick: int, failed: FailedLoss, layers: Sequence[Extent]) -> str:
     """What was not finite first, the tick, and the remedy."""
-    loss = f"the loss {failed.name} is {failed.value} at tick {tick}"
+    loss = f"the loss {failed.name} of {failed.samples} is {failed.value} at tick {tick}"
     if failed.before is not None:
         return (
             f"{loss}, where it was at most {failed.before:.3g} before, and layers have learnt from it since: without "

@@ -6,6 +6,7 @@ A node knows only its own edges. `evaluate` takes a signal from every in-edge an
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,6 @@ from hamdist.engine.state import NodeState, Settling
 from hamdist.engine.window import sweep
 from hamdist.errors import RunError
 from hamdist.physics import step
-from hamdist.physics.hamiltonian import Partials
 from hamdist.physics.layers import Point
 from hamdist.physics.memory import Pairing, Returned, WindowMemory, gate_open
 from hamdist.physics.pure_module import Context
@@ -141,11 +141,13 @@ def react(
         return sweep(spec, spec.memory, state, token, q)
     state, drives = _gate(spec, state, tick, q, driving)
     met = _met(spec, state, tick, _returned(spec, state, driving, costates), present)
+    if spec.skips and not driving.teaches:
+        return state, _costates(spec, driving, met.point, _nothing(spec, met.point))
     pattern = Pattern(costate=token.valid, weights=drives, keep=spec.memory.keeps_graphs)
     carry, partials = step.react(spec.motion_at(tick), state.carry, met, q, pattern)
     ledger = state.ledger.drove(driving) if drives else state.ledger
     state = state._replace(carry=carry, ledger=ledger)
-    return state, _costates(spec, driving, met.point, partials) if driving.valid else spec.silence
+    return state, _costates(spec, driving, met.point, partials.inputs) if driving.valid else spec.silence
 
 
 def _total(spec: NodeSpec, costates: list[Costate]) -> Tensor:
@@ -181,14 +183,20 @@ def _met(
     return met
 
 
-def _costates(spec: NodeSpec, token: Token, point: Point, partials: Partials) -> list[Costate]:
+def _nothing(spec: NodeSpec, point: Point) -> list[Tensor | None]:
+    """∂H/∂a where q is zero: not 0 · ∞, which is no number, where the samples that were left out made an infinity."""
+    wanted = zip(spec.facts.wanted, point.inputs, strict=True)
+    return [torch.zeros_like(a) if answers else None for answers, a in wanted]
+
+
+def _costates(spec: NodeSpec, token: Token, point: Point, by_input: Sequence[Tensor | None]) -> list[Costate]:
     """∂H/∂a along every in-edge; feedback returns it under `current` only."""
     reversible = spec.pairing == "reversible"
     return [
         Costate(token, value if value is None else aligned(value), signal if reversible else None)
         if answers
         else NO_COSTATE
-        for answers, value, signal in zip(spec.answers, partials.inputs, point.inputs, strict=True)
+        for answers, value, signal in zip(spec.answers, by_input, point.inputs, strict=True)
     ]
 
 

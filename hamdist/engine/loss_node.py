@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hamdist.engine.aligned import aligned
 from hamdist.engine.message import NO_COSTATE, Costate, Signal, Token
+from hamdist.engine.skipped_losses import SkippedLosses
 from hamdist.engine.state import LossState
 from hamdist.errors import RunError
 from hamdist.network.locality import Horizon, Locality
@@ -76,7 +77,8 @@ class LossNode:
     one, the costate is zero and its token tells every layer that there is nothing to learn.
 
     spec, place: what it is, and how gate, hold and horizon are set.  gamma: γ.  example: an output and targets like
-    those to come, from which the metrics are chosen.  ignored: the class that is none.
+    those to come, from which the metrics are chosen.  ignored: the class that is none.  skips: whether a loss that is
+    not finite is left out: its samples are as if they had no target, and are counted apart.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class LossNode:
         place: Locality,
         example: tuple[Tensor, Tensor],
         ignored: int = IGNORED,
+        skips: bool = False,
     ) -> None:
         self.name = name
         self.spec = spec
@@ -96,8 +99,10 @@ class LossNode:
         self.prequential, self.holdout = Scores(metrics), Scores(metrics)
         self.example = example[1]
         self._ignored = ignored if spec.part is None else ignored_by([spec.function])
+        self.skipped = SkippedLosses(spec.name) if skips else None
         self.prediction: Prediction | None = None  # of this tick
         self.loss: Tensor | None = None  # of this tick
+        self.left_out = False  # in this tick
         self._costate = NO_COSTATE  # of this tick
         self._waiting: tuple[Costate, ...] = ()
 
@@ -112,7 +117,7 @@ class LossNode:
 
     def evaluate(self, tick: int, output: Signal, target: Signal) -> None:
         """Hears an output [B, …] and the target [B, …] of the same samples. Raises RunError where they are not."""
-        self.prediction, self.loss, self._costate = None, None, NO_COSTATE
+        self.prediction, self.loss, self.left_out, self._costate = None, None, False, NO_COSTATE
         token, rows = output.token, target.token.rows
         if not (token.valid and target.token.valid):
             return
@@ -124,13 +129,21 @@ class LossNode:
         told = self.spec.own(target.value)
         labelled = self._labelled(target.token, told)
         self.loss, q = self._judged(output.value, told, rows, labelled)
+        self.left_out = self._leaves_out(tick, token, q)
         if self._counts(tick, token):
             missing = 0 if labelled is None else rows - len(labelled)
             loss = output.value.new_full((), torch.nan) if self.loss is None else self.loss
             self._score(token, loss, missing, *(chosen(v, rows, labelled) for v in (output.value, told)))
             self.prediction = Prediction(output.value[:rows], token.first, rows, loss, token.learn, missing)
+        if self.left_out:
+            token, q = token._replace(unlabelled=rows), torch.zeros_like(q)
         if token.learn:
             self._costate = Costate(token, aligned(q), output.value)
+
+    def _leaves_out(self, tick: int, token: Token, costate: Tensor) -> bool:
+        if self.skipped is None or self.loss is None:
+            return False
+        return self.skipped.leaves_out(tick, token, self.loss, costate)
 
     def _labelled(self, token: Token, target: Tensor) -> Tensor | None:
         """The places of the rows with a target; None: all have one."""
@@ -150,8 +163,8 @@ class LossNode:
     def _score(self, token: Token, loss: Tensor, missing: int, output: Tensor, target: Tensor) -> None:
         """output, target: of the rows with a target; so many are without."""
         scores = self.prequential if token.learn else self.holdout
-        scores.count(0, missing)
-        if len(output):
+        scores.count(0, missing, len(output) if self.left_out else 0)
+        if len(output) and not self.left_out:
             scores.add(loss, output, target)
 
     def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:

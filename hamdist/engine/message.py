@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hamdist.engine.aligned import aligned
+from hamdist.report.wording import counted
 
 
 class Token(NamedTuple):
@@ -91,14 +92,25 @@ class Form(NamedTuple):
 
 
 def meeting(tokens: list[Token]) -> Token:
-    """The token of a join: valid if all are, that of the oldest samples, and one that learns if all do."""
+    """The token of a join: valid if all are, that of the oldest samples, and one that learns if all do.
+
+    Of costates of the same samples it teaches if one does: a loss that is left out takes nothing from the others.
+    """
     first = tokens[0]
     for token in tokens:
         if not token.valid:
             return INVALID
-        if token.first < first.first:
+        if token.first < first.first or (token.first == first.first and token.unlabelled < first.unlabelled):
             first = token
     return first if all(token.learn for token in tokens) else first._replace(learn=False)
+
+
+def numbers_of(token: Token) -> str:
+    """The samples of a token, in words."""
+    first, last = token.first, token.first + token.rows - 1
+    if not token.learn:
+        return counted(token.rows, "hold-out sample")
+    return f"sample {first:,}" if token.rows == 1 else f"samples {first:,} to {last:,}"
 
 
 def bits(flags: Tensor) -> int:

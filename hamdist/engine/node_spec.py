@@ -26,7 +26,8 @@ class NodeSpec:
     """depth: D, the ticks from its evaluation to its costate's return.  settling: tolerance and window of `settled`,
     None where a hold settles exactly.  warm: whether a layer with latency starts with a valid output.
     mixing: whether joins are out of balance, so that samples mix.  horizon: how far back in time it looks.
-    fit: the form in which it runs.  compiles: whether windows of time are compiled.
+    fit: the form in which it runs.  compiles: whether windows of time are compiled.  skips: whether losses that are
+    not finite are left out.
     computing, integrating: what measures the time that goes into evaluations, and into the equations of motion.
     """
 
@@ -48,6 +49,7 @@ class NodeSpec:
     seed: int = 0
     fit: Fit = PLAIN_FORM
     compiles: bool = False
+    skips: bool = False
     computing: AbstractContextManager[None] = NO_SPAN
     integrating: AbstractContextManager[None] = NO_SPAN
 

@@ -20,9 +20,11 @@ from hamdist.engine.fused.executor import FusedExecutor
 from hamdist.engine.fused.obstacles import obstacle, slow_layers
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode, Prediction
+from hamdist.engine.message import Signal
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.parts import costates_of, own_part, refill, signals_of
 from hamdist.engine.profiler import SILENT, Timeline
+from hamdist.engine.skipped_losses import SkippedLosses
 from hamdist.engine.spec import Outline
 from hamdist.engine.state import PartitionState, SourceState, copied
 from hamdist.errors import DivergenceError, RunError
@@ -231,7 +233,7 @@ class Partition:
                 loss.evaluate(self.tick, output, target)
         except BaseException as error:
             raise self._failed(loss.described(output, target), error)  # noqa: B904 - it has its cause
-        self._check(node, output.value, target.value)
+        self._check(node, output, target.value)
 
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]
@@ -247,14 +249,23 @@ class Partition:
         for way, costate in zip(self._into[node], self.losses[node].react(), strict=True):
             way.costates.append(costate)
 
-    def _check(self, node: str, output: Tensor | None, target: Tensor | None) -> None:
-        """Stops at the first tick whose loss is not finite, before any layer reacts in it."""
+    def _check(self, node: str, output: Signal, target: Tensor | None) -> None:
+        """Stops at the first tick whose loss is not finite, before any layer reacts in it; where such a loss is left
+        out, only if weights here are not finite either, or no loss is any more.
+        """
         judge = self.losses[node]
-        if judge.loss is not None and not self._finite(judge.loss):
-            assert output is not None
-            assert target is not None
-            failed = FailedLoss.of(judge.spec, judge.loss.item(), output, judge.spec.own(target))
-            raise DivergenceError(diagnosis(self.tick, failed, extents(self._nodes)), failed)
+        if judge.loss is None or (judge.skipped is None and self._finite(judge.loss)):
+            return
+        if judge.skipped is not None and not (judge.left_out and self._spoilt(judge.skipped)):
+            return
+        assert output.value is not None
+        assert target is not None
+        failed = FailedLoss.of(judge.spec, judge.loss.item(), output, judge.spec.own(target))
+        raise DivergenceError(diagnosis(self.tick, failed, extents(self._nodes)), failed)
+
+    def _spoilt(self, skipped: SkippedLosses) -> bool:
+        """Whether it is not a sample that is bad."""
+        return skipped.endless or any(layer.broken for layer in extents(self._nodes))
 
     def _failed(self, what: str, error: BaseException) -> BaseException:
         """What a module raised, with where and when; what hamdist itself raised says so already, and a
@@ -290,4 +301,5 @@ def _loss_node(outline: Outline, node: str, plan: NodeSpec, targets: Tensor | No
     assert targets is not None
     example = (plan.facts.output, targets)
     spec, gamma = outline.losses[node], outline.learning.gamma
-    return LossNode(node, spec, gamma, outline.locality, example, outline.absence.ignored)
+    skips = outline.learning.skips
+    return LossNode(node, spec, gamma, outline.locality, example, outline.absence.ignored, skips)

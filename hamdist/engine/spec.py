@@ -20,6 +20,7 @@ from hamdist.network.learning import Learning, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
 from hamdist.network.losses import LossSpec
 from hamdist.network.network import Network
+from hamdist.network.skipping import check_apart, check_unspoilt
 from hamdist.network.survey import Facts
 from hamdist.network.target_parts import Absence
 from hamdist.network.tick_order import Turn, tick_order
@@ -104,6 +105,8 @@ class Outline:
         if place.gate == "settled" and layer.remembers:
             message = f"layer {name!r} has a memory, which never settles: set locality.gate=always"
             raise NetworkError(Problem("locality.gate", message))
+        if self.learning.skips:
+            check_unspoilt(name, layer, facts)
         dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
         fit = PLAIN_FORM
         if self.execution.stacked and place.stash == "inputs":
@@ -132,6 +135,7 @@ class Outline:
             seed=self.seed,
             fit=fit,
             compiles=self.execution.compiled,
+            skips=self.learning.skips,
         )
 
 
@@ -155,6 +159,8 @@ def outline_of(
     """Raises NetworkError for a locality or a time constant that does not fit the network."""
     graph = apply_locality(network.graph, locality)
     check_time_constants(network, learning.dynamics.tau)
+    if learning.skips:
+        check_apart(graph, locality)
     settled = locality.gate == "settled"
     reach = sink(graph, arrivals(graph))
     exact = not settled or settles_exactly(graph, network.relaxing, learning.dynamics.tau)

@@ -8,6 +8,7 @@ locality.py   nonlocal, groups, local, explicit delays: the dial
 timing.py     when a sample arrives and its costate returns; balancing of joins
 tick_order.py the order of a tick, one list for the whole network
 learning.py   the constants of motion of every layer, scaled by its delay
+skipping.py   where a sample whose loss is not finite leaves no trace
 loading.py    weights that a network takes up
 modules.py    torch modules from their description
 copying.py    a module of the user's as a layer's own; ownership.py: who owns which memory

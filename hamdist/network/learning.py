@@ -20,13 +20,15 @@ class Learning:
     """dynamics: shared by all layers.  gamma: γ, the weight of the loss.
 
     rate: "delay-scaled" multiplies a layer's β by min(1, π/(2D+1)); "auto" does so unless the pairing is current.
-    beta_scale: glob on "<layer>.<parameter>" → factor of β.
+    beta_scale: glob on "<layer>.<parameter>" → factor of β.  skips: whether a loss that is not finite drives nothing;
+    else it ends the run.
     """
 
     dynamics: Dynamics = field(default_factory=Dynamics)
     gamma: float = 1.0
     rate: RatePolicy = "auto"
     beta_scale: Mapping[str, float] = field(default_factory=dict)
+    skips: bool = False
 
     def of_layer(self, name: str, layer: Layer, depth: int, pairing: PairingName) -> Dynamics:
         """The dynamics of one layer whose costate returns after `depth` ticks."""
@@ -42,6 +44,10 @@ class Learning:
     def rates_differ(self, pairing: PairingName) -> bool:
         """Whether layers may learn at different rates."""
         return self._delay_scaled(pairing) or bool(self.beta_scale)
+
+    def lowered(self, factor: float) -> "Learning":
+        """The same with β times a factor."""
+        return replace(self, dynamics=replace(self.dynamics, rate=self.dynamics.rate.lowered(factor)))
 
     def _delay_scaled(self, pairing: PairingName) -> bool:
         return self.rate == "delay-scaled" or (self.rate == "auto" and pairing != "current")

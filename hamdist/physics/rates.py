@@ -6,7 +6,7 @@ A schedule is β as a function of n, the number of updates a layer has made (a 0
 import fnmatch
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -126,6 +126,17 @@ class RMSprop:
 
 
 @dataclass(frozen=True)
+class Lowered:
+    """A schedule times a factor."""
+
+    schedule: Schedule
+    factor: float
+
+    def __call__(self, n: Tensor) -> Tensor:
+        return self.schedule(n) * self.factor
+
+
+@dataclass(frozen=True)
 class Rate:
     """β of one layer: base · delay factor · factor of the parameter, for its n-th update.
 
@@ -146,6 +157,11 @@ class Rate:
     def factor(self, name: str) -> float:
         """What scales the base for a parameter."""
         return self.delay_factor * self.factors.get(name, 1.0)
+
+    def lowered(self, factor: float) -> "Rate":
+        """The same, times a factor."""
+        beta = Lowered(self.beta, factor) if callable(self.beta) else self.beta * factor
+        return replace(self, beta=beta)
 
     @property
     def varies(self) -> bool:

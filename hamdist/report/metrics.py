@@ -83,30 +83,35 @@ def only_dim(output: Tensor, target: Tensor) -> int | None:
 
 @dataclass(frozen=True)
 class Cut:
-    """Sums over `rows` rows, by metric.  unlabelled: rows beside them that had no target."""
+    """Sums over `rows` rows, by metric.  unlabelled: rows beside them that had no target.  skipped: rows whose loss is
+    not finite and was left out.
+    """
 
     rows: int
     sums: dict[str, float]
     unlabelled: int = 0
+    skipped: int = 0
 
     def plus(self, other: "Cut") -> "Cut":
         return Cut(
             self.rows + other.rows,
             {name: s + other.sums[name] for name, s in self.sums.items()},
             self.unlabelled + other.unlabelled,
+            self.skipped + other.skipped,
         )
 
     def means(self) -> dict[str, float]:
-        """The means, where there are rows, and how many were unlabelled, if any were."""
+        """The means, where there are rows, and how many were unlabelled, or skipped, if any were."""
         means = {name: total / self.rows for name, total in self.sums.items()} if self.rows else {}
-        return means | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
+        beside = {"unlabelled": self.unlabelled, "skipped": self.skipped}
+        return means | {name: rows for name, rows in beside.items() if rows}
 
 
 class Sums(NamedTuple):
     """Over rows, since the start and since the last cut: how many rows, and the sums [1 + number of metrics], float64.
 
     Both are added up apart, so that no total depends on where the cuts were. The tensors are written into.
-    unlabelled: rows beside them that had no target.
+    unlabelled: rows beside them that had no target.  skipped: those whose loss was left out.
     """
 
     rows: int = 0
@@ -115,6 +120,8 @@ class Sums(NamedTuple):
     window: Tensor | None = None
     unlabelled: int = 0
     window_unlabelled: int = 0
+    skipped: int = 0
+    window_skipped: int = 0
 
 
 class Scores:
@@ -131,8 +138,8 @@ class Scores:
 
     @property
     def predicted(self) -> int:
-        """These, and those without a target."""
-        return self.state.rows + self.state.unlabelled
+        """These, those without a target, and those whose loss was left out."""
+        return self.state.rows + self.state.unlabelled + self.state.skipped
 
     def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """loss: mean over the rows; output, target: those rows."""
@@ -146,7 +153,7 @@ class Scores:
         rows = [metric(output, target) for metric in self.metrics.values()]
         return torch.stack([loss.detach().double() * len(output), *rows])
 
-    def count(self, rows: int, unlabelled: int = 0) -> None:
+    def count(self, rows: int, unlabelled: int = 0, skipped: int = 0) -> None:
         """Rows whose sums somebody else added to `sums`, and those that have none."""
         before = self.state
         self.state = before._replace(
@@ -154,6 +161,8 @@ class Scores:
             window_rows=before.window_rows + rows,
             unlabelled=before.unlabelled + unlabelled,
             window_unlabelled=before.window_unlabelled + unlabelled,
+            skipped=before.skipped + skipped,
+            window_skipped=before.window_skipped + skipped,
         )
 
     def sums(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -168,12 +177,13 @@ class Scores:
 
     def cut(self) -> Cut | None:
         """The sums since the last cut; None if nothing came."""
-        rows, window, unlabelled = self.state.window_rows, self.state.window, self.state.window_unlabelled
-        self.state = self.state._replace(window_rows=0, window=None, window_unlabelled=0)
-        if not rows and not unlabelled:
+        rows, window = self.state.window_rows, self.state.window
+        beside = self.state.window_unlabelled, self.state.window_skipped
+        self.state = self.state._replace(window_rows=0, window=None, window_unlabelled=0, window_skipped=0)
+        if not rows and not any(beside):
             return None
         return Cut(
-            rows, self._named(torch.zeros(1 + len(self.metrics)) if window is None else window), unlabelled
+            rows, self._named(torch.zeros(1 + len(self.metrics)) if window is None else window), *beside
         )
 
     def window(self) -> dict[str, float]:
@@ -182,10 +192,10 @@ class Scores:
         return {} if cut is None else cut.means()
 
     def total(self) -> dict[str, float]:
-        """The means since the start, and how many rows were unlabelled, if any were; {} if nothing ever came."""
+        """The means since the start, and how many rows were unlabelled, or skipped, if any; {} if nothing ever came."""
         state = self.state
         sums = {} if state.total is None or not state.rows else self._named(state.total)
-        return Cut(state.rows, sums, state.unlabelled).means()
+        return Cut(state.rows, sums, state.unlabelled, state.skipped).means()
 
     def _named(self, sums: Tensor) -> dict[str, float]:
         return dict(zip(("loss", *self.metrics), sums.tolist(), strict=True))

@@ -14,7 +14,10 @@ learner_state.py all of a Learner at one moment; identity.py: whose it is; state
 pickling.py      whether a Learner can be pickled
 kept_things.py   what a user keeps beside a Learner
 inline.py        a run in one process; inline_cuts.py: its checkpoints
-launch.py        from a setup to actors that stand ready; ray.py: a run whose layers are Ray actors
+launch.py        from a setup to actors that stand ready
+ray.py           a run whose layers are Ray actors; ray_stream.py: its stream; ray_results.py: what came of it
+generations.py   its actors after a failure, from the newest cut on; allowance.py: how often
+cuts.py          the parts of its cuts, put together as they come
 released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end
 saved.py         which weights are in a run directory, in words

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from hamdist.cluster.session import own_host
 from hamdist.cluster.source_part import SourcePart
 from hamdist.engine.encoded_file import as_bytes, load_encoded
 from hamdist.engine.encoding import decode, encode
@@ -133,9 +134,7 @@ class PartWriter:
         """Whether the folder is where this process sees it, too."""
         if not (self.host and self.checkpoints.local):
             return True
-        import ray  # only where there are several machines
-
-        return bool(ray.util.get_node_ip_address() == self.host)
+        return own_host() == self.host
 
 
 def write_source(checkpoint: Folder, source: SourcePart) -> PartFile:

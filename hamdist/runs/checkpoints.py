@@ -92,11 +92,12 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that is whole.  spoilt: why newer ones are not, the newest first."""
+    """A checkpoint that is whole.  spoilt: why newer ones are not, the newest first.  directory: of its run."""
 
     folder: Folder
     manifest: Manifest
     spoilt: tuple[str, ...] = ()
+    directory: Path = Path()
 
     @property
     def tick(self) -> int:

@@ -1,6 +1,7 @@
 """What a Learner was given beside its layers, losses and edges; plain, but for a function for β."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +40,8 @@ class Chosen:
 
     def __post_init__(self) -> None:
         check_settings(self.settings)
+        kept = {name: value if callable(value) else deepcopy(value) for name, value in self.settings.items()}
+        object.__setattr__(self, "settings", kept)
         check_numbers(self.hold, self.execution["chunk"], self.seed, self.dtype)
 
     def locality(self, names: Names) -> Locality:

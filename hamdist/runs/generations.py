@@ -27,7 +27,7 @@ from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.cuts import Cuts
-from hamdist.runs.launch import LaunchedRun, rejoined, replace_lost
+from hamdist.runs.launch import LaunchedRun, rejoined, remade, replace_lost
 
 Stored = Callable[[int, Sequence[str]], PartitionState]
 """Reads what some nodes had at a cut from its checkpoint. Raises UserError, RunError."""
@@ -40,7 +40,8 @@ _log = logging.getLogger(__name__)
 class Restart:
     """Why a generation ended, from which tick the next one went on, and where the time went until then, in seconds.
 
-    reached: the tick that the one before had come to, as far as is known.
+    reached: the tick that the one before had come to, as far as is known.  at: when it was known to have ended, in
+    seconds since 1970.
     """
 
     cause: str
@@ -48,6 +49,7 @@ class Restart:
     reached: int
     lost: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
+    at: float = field(default_factory=time.time)
     _since: float = field(default_factory=time.perf_counter)
 
     def done(self, part: str) -> None:
@@ -62,6 +64,7 @@ class Restart:
             "lost": self.lost,
             "tick": self.tick,
             "replayed_ticks": max(0, self.reached - self.tick),
+            "at": round(self.at, 3),
             "seconds": {**self.seconds, "all": round(sum(self.seconds.values()), 3)},
         }
 
@@ -113,6 +116,26 @@ class Generations:
             return self._begin(restart)
         return None
 
+    def rolled_back(self, ending: Ending, factor: float) -> Supervisor | None:
+        """The one after a generation in which something was not finite: it goes on from the newest cut with β times a
+        factor; None where there is none to go back to.
+        """
+        newest = self._cuts.newest
+        if ending.failure is None or newest is None:
+            return None
+        reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
+        restart = Restart(ending.failure.cause, newest.tick, reached, [])
+        self.restarts.append(restart)
+        _log.warning(
+            "%s; going on from tick %d with learning.beta times %g", restart.cause, newest.tick, factor
+        )
+        self._cuts.go_back(newest.tick)
+        self.run = remade(self.run, self.run.setup.lowered(factor))
+        results([self.run.group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
+        self.run = rejoined(self.run)
+        self._go_back(newest)
+        return self._begin(restart)
+
     def whole(self, tick: int) -> None:
         """The cut of this tick is whole."""
         self.supervisor.whole(tick)
@@ -123,7 +146,7 @@ class Generations:
         results(write, STARTED_SECONDS)
         self.supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
         if restart is not None:
-            restart.done("joining")
+            restart.done("restoring")
         self.run.group.stand_ins.refill()
         return self.supervisor
 
@@ -149,6 +172,7 @@ class Generations:
         restart.done("replacing")
         results([group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
         self.run = rejoined(self.run)
+        restart.done("joining")
         if newest is None:
             results([worker.call(Worker.begin_anew) for worker in group.workers], STARTED_SECONDS)
         else:

@@ -177,6 +177,20 @@ def replace_lost(run: LaunchedRun[AnyStream], lost: Sequence[int]) -> None:
     results(calls, STARTED_SECONDS)
 
 
+def remade(run: LaunchedRun[AnyStream], setup: RunSetup) -> LaunchedRun[AnyStream]:
+    """The same actors with all layers made anew, for another way of learning. Raises UserError, RunError."""
+    group, layers = run.group, run.placement.actors
+    specs = _specs(setup, run.placement)
+    made([group.workers[number].make(partial(Worker, spec)) for number, spec in enumerate(specs)])
+    calls = [
+        call
+        for worker, names in zip(group.workers, layers, strict=True)
+        for call in taken_over(worker, names, run.heard, run.first[1])
+    ]
+    results(calls, STARTED_SECONDS)
+    return replace(run, setup=setup, layout=replace(run.layout, outline=setup.outline))
+
+
 def rejoined(run: LaunchedRun[AnyStream]) -> LaunchedRun[AnyStream]:
     """The same run with all actors joined anew; they stand at their start. Raises RunError."""
     devices = tuple(torch.device(location.device) for location in run.group.locations)

@@ -29,7 +29,7 @@ class LearnerCore:
 
     def __init__(self, network: Network, chosen: Chosen) -> None:
         self.network, self.chosen = network, chosen
-        self.locality = chosen.locality(network.names)
+        self.locality, self.placement = chosen.locality(network.names), chosen.placement
         self._begin()
 
     def _begin(self) -> None:
@@ -77,7 +77,7 @@ class LearnerCore:
 
     def _setup(self, device: str, reader: Reader) -> RunSetup:
         network, chosen = replace(self.network, losses=reader.losses), self.chosen
-        placement = chosen.placement.model_copy(update={"device": device})
+        placement = self.placement.model_copy(update={"device": device})
         return setup_of(network, self.locality, chosen.learning, placement, chosen.seed, chosen.dtype)
 
     # Weights

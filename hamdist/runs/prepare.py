@@ -54,6 +54,11 @@ class RunSetup:
     profile: bool = False
     labels: tuple[Any, ...] | None = None
 
+    def lowered(self, factor: float) -> "RunSetup":
+        """The same with β times a factor."""
+        learning = self.outline.learning.lowered(factor)
+        return replace(self, outline=replace(self.outline, learning=learning))
+
     def live(self) -> "RunSetup":
         """The same, tick by tick, so that no sample waits for the next."""
         execution = replace(self.outline.execution, chunk=1)
@@ -89,6 +94,7 @@ def prepare(config: RunConfig, profile: bool = False) -> RunSetup:
     with network_keys("network.edges"):
         apply_locality(network.graph, locality)
     learning, dtype = learning_of(config.learning), dtype_of(config.network)
+    learning = replace(learning, skips=config.on_bad == "skip")
     with network_keys():
         setup = setup_of(network, locality, learning, config.placement, config.seed, dtype)
     return replace(setup, metrics_every=config.metrics_every, profile=profile)
@@ -135,8 +141,8 @@ def open_stream_of(config: RunConfig) -> OpenStream:
     _log.info("waiting for the first batch of the stream")
     with stream_opening():
         stream = run_stream(config)
-        start, batches = stream.state_dict(), iter(stream)
     with stream_keys(), stream_opening():
+        start, batches = stream.state_dict(), iter(stream)
         first = next(batches)
     return OpenStream(stream, first, Handed(stream, batches, start, first), config.stream.samples)
 
@@ -150,7 +156,7 @@ def stream_after(config: RunConfig, part: SourcePart) -> OpenStream:
         stream = run_stream(config)
         with stream_keys():
             stream.load_state_dict(part.stream)
-        batches = iter(stream)
+            batches = iter(stream)
     if not stream.seeks:
         _log.warning(SEND_AGAIN, stream.taken)
     return OpenStream(stream, Batch(*part.first), Handed(stream, batches, part.stream), config.stream.samples)

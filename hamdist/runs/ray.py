@@ -11,7 +11,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.failure import Failure, report_of
 from hamdist.cluster.handle import results
 from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS, location_here
@@ -19,12 +18,11 @@ from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.supervisor import Ending, Supervisor
 from hamdist.cluster.worker import Worker
-from hamdist.cluster.worker_group import STREAM
 from hamdist.config.schema import RunConfig
 from hamdist.engine.divergence import check_finite
 from hamdist.engine.kept import Kept
 from hamdist.engine.state import PartitionState
-from hamdist.errors import RunError
+from hamdist.errors import DivergenceError, RunError
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.answers import Answers
 from hamdist.runs.assembly import labels_of, network_keys
@@ -32,21 +30,20 @@ from hamdist.runs.checkpoints import Found, checkpoints_of, read_nodes
 from hamdist.runs.cuts import Cuts
 from hamdist.runs.generations import Generations
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
-from hamdist.runs.launch import LaunchedRun, StreamSource, launched
+from hamdist.runs.launch import LaunchedRun, launched
 from hamdist.runs.prepare import prepare
 from hamdist.runs.ray_results import results_over
+from hamdist.runs.ray_stream import JOURNAL, keeps_journal, stream_source
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Results
 from hamdist.runs.saved import saved
-from hamdist.runs.stream_feed import stream_worker_of
 
 SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
 LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
-LIVES_HERE = ("stdin", "iterable")  # sources that cannot be read again elsewhere
-JOURNAL = "journal"  # of such a source, in the run directory
+ROLLBACKS = "rollbacks"  # in the manifest of a checkpoint
 
 
 def run_on_ray(
@@ -63,34 +60,23 @@ def run_on_ray(
     resumed: the checkpoint from which it goes on.
     """
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
-    source = stream_source(config, profile, None if resumed is None else resumed.source())
+    if rollbacks := rollbacks_before(resumed):
+        setup = setup.lowered(config.rollback.factor**rollbacks)
+    source = stream_source(config, profile)
+    if resumed is not None:
+        source = stream_source(config, profile, resumed.source(), resumed.directory / JOURNAL)
     with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         directory = open_directory()
-        if config.checkpoints and config.stream.source in LIVES_HERE:
+        if keeps_journal(config) and resumed is None:
             journal = run.group.stream.call(StreamWorker.keep_journal, directory.path / JOURNAL)
             results([journal], STARTED_SECONDS)
         return RayRun(config, run, directory, on_progress, answers, begun, resumed).run()
 
 
-def stream_source(
-    config: RunConfig, profile: bool, resumed: SourcePart | None = None
-) -> StreamSource[StreamWorker]:
-    """What opens the config's stream where it lives, and says it to the actors.  resumed: from where on."""
-    idle_seconds = config.placement.progress_seconds / 4  # long before anybody who hears it gives up
-    cuts = (
-        CutSchedule(config.checkpoint.every_ticks, config.checkpoint.seconds) if config.checkpoints else None
-    )
-    make = partial(_at, resumed, partial(stream_worker_of, config, STREAM, idle_seconds, profile, cuts))
-    return StreamSource(make, config.stream.source in LIVES_HERE)
-
-
-def _at(part: SourcePart | None, make: Callable[[], StreamWorker]) -> StreamWorker:
-    """The stream, where a part of it was cut."""
-    stream = make()
-    if part is not None:
-        stream.rewind(part)
-    return stream
+def rollbacks_before(resumed: Found | None) -> int:
+    """How often β was lowered before the checkpoint from which a run goes on."""
+    return 0 if resumed is None else int(resumed.manifest.record.get(ROLLBACKS, 0))
 
 
 class RayRun:
@@ -121,6 +107,8 @@ class RayRun:
             None if resumed is None else resumed.manifest.record,
         )
         self._promised = stream.samples
+        self._on_bad, self._rollback = config.on_bad, config.rollback
+        self._rollbacks = rollbacks_before(resumed)
         newest = None if resumed is None else resumed.source()
         self._cuts = Cuts(len(run.group.workers), self._commit, newest)
         self.generations = Generations(
@@ -159,7 +147,9 @@ class RayRun:
             summary = self._finish(interruption, _status(ending, ended), ending)
             if ending.failure is not None:
                 whole = None not in ending.outcomes and not self.launched.session.lost()
-                raise ending.failure.raised("" if whole else interruption.saved)
+                raise ending.failure.raised(
+                    "" if whole and not self._cuts.counts.tick else interruption.saved
+                )
             return summary
 
     def _last(self, supervisor: Supervisor, interruption: Interruption) -> Ending:
@@ -171,9 +161,18 @@ class RayRun:
             while self._answer():
                 pass
             ending = self._ending(supervisor)
-            following = None if self.launched.session.lost() else self.generations.next(ending)
+            following = None if self.launched.session.lost() else self._next(ending)
         self._hear_the_last()
         return ending
+
+    def _next(self, ending: Ending) -> Supervisor | None:
+        """The generation after one that has ended like this, if there is to be one."""
+        if ending.failure is None or not isinstance(ending.failure.error, DivergenceError):
+            return self.generations.next(ending)
+        if self._on_bad != "rollback" or self._rollbacks == self._rollback.times:
+            return None
+        self._rollbacks += 1
+        return self.generations.rolled_back(ending, self._rollback.factor)
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
@@ -218,7 +217,11 @@ class RayRun:
         """Makes a checkpoint, once all that was predicted before it has left."""
         while self._answer():
             pass
-        record = {**self.recorder.position(source.tick), "restarts": len(self.generations.restarts)}
+        record = {
+            **self.recorder.position(source.tick),
+            "restarts": len(self.generations.restarts),
+            ROLLBACKS: self._rollbacks,
+        }
         self._checkpoints.commit(source, files, record)
 
     def _stored(self, tick: int, nodes: Sequence[str]) -> PartitionState:
@@ -279,7 +282,7 @@ class RayRun:
             }
             lost = [name for name in names if name not in weights]
             summary = self.recorder.finish(came, status, weights, error, lost)
-            interruption.saved = saved(summary, names)
+            interruption.saved = saved(summary, names, self._cuts.counts.tick)
         return summary
 
     def _weights(self, ending: Ending) -> dict[str, Callable[[], Kept]]:

@@ -40,6 +40,7 @@ def results_over(
             "startup_seconds": run.startup.seconds,
             "places": _places(run, ending),
             **executions(told),
+            **({"skipped": dict(stream.skipped)} if stream and stream.skipped else {}),
             **more,
             "links": {edge: carrier.name for edge, carrier in run.carriers.items()},
         },

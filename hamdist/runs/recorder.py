@@ -77,7 +77,10 @@ class Recorder:
             "ticks": tick,
             "lines": self._lines,
             "told": self._told,
-            "waiting": [[w.ticks, w.predicted, w.cut.rows, w.cut.sums, w.cut.unlabelled] for w in waiting],
+            "waiting": [
+                [w.ticks, w.predicted, w.cut.rows, w.cut.sums, w.cut.unlabelled, w.cut.skipped]
+                for w in waiting
+            ],
             "answered": -1 if self.answers is None else self.answers.last,
         }
 
@@ -170,6 +173,8 @@ class Recorder:
         return {**told, "weights": self.directory.weights, **({"missing": missing} if missing else {})}
 
 
-def _window(ticks: int, predicted: int, rows: int, sums: dict[str, float], unlabelled: int) -> Window:
+def _window(
+    ticks: int, predicted: int, rows: int, sums: dict[str, float], unlabelled: int, skipped: int
+) -> Window:
     """As a position tells it."""
-    return Window(ticks, predicted, Cut(rows, sums, unlabelled))
+    return Window(ticks, predicted, Cut(rows, sums, unlabelled, skipped))

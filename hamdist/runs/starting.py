@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Start:
+class RunStart:
     """directory: of the run; None: a new one.  goes_on: whether there was a run in it.  found: the checkpoint to go on
     from; None: it begins.  done: the summary of one of which nothing is left to do.
     """
@@ -56,25 +56,27 @@ class Start:
         return int(self.found.manifest.record.get("lines", 0))
 
 
-def start_of(which: WhichRun) -> Start:
+def start_of(which: WhichRun) -> RunStart:
     """Raises UserError for what cannot go on."""
     loaded = load(which.config, which.overrides)
     directory = which.directory
     if which.resume == AUTO and directory is None:
         directory = Path("runs") / loaded.config.name
     if which.resume is False or directory is None or not (directory / CONFIG).is_file():
-        return Start(loaded, directory)
+        return RunStart(loaded, directory)
     before = load(directory / CONFIG).config
     if (done := _done(loaded.config, before, directory)) is not None:
         if which.resume != AUTO:
             raise UserError(f"{directory} holds a run that is finished: nothing is left to do")
-        return Start(loaded, directory, goes_on=True, done=done)
+        return RunStart(loaded, directory, goes_on=True, done=done)
     found = _found(loaded.config, before, directory)
     if found is None and which.resume != AUTO:
         raise UserError(f"{directory} holds no checkpoint to go on from: set checkpoint.every_seconds, say")
     if found is not None and found.spoilt:
         _tell(found, which.resume == AUTO)
-    return Start(loaded, directory, goes_on=True, found=found)
+    if found is not None:
+        found = replace(found, directory=directory)
+    return RunStart(loaded, directory, goes_on=True, found=found)
 
 
 def folder_of_checkpoints(config: RunConfig, directory: Path) -> Folder:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 from hamdist.cluster.cutter import CutSchedule
@@ -32,8 +33,8 @@ class StreamFeed:
         return self._stream.skipped
 
     def __iter__(self) -> Pairs:
-        batches = iter(self._stream)
         with stream_keys():
+            batches = iter(self._stream)
             first = list(islice(batches, 1))
         yield from pairs(chain(first, batches))
 
@@ -50,10 +51,21 @@ class StreamFeed:
 
 
 def stream_worker_of(
-    config: RunConfig, name: str, idle_seconds: float, profile: bool, cuts: CutSchedule | None = None
+    config: RunConfig,
+    name: str,
+    idle_seconds: float,
+    profile: bool,
+    cuts: CutSchedule | None = None,
+    journal: Path | None = None,
 ) -> StreamWorker:
-    """What says the stream's batches to a run's actors; it opens the stream where it lives."""
-    return StreamWorker(name, partial(StreamFeed, config), idle_seconds, profile, cuts)
+    """What says the stream's batches to a run's actors; it opens the stream where it lives.
+
+    journal: a folder for what a stream gives that cannot seek.
+    """
+    worker = StreamWorker(name, partial(StreamFeed, config), idle_seconds, profile, cuts)
+    if journal is not None:
+        worker.keep_journal(journal)
+    return worker
 
 
 def pairs(batches: Iterator[Batch]) -> Pairs:

@@ -1,5 +1,6 @@
 """The form of a stream's samples, shape and dtype, which must not change midway."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -51,8 +52,9 @@ def require_same_form(was: SampleForm, now: SampleForm, where: str) -> None:
     raise StreamError(f"{where}: the target has {now.targets}, where it had {was.targets} before")
 
 
+@lru_cache(maxsize=8)
 def form_told(form: SampleForm | None) -> dict[str, Any] | None:
-    """As numbers and text."""
+    """As numbers and text, not to be written into."""
     return None if form is None else {name: _told(each) for name, each in form._asdict().items()}
 
 

@@ -76,10 +76,11 @@ class Iterable(Counted):
             yield parse_sample(item, self._dtype, f"sample {number}")
 
     def _more(self) -> dict[str, Any]:
-        return {"own": own_state(self._coming if self._loaded or self._current is None else self._current)}
+        begun = self._current is not None and not self._loaded
+        return {"own": own_state(self._current if begun else vars(self).get("_coming"))}
 
     def _load_more(self, state: Mapping[str, Any]) -> None:
-        if keeps_state(self._coming):
+        if state["own"] is not None and keeps_state(self._coming):
             self._coming.load_state_dict(state["own"])
 
     @cached_property

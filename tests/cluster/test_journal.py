@@ -266,6 +266,19 @@ def test_a_stream_that_cannot_seek_is_not_read_again_without_a_journal() -> None
         worker.rewind(parts[0])
 
 
+def test_a_new_process_without_one_goes_on_right_after_the_cut(tmp_path: Path) -> None:
+    layout = layout_of_chain(mode="local")
+    plain = said(whole_one(), layout)
+    worker = piped(BATCHES, tmp_path)
+    worker.first_batch()
+    _, parts = stopped(worker, layout, 47, whole=1)
+    other = StreamWorker("the stream", partial(Piped, BATCHES[parts[0].tick :]))
+    other.rewind(parts[0])
+    assert other.progress().send_again == parts[0].tick
+    again = said(other, layout).by_edge["source->l0"].ticks
+    assert same(again, plain.by_edge["source->l0"].ticks[parts[0].tick :])
+
+
 def test_a_stream_that_seeks_keeps_none(tmp_path: Path) -> None:
     worker = StreamWorker("the stream", partial(ListFeed, BATCHES), cuts=CutSchedule(20))
     worker.keep_journal(tmp_path)

@@ -100,11 +100,14 @@ def test_what_follows_a_cut_is_said_again_bit_for_bit(case: str, anew: bool) -> 
         if anew:
             worker = StreamWorker("the stream", partial(ListFeed, batches), cuts=EVERY)
         worker.rewind(_stored(part))
+        assert torch.equal(worker.first_batch()[0], batches[0][0])
         again = said(worker, layout)
         for edge, listener in again.by_edge.items():
             assert same(listener.ticks, plain.by_edge[edge].ticks[part.tick :]), (edge, part.tick)
+    worker = StreamWorker("the stream", partial(ListFeed, batches), cuts=EVERY)
     worker.rewind(None)
     assert same(*(each.by_edge["source->l0"].ticks for each in (said(worker, layout), plain)))
+    assert torch.equal(worker.progress().cuts[0].first[0], batches[0][0])
 
 
 def _stored(part: SourcePart) -> SourcePart:

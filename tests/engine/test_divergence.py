@@ -28,7 +28,8 @@ def diverged(rule, **place):
         run_through(runtime, batches)
     message = str(caught.value)
     found = re.match(
-        r"diverged at tick (\d+): the loss is (inf|nan); layer '(.*)' is the furthest off, .* up to \S+: ",
+        r"diverged at tick (\d+): the loss of samples \d+ to \d+ is (inf|nan); layer '(.*)' is the furthest off, "
+        r".* up to \S+: ",
         message,
     )
     assert found, message
@@ -59,7 +60,10 @@ def test_the_layer_named_is_the_one_with_weights_that_are_none_and_not_those_it_
     carry = runtime.nodes["2"].carry
     broken = {name: torch.full_like(weight, torch.nan) for name, weight in carry.parameters.items()}
     runtime.nodes["2"].carry = carry._replace(parameters=broken)
-    message = "the loss mse_loss is nan at tick 2[0-9]: the weights of layer '2' are not finite, though no number had"
+    message = (
+        r"the loss mse_loss of samples \d+ to \d+ is nan at tick 2[0-9]: the weights of layer '2' are not finite, "
+        "though no number had"
+    )
     with pytest.raises(DivergenceError, match=f"^{message}"):
         run_through(runtime, batches[20:])
 
@@ -152,7 +156,8 @@ def test_the_first_layer_whose_output_is_none_is_named(place):
     rule = learning(0.0)
     runtime = runtime_of([m.double() for m in layers], batches, nn.functional.mse_loss, rule=rule, **place)
     message = (
-        r"^the loss mse_loss is (nan|inf) at tick \d+: the output of layer '2' was not finite first, though "
+        r"^the loss mse_loss of samples \d+ to \d+ is (nan|inf) at tick \d+: the output of layer '2' was not "
+        "finite first, though "
     )
     with pytest.raises(DivergenceError, match=message) as caught:
         run_through(runtime, batches)
@@ -180,7 +185,8 @@ def test_a_sample_that_is_none_is_not_blamed_on_a_layer():
     batches = [(torch.full((4, 8), torch.inf).double(), torch.ones(4, 3).double())]
     runtime = runtime_of(mlp(3), batches, loss=nn.functional.mse_loss, mode="nonlocal")
     with pytest.raises(
-        DivergenceError, match=r"^the loss mse_loss is nan at tick 0: a sample that entered is not"
+        DivergenceError,
+        match=r"^the loss mse_loss of samples 0 to 3 is nan at tick 0: a sample that entered is not",
     ):
         list(runtime.present(*batches[0]))
 
@@ -188,7 +194,8 @@ def test_a_sample_that_is_none_is_not_blamed_on_a_layer():
 def test_a_loss_that_is_none_for_finite_numbers_says_so():
     told = no_number(over_nothing, torch.ones(4, 3).double())
     assert re.fullmatch(
-        r"the loss over_nothing is nan at tick 0, of finite numbers, an output up to \S+ and targets up to 1: it has "
+        r"the loss over_nothing of samples 0 to 3 is nan at tick 0, of finite numbers, an output up to \S+ and "
+        r"targets up to 1: it has "
         "no number for these, such as a logarithm of 0 or a mean over nothing",
         told,
     )
@@ -199,8 +206,8 @@ def test_a_loss_that_is_none_for_finite_numbers_says_so():
 def test_targets_that_a_users_loss_ignores_all_are_named():
     told = no_number(ignoring_0, torch.zeros(4, dtype=torch.int64))
     assert told == (
-        "the loss ignoring_0 is nan at tick 0, and the target of every row is the class 0: if the loss ignores it, "
-        "write -100 instead"
+        "the loss ignoring_0 of samples 0 to 3 is nan at tick 0, and the target of every row is the class 0: "
+        "if the loss ignores it, write -100 instead"
     )
 
 
@@ -216,7 +223,10 @@ def test_a_derivative_that_is_none_is_not_taken_for_growth():
         parameter.data.zero_()
     batches = regression(5)
     runtime = runtime_of(layers, batches, nn.functional.mse_loss, mode="nonlocal")
-    message = "^the loss mse_loss is nan at tick 1: the weights of layer '0' are not finite, though no number had grown"
+    message = (
+        "^the loss mse_loss of samples 4 to 7 is nan at tick 1: the weights of layer '0' are not finite, "
+        "though no number had grown"
+    )
     with pytest.raises(DivergenceError, match=message):
         run_through(runtime, batches)
 
@@ -236,7 +246,9 @@ def test_fused_ticks_name_the_first_whose_loss_is_not_finite(chunk):
         runtime = runtime_of(residual_net(3), batches, loss=loss, execution=execution, timeline=heard)
         with pytest.raises(DivergenceError) as caught:
             run_in_chunks(runtime, batches)
-        found = re.match(r"the loss mse_loss is (?:inf|nan) at tick (\d+)", str(caught.value))
+        found = re.match(
+            r"the loss mse_loss of samples \S+ to \S+ is (?:inf|nan) at tick (\d+)", str(caught.value)
+        )
         assert found, str(caught.value)
         assert "learning.beta" not in str(caught.value)
         told.append(int(found[1]))

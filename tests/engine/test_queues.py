@@ -177,6 +177,30 @@ def test_the_source_gives_copies_in_plain_order(most):
         assert torch.equal(before, kept)
 
 
+def test_after_a_cut_messages_end_where_so_many_ticks_went_since():
+    source, other = Source(4, 1, most=4), Source(4, 1, most=4)
+    for number in range(3):
+        list(source.present([batch(4, float(number))]))
+    other.state = source.state
+    assert (other.tick, other.samples, other.origin) == (3, 12, 3)
+    given = list(other.present([batch(4, float(k)) for k in range(6)]))
+    assert [each.ticks for each in given] == [4, 2]
+    assert given[0].tokens[0].tick == 3
+
+
+def test_the_source_tells_what_entered_last():
+    source = Source(4, hold=2, recalls=5)
+    given = [*source.present([batch(4, 0.0)]), *source.silence(1), *source.present([batch(3, 1.0)])]
+    told = [token for each in given for token in each.tokens]
+    assert source.state.recent == tuple(told)
+    assert source.state.recent[2] == INVALID
+    list(source.silence(2))
+    assert source.state.recent == (INVALID, *told[3:], INVALID, INVALID)
+    other = Source(4, hold=2, recalls=5)
+    other.state = source.state
+    assert other.state == source.state
+
+
 def test_ticks_of_a_hold_share_what_is_given():
     given = list(Source(4, hold=5).present([batch(4, 0.0)]))
     assert len({each.tensors[0].data_ptr() for each in given}) == 1

@@ -1,7 +1,7 @@
 """All that moves is in the state: a run that is cut, and goes on elsewhere from a copy, ends with the same bits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -9,10 +9,12 @@ import torch
 from support.inline import learning, runtime_of
 from support.networks import cnn, residual_net
 from support.samples import samples
+from support.timelines import Together
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from hamdist.engine.inline import InlineRuntime
+from hamdist.engine.profiler import SILENT, Timeline
 from hamdist.engine.spec import PLAIN, Execution
 from hamdist.engine.state import RuntimeState, copied
 from hamdist.errors import RunError
@@ -92,12 +94,19 @@ CASES = [
 ]
 
 
-def runtime_for(case: Case, execution: Execution) -> InlineRuntime:
+def runtime_for(case: Case, execution: Execution, timeline: Timeline = SILENT) -> InlineRuntime:
     rule = learning(**({"beta": 0.05} | case.rule))
     batches = samples(1, case.shape)
     made = case.make()
     return runtime_of(
-        made, batches, case.loss, edges=case.edges, rule=rule, execution=execution, **case.place
+        made,
+        batches,
+        case.loss,
+        edges=case.edges,
+        rule=rule,
+        execution=execution,
+        timeline=timeline,
+        **case.place,
     )
 
 
@@ -183,6 +192,44 @@ def test_from_a_cut_between_chunks_too(case: Case) -> None:
     other.restore(cut)
     assert bits_agree(in_chunks(other, case, 20, BATCHES), left)
     assert bits_agree(moved(other.cut()), moved(end))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "execution", "at"),
+    [(CASES[1], STACKED, 6), (CASES[1], STACKED, 13), (CASES[2], CHUNKS, 11), (CASES[-6], STACKED, 22)],
+    ids=["filling", "after a hold-out", "in a chunk", "memories"],
+)
+def test_ticks_that_ran_in_one_go_go_on_so_at_once(case: Case, execution: Execution, at: int) -> None:
+    """After a cut that falls before, in or after a hold-out and the silence that follows it, as if none had been."""
+    heard = [Together() for _ in range(3)]
+    whole, before, after = (runtime_for(case, execution, each) for each in heard)
+    go(whole, case, 0, BATCHES)
+    go(before, case, 0, at)
+    after.restore(before.cut())
+    go(after, case, at, BATCHES)
+    assert heard[0].lengths(whole.tick) == heard[1].lengths(before.tick) + heard[2].lengths(after.tick)
+    assert sum(heard[2].lengths(after.tick)) > 0
+    assert bits_agree(moved(after.cut()), moved(whole.cut()))
+
+
+def test_a_cut_is_not_made_where_something_entered_that_was_not_met() -> None:
+    case = replace(CASES[0], place={"mode": "nonlocal", "hold": 4})
+    runtime = runtime_for(case, CHUNKS)
+    going = runtime.present(*samples(1, case.shape)[0])
+    next(going)
+    with pytest.raises(RunError, match="4 ticks entered and 1 are done"):
+        runtime.cut()
+    list(going)
+    assert runtime.cut().partition.tick == 4
+
+
+def test_what_is_shared_is_copied_once() -> None:
+    shared, alone = torch.ones(2), torch.ones(2)
+    one, (two, three) = copied((shared, [shared, alone]))
+    assert one is two is not three
+    assert one is not shared
+    assert torch.equal(one, shared)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
-from support.learners import KINDS, Kind, same_bits
+from support.learners import KINDS, Kind, same_bits, same_tensors
 from support.networks import residual_net
 from support.samples import samples
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
@@ -149,6 +149,17 @@ def test_torchs_distributed_checkpoints_take_it(learner: Learner, tmp_path: Path
     again = Kind("again").learner()
     again.load_training_state(torch.load(tmp_path / "file.pt", weights_only=True)["learner"])
     assert same_bits(again, learner)
+
+
+def test_to_them_a_learner_itself_is_its_weights(learner: Learner, tmp_path: Path):
+    """By the protocol of torch's Stateful, as a module is."""
+    other = Kind("other", lambda: residual_net(seed=4)).learner()
+    other.steps(samples(2, (8,)))
+    with pytest.warns(UserWarning, match="single process"):
+        dcp.save({"learner": learner}, checkpoint_id=tmp_path)
+    with pytest.warns(UserWarning, match="single process"):
+        dcp.load({"learner": other}, checkpoint_id=tmp_path)
+    assert same_tensors(other.state_dict(), learner.state_dict())
 
 
 # Things beside a learner

@@ -18,6 +18,7 @@ from hamdist.cluster.handle import results
 from hamdist.cluster.layout import Layout, hosts_of
 from hamdist.cluster.outcome import Outcome, StreamOutcome
 from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
+from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.transports import SHARED_BYTES, carriers_of, wirings_of
 from hamdist.cluster.worker import Worker, WorkerSpec
@@ -25,6 +26,7 @@ from hamdist.cluster.worker_group import ThreadWorkers
 from hamdist.engine.build import examine_all
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.spec import PLAIN, Execution, outline_of
+from hamdist.engine.state import PartitionState
 from hamdist.network.learning import Learning
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
@@ -32,6 +34,7 @@ from hamdist.transport.base import Patience, Wiring
 from hamdist.transport.local import Exchange, InProcessWiring
 
 Batches = list[tuple[Tensor, Tensor]]
+Cut = tuple[PartitionState, SourcePart]
 SECONDS = patient(120)
 PATIENCE = Patience(heartbeat_seconds=patient(20), progress_seconds=patient(60))
 MakeWirings = Callable[[Layout], Sequence[Callable[[], Wiring]]]
@@ -57,7 +60,7 @@ WIRINGS: dict[str, MakeWirings] = {
 
 
 class Ensemble:
-    """Actors over a network, ready to run; `actors`: names of layers by actor."""
+    """Actors over a network, ready to run; `actors`: names of layers by actor; `start`: a cut to go on from."""
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class Ensemble:
         labels: tuple[Any, ...] | None = None,
         cuts: CutSchedule | None = None,
         feed: Callable[[], Feed] | None = None,
+        start: Cut | None = None,
     ) -> None:
         outline = outline_of(network, locality, learning, seed, dtype, execution)
         specs = {spec.name: spec for spec in network.layers}
@@ -98,11 +102,21 @@ class Ensemble:
         self.stream = StreamWorker("the stream", opens, idle_seconds, profile, cuts)
         self.group = ThreadWorkers(self.workers, self.stream)
         hosts = hosts_of(outline, tuple(tuple(names) for names in actors))
-        (first,) = results([self.group.stream.call(StreamWorker.first_batch)], SECONDS)
+        first = self._first_batch(start)
         facts = examine_all(outline, RemoteBuilder(self.group, outline, hosts, SECONDS), first)
         devices = [torch.device("cpu")] * len(self.group.names)
         self.layout = layout_of(outline, hosts, self.group.names, devices, facts, first)
         wire(self.group, self.layout, wirings(self.layout), SECONDS)
+        if start is not None:
+            state, part = start
+            results([each.call(Worker.restore, state, part.state) for each in self.group.workers], SECONDS)
+
+    def _first_batch(self, start: Cut | None) -> Any:
+        stream = self.group.stream
+        if start is None:
+            return results([stream.call(StreamWorker.first_batch)], SECONDS)[0]
+        results([stream.call(StreamWorker.rewind, start[1])], SECONDS)
+        return start[1].first
 
     def start(self) -> list[Future[Any]]:
         """All run from now on, the stream last."""

@@ -47,12 +47,17 @@ class Kind:
         return found
 
     def go(self, learner: Learner, first: int, last: int) -> list[Any]:
-        """Presents batches from one number to another; what left the network."""
+        """Presents batches from one number to another, with a hold-out now and then; what left the network."""
         batches = self.batches(first, last)
         if self.chunk > 1:
             pieces = [batches[i : i + self.chunk] for i in range(0, len(batches), self.chunk)]
             return told(p for piece in pieces for p in learner.steps(piece))
-        return told(learner.step(*batch) for batch in batches)
+        left: list[Any] = []
+        for number, batch in enumerate(batches, first):
+            left += told([learner.step(*batch)])
+            if number % 10 == 7:
+                left.append(learner.evaluate([batch]))
+        return left
 
 
 def told(predictions: Iterable[Prediction | None]) -> list[Any]:

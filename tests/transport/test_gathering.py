@@ -124,6 +124,46 @@ def test_a_message_goes_when_it_is_whole_and_stays_whole() -> None:
         assert pair.b.receive().tick == COUNT
 
 
+@pytest.mark.parametrize("delay", [1, 2, 5])
+@pytest.mark.parametrize("gathers", [True, False])
+def test_the_sender_knows_what_the_other_end_has_not_met(delay: int, gathers: bool) -> None:
+    """At every tick what it said in the last d, the initial items among it, whether it has gone or is gathered."""
+    initial, sent = [Costate(INVALID)] * delay, alike(12)
+    with joined(KINDS["in-process"], at(gathers=gathers), PATIENCE) as pair:
+        out = SendQueue(pair.a, Traffic(), initial)
+        told = [*initial]
+        for item in sent[:6]:
+            out.append(item)
+            told.append(item)
+            check_all(out.said(delay), told[-delay:])
+        for start in (6, 9):
+            out.add(together(sent[start : start + 3]))
+            told += sent[start : start + 3]
+            check_all(out.said(delay), told[-delay:])
+        assert len(out._said) <= delay
+
+
+def test_both_ends_go_on_from_what_was_under_way() -> None:
+    initial, sent = [Costate(INVALID)] * 2, alike(8)
+    said = (together(sent[:1]), together(sent[1:3]))
+    with joined(KINDS["in-process"], at(gathers=False), PATIENCE) as pair:
+        out, into = SendQueue(pair.a, Traffic(), initial), ReceiveQueue(pair.b, Traffic(), Costate, initial)
+        out.resume(said)
+        into.refill(said)
+        check_all(out.said(2), sent[1:3])
+        for item in sent[3:]:
+            out.append(item)
+        for item in sent:
+            check(into.popleft(), item)
+
+
+def check_all(got: tuple[Message, ...], sent: list[Costate]) -> None:
+    each = [Costate(tick.tokens[0], *tick.tensors) for message in got for tick in message.single()]
+    assert len(each) == len(sent)
+    for one, other in zip(each, sent, strict=True):
+        check(one, other)
+
+
 def test_the_final_tick_and_that_of_a_cut_are_heard_by_whoever_shares_the_traffic() -> None:
     with joined(KINDS["in-process"], at(), PATIENCE) as pair:
         far, near = Traffic(final=11, cut=7), Traffic(cut=4)

@@ -36,13 +36,17 @@ from hamdist.network.losses import LossSpec
 from hamdist.network.timing import Times, regular_ticks
 from hamdist.report.wording import listed
 
-Told = tuple[int, LossSpec, Tensor]
-"""Losses [ticks], from which tick on, and whose."""
+Told = tuple[int, LossSpec, Sequence[Token], Tensor]
+"""Losses [ticks], from which tick on, whose, and of which samples."""
 
 
-def _told(losses: Sequence[Told]) -> list[tuple[int, LossSpec, float]]:
+def _told(losses: Sequence[Told]) -> list[tuple[int, LossSpec, Token, float]]:
     """Each by its tick."""
-    return [(tick + k, spec, value) for tick, spec, each in losses for k, value in enumerate(each.tolist())]
+    return [
+        (tick + k, spec, token, value)
+        for tick, spec, tokens, each in losses
+        for k, (token, value) in enumerate(zip(tokens, each.tolist(), strict=True))
+    ]
 
 
 TICKS_BETWEEN_CHECKS = 16  # of whether losses are finite
@@ -224,7 +228,7 @@ class FusedExecutor:
         predictions: list[Prediction] = []
         for judge, verdict in zip(self._plan.judges, places.verdicts, strict=True):
             outputs, losses = leaves[verdict.output].unbind(), leaves[verdict.loss].unbind()
-            self._unchecked.append((tick, judge.loss.spec, leaves[verdict.loss]))
+            self._unchecked.append((tick, judge.loss.spec, judged, leaves[verdict.loss]))
             judge.loss.prequential.count(sum(token.rows for token in judged if token.repeat == 0))
             judge.loss.prediction, judge.loss.loss = None, losses[-1]
             if judge.first:
@@ -251,10 +255,10 @@ class FusedExecutor:
             return
         self.release(self._next)
         told = _told(unchecked)
-        place = next(place for place, (_, _, value) in enumerate(told) if not math.isfinite(value))
-        tick, spec, value = told[place]
-        known = [each for _, of, each in (*_told(before), *told[:place]) if of is spec]
-        failed = FailedLoss.after(spec, value, known)
+        place = next(place for place, (*_, value) in enumerate(told) if not math.isfinite(value))
+        tick, spec, token, value = told[place]
+        known = [each for _, of, _, each in (*_told(before), *told[:place]) if of is spec]
+        failed = FailedLoss.after(spec, value, known, token)
         raise DivergenceError(diagnosis(tick, failed, extents(self._nodes)), failed)
 
     # Giving back

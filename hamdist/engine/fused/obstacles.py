@@ -37,6 +37,8 @@ def obstacle(
     inner = {way.edge.name for way in out_of if isinstance(way, Channel)}
     edges = [way.edge for way in into] + [way.edge for way in out_of]
     crossing = [edge for edge in edges if edge.source != SOURCE and edge.name not in inner]
+    if outline.learning.skips:
+        return "on_bad: skip looks at each loss before it is learnt from"
     if outline.locality.gate != "always":
         return f"gate {outline.locality.gate} waits for what is heard to settle"
     if outline.locality.horizon is not None:
