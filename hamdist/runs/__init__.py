@@ -14,7 +14,7 @@ learner_state.py all of a Learner at one moment; identity.py: whose it is; state
 pickling.py      whether a Learner can be pickled
 kept_things.py   what a user keeps beside a Learner
 inline.py        a run in one process; inline_cuts.py: its checkpoints
-launch.py        from a setup to actors that stand ready
+launch.py        from a setup to actors that stand ready; relaunch.py: once more, after some were lost
 ray.py           a run whose layers are Ray actors; ray_stream.py: its stream; ray_results.py: what came of it
 generations.py   its actors after a failure, from the newest cut on; allowance.py: how often
 cuts.py          the parts of its cuts, put together as they come

@@ -27,7 +27,8 @@ from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.cuts import Cuts
-from hamdist.runs.launch import LaunchedRun, rejoined, remade, replace_lost
+from hamdist.runs.launch import LaunchedRun
+from hamdist.runs.relaunch import rejoined, remade, replace_lost
 
 Stored = Callable[[int, Sequence[str]], PartitionState]
 """Reads what some nodes had at a cut from its checkpoint. Raises UserError, RunError."""
