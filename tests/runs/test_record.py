@@ -373,7 +373,7 @@ def test_a_position_tells_of_the_ticks_before_it_alone():
     found.add([window(1, 4.0), window(2, 8.0), window(3, 12.0), window(4, 16.0)], 3, 12)
     position = json.loads(json.dumps(found.position(2)))
     assert (position["lines"], position["told"], position["waiting"]) == (2, 8, [])
-    assert json.loads(json.dumps(found.position(4)))["waiting"] == [[4, 16, 4, {"loss": 16.0}, 0]]
+    assert json.loads(json.dumps(found.position(4)))["waiting"] == [[4, 16, 4, {"loss": 16.0}, 0, 0]]
     found.directory._metrics.close()
     again = Recorder(RunDirectory(Path("out"), "", position["lines"]), None, None, 4, 1, 4, before=position)
     assert len(Path("out/metrics.jsonl").read_text().splitlines()) == 2

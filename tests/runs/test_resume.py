@@ -250,12 +250,12 @@ def test_seconds_are_those_of_before_and_now():
 
 def test_another_config_is_refused_by_key():
     broken_off(35, config(), "out")
-    changed = ["learning.beta=0.1", "stream.batch_size=4", "placement.threads=2"]
+    changed = ["learning.gamma=0.1", "stream.batch_size=4", "placement.threads=2"]
     for resume in (True, "auto"):
         with pytest.raises(UserError) as caught:
             run(config(), changed, out="out", resume=resume)
-        assert [problem.key for problem in caught.value.problems] == ["stream.batch_size", "learning.beta"]
-        assert "was 0.05 and is 0.1 now" in str(caught.value)
+        assert [problem.key for problem in caught.value.problems] == ["stream.batch_size", "learning.gamma"]
+        assert "was 1.0 and is 0.1 now" in str(caught.value)
 
 
 def test_a_network_made_otherwise_is_refused_by_layer(folder: Path, monkeypatch: pytest.MonkeyPatch):
