@@ -300,15 +300,13 @@ class RayRun:
         return results([worker.call(Worker.kept, name)], STARTED_SECONDS)[0]
 
     def _results(self, ending: Ending) -> Results:
-        """What came of all actors; time is the driver's where no actor was there from the first tick on."""
-        whole = not (self.generations.restarts or self._resumed is not None)
+        """What came of all actors."""
+        in_one_go = not self.generations.restarts and self._resumed is None
         more = {
             "restarts": [restart.told() for restart in self.generations.restarts],
             **({"checkpoints": self._cuts.counts.told()} if self._checkpoints.on else {}),
         }
-        return results_over(
-            self.launched, ending, None if whole else self.recorder.elapsed, self._promised, more
-        )
+        return results_over(self.launched, ending, self.recorder.elapsed, in_one_go, self._promised, more)
 
 
 def _status(ending: Ending, asked: bool) -> str:
