@@ -110,7 +110,7 @@ class RayRun:
         self._on_bad, self._rollback = config.on_bad, config.rollback
         self._rollbacks = rollbacks_before(resumed)
         newest = None if resumed is None else resumed.source()
-        self._cuts = Cuts(len(run.group.workers), self._commit, newest)
+        self._cuts = Cuts(len(run.group.workers), self._commit, self._checkpoints.abandon, newest)
         self.generations = Generations(
             run,
             Allowance(
