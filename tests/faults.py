@@ -1,14 +1,17 @@
 """Faults on order: at a named node and tick something happens to the process that hosts it, once in a run.
 
 A config orders one by a layer, `type: "faults:Faulty"`, or by a stream, `factory: "faults:digits"`, both of which are
-what they are without it. The fault strikes before the first tick at or after the one that is named:
+what they are without it. The fault is due before the first tick at or after the one that is named:
 
 kill, freeze     the process ends, or stands still, like one whose machine died, or hangs
+raylet           Ray's daemon of its node ends, and with it all processes there, like a machine that died
 cut              its links are shut, as by a network that fails
 corrupt, drop    of the next message that it sends one bit is changed, or it is lost
 delay            it does nothing for a second
 disk             there is no room for the next two files that it writes
 kill_writing     it ends in the midst of writing its next file of a checkpoint
+
+The last two need a cut that follows, and a node that writes a file of it: not the stream, whose part the driver writes.
 """
 
 import errno
@@ -16,7 +19,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,25 +35,36 @@ from hamdist.transport.connection import Connection
 from hamdist.transport.zeromq import ZeroMQWiring
 
 SOURCE = "source"
+WRITING = ("disk", "kill_writing")
 DELAY_SECONDS = 1.0
+ROWS = 1600
+STRUCK = "struck"
 
 
 class Order:
-    """kind: of fault.  node: at which it strikes, or SOURCE.  tick: from which on.  marker: a file that is there once
-    it has struck.  driver: the process in which it never strikes.
+    """kind: of fault.  node: at which it strikes, or SOURCE.  tick: from which on it is due.  marker: a file that is
+    there from then on, and says so once it has struck.  driver: the process in which it never strikes.
     """
 
     def __init__(self, kind: str, node: str, tick: int, marker: str, driver: int) -> None:
         self.kind, self.node, self.tick, self.marker, self.driver = kind, node, tick, Path(marker), driver
 
-    def strikes(self) -> bool:
-        """Whether it is to strike here and now; it does then."""
+    def begin(self) -> None:
+        """It is due; here, unless it was so in another process."""
         if os.getpid() == self.driver:
-            return False
+            return
         with suppress(FileExistsError):
             self.marker.touch(exist_ok=False)
-            return True
-        return False
+            FAULTS[self.kind](self)
+
+    def note(self) -> None:
+        """It strikes now."""
+        self.marker.write_text(STRUCK)
+
+
+def has_struck(marker: Path) -> bool:
+    """Whether a fault has not only been due."""
+    return marker.exists() and marker.read_text() == STRUCK
 
 
 class Faulty(nn.Linear):
@@ -73,12 +87,18 @@ class Faulty(nn.Linear):
         return nn.functional.linear(x, self.weight, self.bias)
 
 
-def digits(**fault: Any) -> list[tuple[Tensor, int]]:
+def digits(count: int = ROWS, **fault: Any) -> list[tuple[Tensor, int]]:
     """The digits as a dataset, from a process to which something will happen, if anything.  fault: as of a layer."""
     if fault:
         order(Order(**fault, node=SOURCE))
-    batches = list(Digits(batch_size=1, samples=1500, shuffle=False))
-    return [(batch.inputs[0], int(batch.targets[0])) for batch in batches if batch.targets is not None]
+    return list(digits_once(count))
+
+
+def digits_once(count: int = ROWS) -> Iterator[tuple[Tensor, int]]:
+    """The same, one after another, from one who cannot go back."""
+    for batch in Digits(batch_size=1, samples=count, shuffle=False):
+        if batch.targets is not None:
+            yield batch.inputs[0], int(batch.targets[0])
 
 
 _orders: list[Order] = []
@@ -101,8 +121,8 @@ def _watch(kind: type, method: str, where: Callable[[Any], tuple[int, Any]]) -> 
     def watched(self: Any, *arguments: Any, **named: Any) -> Any:
         tick, nodes = where(self)
         for fault in _orders:
-            if fault.node in nodes and tick >= fault.tick and fault.strikes():
-                FAULTS[fault.kind]()
+            if fault.node in nodes and tick >= fault.tick:
+                fault.begin()
         return original(self, *arguments, **named)
 
     setattr(kind, method, watched)
@@ -118,19 +138,28 @@ def _note_links() -> None:
     ZeroMQWiring.listen = listen  # type: ignore[method-assign]
 
 
-def _kill() -> None:
+def _kill(fault: Order) -> None:
+    fault.note()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _freeze() -> None:
+def _raylet(fault: Order) -> None:
+    fault.note()
+    os.kill(os.getppid(), signal.SIGKILL)
+
+
+def _freeze(fault: Order) -> None:
+    fault.note()
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def _delay() -> None:
+def _delay(fault: Order) -> None:
+    fault.note()
     time.sleep(DELAY_SECONDS)
 
 
-def _cut() -> None:
+def _cut(fault: Order) -> None:
+    fault.note()
     for connection in _links[-1]._connections.values():
         connection._liveness.gone()  # which hears of new ones
         for descriptor in connection._liveness.connections():
@@ -138,8 +167,9 @@ def _cut() -> None:
                 line.shutdown(socket.SHUT_RDWR)
 
 
-def _corrupt() -> None:
+def _corrupt(fault: Order) -> None:
     def spoilt(original: Callable[..., Any], *arguments: Any) -> Any:
+        fault.note()
         first, *rest = original(*arguments)
         changed = bytearray(first)
         changed[len(changed) // 2] ^= 1
@@ -148,20 +178,21 @@ def _corrupt() -> None:
     _once(Codec, "encode", spoilt)
 
 
-def _drop() -> None:
-    _once(Connection, "send", lambda original, *arguments: None)
+def _drop(fault: Order) -> None:
+    _once(Connection, "send", lambda original, *arguments: fault.note())
 
 
-def _disk() -> None:
+def _disk(fault: Order) -> None:
     def full(original: Callable[..., Any], *arguments: Any) -> Any:
+        fault.note()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for _ in range(2):
         _once(whole_file, "_on_disk", full)
 
 
-def _kill_writing() -> None:
-    _once(whole_file, "_on_disk", lambda original, *arguments: _kill())
+def _kill_writing(fault: Order) -> None:
+    _once(whole_file, "_on_disk", lambda original, *arguments: _kill(fault))
 
 
 def _once(owner: Any, name: str, instead: Callable[..., Any]) -> None:
@@ -175,8 +206,9 @@ def _once(owner: Any, name: str, instead: Callable[..., Any]) -> None:
     setattr(owner, name, replaced)
 
 
-FAULTS: dict[str, Callable[[], None]] = {
+FAULTS: dict[str, Callable[[Order], None]] = {
     "kill": _kill,
+    "raylet": _raylet,
     "freeze": _freeze,
     "cut": _cut,
     "corrupt": _corrupt,

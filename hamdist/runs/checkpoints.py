@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ class Checkpoints:
         manifest = Manifest(source.tick, source.state.samples, parts, self._config, record)
         checkpoint.write(MANIFEST, manifest.as_bytes())
         prune(self._folder, self._keep)
+
+    def end_at(self, tick: int) -> None:
+        """The newest that is whole is that of this tick: what was begun after it is not left behind."""
+        if self._folder is not None:
+            with suppress(OSError):
+                forget_after(self._folder, tick)
 
     def abandon(self, tick: int) -> None:
         """Nothing is left of a cut that could not be written."""

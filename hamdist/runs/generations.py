@@ -25,7 +25,8 @@ from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.cuts import Cuts
-from hamdist.runs.launch import LaunchedRun, rejoined, remade, replace_lost
+from hamdist.runs.launch import LaunchedRun
+from hamdist.runs.relaunch import rejoined, remade, replace_lost
 from hamdist.runs.restart import Restart
 
 Stored = Callable[[int, Sequence[str]], PartitionState]
@@ -112,7 +113,7 @@ class Generations:
         results(write, STARTED_SECONDS)
         self.supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
         if restart is not None:
-            restart.done("joining")
+            restart.done("restoring")
         self.run.group.stand_ins.refill()
         return self.supervisor
 
@@ -138,6 +139,7 @@ class Generations:
         restart.done("replacing")
         results([group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
         self.run = rejoined(self.run)
+        restart.done("joining")
         if newest is None:
             results([worker.call(Worker.begin_anew) for worker in group.workers], STARTED_SECONDS)
         else:

@@ -103,7 +103,7 @@ class RayRun:
         self._promised = stream.samples
         self._rollbacks = Rollbacks(config, resumed)
         newest = None if resumed is None else resumed.source()
-        self._cuts = Cuts(len(run.group.workers), self._commit, newest)
+        self._cuts = Cuts(len(run.group.workers), self._commit, self._checkpoints.abandon, newest)
         self.generations = Generations(
             run,
             Allowance(
@@ -143,7 +143,9 @@ class RayRun:
             summary = self._finish(interruption, _status(ending, ended), ending)
             if ending.failure is not None:
                 whole = None not in ending.outcomes and not self.launched.session.lost()
-                raise ending.failure.raised("" if whole else interruption.saved)
+                raise ending.failure.raised(
+                    "" if whole and not self._cuts.counts.tick else interruption.saved
+                )
             return summary
 
     def _last(self, supervisor: Supervisor, interruption: Interruption) -> Ending:
@@ -264,6 +266,7 @@ class RayRun:
 
     def _finish(self, interruption: Interruption, status: str, ending: Ending) -> dict[str, Any]:
         names = self.launched.setup.network.names
+        self._checkpoints.end_at(self._cuts.counts.tick)
         with interruption.writing():
             came = self._results(ending)
             entered = ending.stream.entered_ticks if ending.stream else 0
@@ -275,7 +278,7 @@ class RayRun:
             }
             lost = [name for name in names if name not in weights]
             summary = self.recorder.finish(came, status, weights, error, lost)
-            interruption.saved = saved(summary, names)
+            interruption.saved = saved(summary, names, self._cuts.counts.tick)
         return summary
 
     def _weights(self, ending: Ending) -> dict[str, Callable[[], Kept]]:
@@ -292,15 +295,13 @@ class RayRun:
         return results([worker.call(Worker.kept, name)], STARTED_SECONDS)[0]
 
     def _results(self, ending: Ending) -> Results:
-        """What came of all actors; time is the driver's where no actor was there from the first tick on."""
-        whole = not (self.generations.restarts or self._resumed is not None)
+        """What came of all actors."""
+        in_one_go = not self.generations.restarts and self._resumed is None
         more = {
             "restarts": [restart.told() for restart in self.generations.restarts],
             **({"checkpoints": self._cuts.counts.told()} if self._checkpoints.on else {}),
         }
-        return results_over(
-            self.launched, ending, None if whole else self.recorder.elapsed, self._promised, more
-        )
+        return results_over(self.launched, ending, self.recorder.elapsed, in_one_go, self._promised, more)
 
 
 def _status(ending: Ending, asked: bool) -> str:

@@ -15,19 +15,21 @@ from hamdist.runs.results import Learnt, Results, executions, results_of
 def results_over(
     run: LaunchedRun[StreamWorker],
     ending: Ending,
-    elapsed: float | None,
+    elapsed: float,
+    in_one_go: bool,
     promised: int | None,
     more: Mapping[str, Any],
 ) -> Results:
-    """elapsed: seconds of all ticks; None: by the clock of the actor with the first loss, since the stream is ahead of
-    it.  promised: as of results.  more: what else is to be told.
+    """elapsed: seconds of all ticks, by the driver's clock.  in_one_go: whether the actor with the first loss has
+    them by its own, which is better, since the stream is ahead of it.  promised: as of results.  more: what else is
+    to be told.
     """
     names, stream, setup = run.group.names, ending.stream, run.setup
     told = {
         name: outcome for name, outcome in zip(names, ending.outcomes, strict=False) if outcome is not None
     }
     came = results_of(
-        told, setup.network.names, next(iter(setup.outline.losses)), _learnt(run, ending, elapsed)
+        told, setup.network.names, next(iter(setup.outline.losses)), _learnt(run, ending, elapsed, in_one_go)
     )
     peaks = {names[-1]: stream.peak_memory_bytes} if stream else {}
     return replace(
@@ -47,15 +49,15 @@ def results_over(
     )
 
 
-def _learnt(run: LaunchedRun[StreamWorker], ending: Ending, elapsed: float | None) -> Learnt:
+def _learnt(run: LaunchedRun[StreamWorker], ending: Ending, elapsed: float, in_one_go: bool) -> Learnt:
     stream, outcomes = ending.stream, [outcome for outcome in ending.outcomes if outcome is not None]
     done = max((outcome.ticks for outcome in outcomes), default=0)
     ticks = stream.ticks if stream else done
     first = ending.outcomes[run.first_loss]
-    if elapsed is None and first is not None and first.ticks:
+    if in_one_go and first is not None and first.ticks:
         seconds = first.spent.seconds * max(ticks, 1) / first.ticks
     else:
-        seconds = (elapsed or 0.0) * max(ticks, 1) / max(ticks, done, 1)
+        seconds = elapsed * max(ticks, 1) / max(ticks, done, 1)
     return Learnt(stream.samples if stream else 0, ticks, seconds)
 
 

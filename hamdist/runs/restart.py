@@ -9,7 +9,8 @@ from typing import Any
 class Restart:
     """Why ticks ended, from which tick they went on, and where the time went until then, in seconds.
 
-    reached: the tick that had been come to, as far as is known.  lost: the names of actors.
+    reached: the tick that had been come to, as far as is known.  lost: the names of actors.  at: when it was known, in
+    seconds since 1970.
     """
 
     cause: str
@@ -17,6 +18,7 @@ class Restart:
     reached: int
     lost: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
+    at: float = field(default_factory=time.time)
     _since: float = field(default_factory=time.perf_counter)
 
     def done(self, part: str) -> None:
@@ -31,5 +33,6 @@ class Restart:
             "lost": self.lost,
             "tick": self.tick,
             "replayed_ticks": max(0, self.reached - self.tick),
+            "at": round(self.at, 3),
             "seconds": {**self.seconds, "all": round(sum(self.seconds.values()), 3)},
         }

@@ -14,18 +14,19 @@ MAY_CHANGE = (
     "on_bad",
     "rollback",
     "metrics_every",
-    "stream.samples",
+    "learning.beta",
 )
-"""Keys, with all that is below them. `stream.samples` may grow, or become null."""
+"""Keys, with all that is below them. Beside these, `stream.samples` may grow, or become null."""
 
 
 def fixed(config: RunConfig) -> dict[str, Any]:
     """What must stay as it is, by dotted key, as JSON has it; and `stream.samples`, which may not shrink."""
-    return dict(_flat(config.model_dump(mode="json", by_alias=True, exclude=_excluded())))
+    flat = dict(_flat(config.model_dump(mode="json", by_alias=True)))
+    return {key: value for key, value in flat.items() if not _may_change(key)}
 
 
-def _excluded() -> set[str]:
-    return {key for key in MAY_CHANGE if "." not in key}
+def _may_change(key: str) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in MAY_CHANGE)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:

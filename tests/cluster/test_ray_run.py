@@ -49,6 +49,7 @@ def config(second: dict[str, Any] | None = None, **placement: Any) -> dict[str, 
         },
         "network": {"loss": "cross_entropy", "layers": layers},
         "metrics_every": 50,
+        "recovery": {"max_failures": 0},
         "placement": {"runtime": "ray", "actors": TWO, "heartbeat_seconds": patient(20), **placement},
     }
 

@@ -3,10 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from faults import has_struck
 from safetensors.torch import load_file
+from trials.runs import TWO, digits, same
 
 from hamdist import run
 from hamdist.cluster.session import prepare_environment, ray_session
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def cluster() -> Iterator[Any]:
     """Two nodes, labelled east and west; nobody is connected to them yet."""
     prepare_environment()
     from ray.cluster_utils import Cluster
@@ -25,9 +28,15 @@ def address() -> Iterator[str]:
     try:
         for side in ("east", "west"):
             cluster.add_node(num_cpus=1, labels={"side": side})
-        yield cluster.address
+        yield cluster
     finally:
         cluster.shutdown()
+
+
+@pytest.fixture
+def address(cluster: Any) -> str:
+    """Of the cluster."""
+    return str(cluster.address)
 
 
 def test_a_layer_on_each_node(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -42,6 +51,24 @@ def test_a_layer_on_each_node(address: str, tmp_path: Path, monkeypatch: pytest.
     for file in Path("inline/weights").iterdir():
         ours, theirs = load_file(Path("ray/weights", file.name)), load_file(file)
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_node_that_dies_is_done_without(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place: what it had goes on on another one, to the bits of the run in one process."""
+    monkeypatch.chdir(tmp_path)
+    cluster.add_node(num_cpus=1, labels={"side": "south"})
+    marker = tmp_path / "struck"
+    fault = {"kind": "raylet", "node": "second", "tick": 30, "marker": str(marker), "driver": os.getpid()}
+    config = digits(TWO, 1600, fault, checkpoint={"every_ticks": 20})
+    run(digits(TWO, 1600), ["placement.runtime=inline"], out=str(tmp_path / "inline"))
+    asked = {"first": {"labels": {"side": "east"}}, "second": {"labels": {"side": "south"}}}
+    config["placement"] |= {"address": cluster.address, "requests": asked}
+    summary = run(config, out=str(tmp_path / "ray"))
+    assert has_struck(marker)
+    assert [restart["lost"] for restart in summary["restarts"]] == [["actor 1 (second and head)"]]
+    assert same(tmp_path / "ray", tmp_path / "inline") == []
 
 
 def test_another_version_of_ray_is_told(address: str, monkeypatch: pytest.MonkeyPatch):

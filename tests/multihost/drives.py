@@ -2,6 +2,8 @@
 
 import json
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,28 @@ from hosts import Host
 from nodes import Cluster
 
 SECONDS = 90  # for a run, from its start to its end
+GLANCE_SECONDS = 0.02
 
 
 def run_inline(host: Host, config: str, out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The summary. Raises RuntimeError with what it printed if it fails, TimeoutExpired."""
     return _run(host, [config, *overrides, "--out", str(out)], out, {})
+
+
+def losing(lost: Host, out: Path) -> threading.Thread:
+    """Loses a host once the run that begins now has written its first line of metrics."""
+
+    def lose() -> None:
+        deadline, metrics = time.monotonic() + SECONDS, out / "metrics.jsonl"
+        while time.monotonic() < deadline:
+            if metrics.exists() and metrics.stat().st_size:
+                lost.lose()
+                return
+            time.sleep(GLANCE_SECONDS)
+
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    return thread
 
 
 def run_on_ray(

@@ -9,6 +9,7 @@ the other hosts.
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +59,10 @@ class Host:
                 f"host {self.name}: {' '.join(command)}: exit {done.returncode}\n{done.stdout}"
             )
         return done.stdout
+
+    def lose(self) -> None:
+        """It is gone, with all its processes, as if its power had failed."""
+        os.kill(self.process, signal.SIGKILL)
 
 
 @dataclass(frozen=True)

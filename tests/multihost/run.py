@@ -1,8 +1,9 @@
 """hamdist between two hosts: `python tests/multihost/run.py`, as root on Linux, with the Python that has hamdist.
 
 The hosts are namespaces of this machine, each with a Ray node. Digits is learnt over actors on both, without and with
-latency between them, and in one process; the weights must be the same to the last bit. Prints a line for each check and
-ends with status 1 if one failed, 0 if none did, or if this machine cannot do it, which is then said. About a minute.
+latency between them, and in one process; the weights must be the same to the last bit, and at last also where a host is
+lost midway. Prints a line for each check and ends with status 1 if one failed, 0 if none did, or if this machine cannot
+do it, which is then said. About a minute.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from drives import run_inline, run_on_ray
+from drives import losing, run_inline, run_on_ray
 from hosts import Hosts, hosts, missing
 from nodes import Cluster, cluster
 
@@ -22,6 +23,7 @@ from hamdist.runs.record import SUMMARY, load_weights
 LATENCY = 0.025  # seconds, each way
 LAYERS = {"a": ["embed", "block0", "block1"], "b": ["block2", "block3", "head"]}
 SHORT = ["stream.samples=960"]
+LONG = ["stream.samples=48000", "checkpoint.every_seconds=0.5", "placement.heartbeat_seconds=2"]
 PROBE = str(Path(__file__).with_name("probe.py"))
 
 
@@ -81,13 +83,27 @@ class Trial:
         assert summary["ticks_per_second"] < 3 / (2 * LATENCY), summary["ticks_per_second"]
         return _shown(summary)
 
+    def long_in_one_process(self) -> str:
+        never = [*LONG, "checkpoint.when=never"]
+        return _shown(run_inline(self.host, "digits", self.folder / "long-inline", never))
+
+    def lost_host(self) -> str:
+        """The one without the driver; its part goes on on the other one."""
+        out = self.folder / "long"
+        losing(self.bed["b"], out)
+        summary = run_on_ray(self.host, self.ray, "digits", out, LAYERS, LONG)
+        (restart,) = summary["restarts"]
+        assert restart["lost"] == ["actor 1 (block2, block3 and head)"], restart
+        assert {place["host"] for place in summary["places"]} == {self.bed["a"].address}, summary["places"]
+        return f"from tick {restart['tick']} on, after {restart['seconds']['all']:.1f} s"
+
     def seen_once(self, name: str) -> str:
         summary = json.loads((self.folder / name / SUMMARY).read_text(encoding="utf-8"))
         assert summary["samples_seen_once"] is True, summary
         return f"{summary['samples']} samples, {summary['actors']} actors"
 
-    def same_bits(self, name: str) -> str:
-        ours, theirs = load_weights(self.folder / name), load_weights(self.folder / "inline")
+    def same_bits(self, name: str, other: str = "inline") -> str:
+        ours, theirs = load_weights(self.folder / name), load_weights(self.folder / other)
         assert ours.keys() == theirs.keys()
         different = [key for key in theirs if not torch.equal(ours[key], theirs[key])]
         assert not different, f"different: {different}"
@@ -104,6 +120,10 @@ def check_all(trial: Trial, check: Callable[[str, Callable[[], Any]], Any]) -> N
     check("digits: two hosts with latency", trial.far_hosts)
     check("digits: two hosts with latency, each sample seen once", lambda: trial.seen_once("far"))
     check("digits: two hosts with latency, weights bitwise", lambda: trial.same_bits("far"))
+    check("digits: longer, one process", trial.long_in_one_process)
+    check("digits: one of two hosts is lost", trial.lost_host)
+    check("digits: one host lost, each sample seen once", lambda: trial.seen_once("long"))
+    check("digits: one host lost, weights bitwise", lambda: trial.same_bits("long", "long-inline"))
 
 
 def main() -> int:

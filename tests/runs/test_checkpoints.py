@@ -390,6 +390,8 @@ BASE: dict[str, Any] = {
         "recovery.max_failures=1",
         "on_bad=skip",
         "metrics_every=5",
+        "learning.beta=0.2",
+        "learning.beta={schedule: linear, start: 0.2, over: 9}",
         "stream.samples=1000",
         "stream.samples=5000",
         "stream.samples=null",
@@ -404,7 +406,7 @@ def test_what_may_change(override: str):
     [
         ("stream.samples=999", "stream.samples", "was 1000 and is 999 now"),
         ("seed=1", "seed", "was 0 and is 1 now"),
-        ("learning.beta=0.2", "learning.beta", "was 0.1 and is 0.2 now"),
+        ("learning.tau=0.5", "learning.tau", "was 1.0 and is 0.5 now"),
         ("locality.mode=nonlocal", "locality.mode", "was 'local' and is 'nonlocal' now"),
         ("stream.hold=2", "stream.hold", "was 1 and is 2 now"),
         ("stream.standardise=true", "stream.standardise", "was false and is true now"),
