@@ -139,4 +139,4 @@ def test_what_learns_well_is_not_told_of(form: str, caplog: pytest.LogCaptureFix
     run = runtime(0.05, FORMS[form])
     with caplog.at_level(logging.WARNING):
         run.present_all(regression())
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("hamdist")]
