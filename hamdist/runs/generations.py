@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 class Restart:
     """Why a generation ended, from which tick the next one went on, and where the time went until then, in seconds.
 
-    reached: the tick that the one before had come to, as far as is known.  at: when it was known to have ended, in
-    seconds since 1970.
+    reached: the tick that the one before had come to, as far as is known.  at: when it was first seen to have
+    failed, in seconds since 1970.
     """
 
     cause: str
@@ -102,15 +102,16 @@ class Generations:
         assert ending.failure is not None
         lost, cause = ending.lost, ending.failure.cause
         self._cuts.reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
+        at = min(self.supervisor.ended_at, time.time())
         while not self._allowance.refused():
-            restart = self._noted(cause, lost)
+            restart = self._noted(cause, lost, at)
             try:
                 self._restart(restart, lost)
             except RunError as error:
-                cause, lost = str(error), self._silent()
+                cause, lost, at = str(error), self._silent(), time.time()
                 continue
             except CheckpointError as error:
-                cause, lost = str(error), ()
+                cause, lost, at = str(error), (), time.time()
                 self._cuts.spoilt()
                 continue
             return self._begin(restart)
@@ -150,10 +151,11 @@ class Generations:
         self.run.group.stand_ins.refill()
         return self.supervisor
 
-    def _noted(self, cause: str, lost: Sequence[int]) -> Restart:
+    def _noted(self, cause: str, lost: Sequence[int], at: float) -> Restart:
         names = [self.run.group.names[number] for number in lost]
         newest = self._cuts.newest
-        restart = Restart(cause, 0 if newest is None else newest.tick, self._cuts.reached, names)
+        restart = Restart(cause, 0 if newest is None else newest.tick, self._cuts.reached, names, at=at)
+        restart.seconds["stopping"] = round(time.time() - at, 3)
         self.restarts.append(restart)
         _log.warning(
             "%s; going on from tick %d%s",

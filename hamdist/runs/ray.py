@@ -203,6 +203,8 @@ class RayRun:
         whole = self._cuts.add(supervisor.parts(learning)) if self._cuts.awaited else None
         if whole is not None:
             self.generations.whole(whole)
+        for tick in self._cuts.given_up():
+            supervisor.given_up(tick)
         return whole is not None
 
     def _hear_the_last(self) -> None:
@@ -214,9 +216,9 @@ class RayRun:
             self._hear(self.generations.supervisor)
 
     def _commit(self, source: SourcePart, files: Sequence[Any]) -> None:
-        """Makes a checkpoint, once all that was predicted before it has left."""
-        while self._answer():
-            pass
+        """Makes a checkpoint, once all that was predicted before it has left; it waits in the actor by now."""
+        if self._answer() is None:
+            raise RunError("what was predicted before it does not come")
         record = {
             **self.recorder.position(source.tick),
             "restarts": len(self.generations.restarts),
@@ -235,15 +237,15 @@ class RayRun:
         """Whether nobody reads the predictions any more."""
         return self._answers is not None and self._answers.unread
 
-    def _answer(self) -> bool:
-        """Hands on the predictions that have come, or come soon; whether there were any."""
+    def _answer(self) -> bool | None:
+        """Hands on the predictions that have come, or come soon; whether there were any, None where nobody knows."""
         if self._answers is None:
             return False
         asked = self.launched.group.workers[self.launched.first_loss].ask(Worker.predicted)
         wait([asked], STOPPED_SECONDS)
-        lines = report_of(asked) or []
-        self._answers.add(lines)
-        return bool(lines)
+        lines = report_of(asked)
+        self._answers.add(lines or [])
+        return None if lines is None else bool(lines)
 
     def _ending(self, supervisor: Supervisor) -> Ending:
         """Without Ray the actors may go on for a while, and can say what they have."""
