@@ -22,7 +22,7 @@ released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end
 saved.py         which weights are in a run directory, in words
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
-record.py        the run directory
+record.py        the run directory; alone.py: which one process has at a time
 answers.py       where predictions go as they leave the network
 checkpoints.py   all that moves, again and again; manifest.py: what makes one whole; checkpoint_part.py: a file of it;
                  folder.py: on a disk or elsewhere; resumable.py: what of a config may change before a run goes on
