@@ -406,4 +406,4 @@ def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path):
     directory.write_summary({})
     assert not (tmp_path / "out" / ".running").exists()
     assert subprocess.run([sys.executable, "-c", other], capture_output=True, check=False).returncode == 0
-    RunDirectory(tmp_path / "out", "name: x", lines=0)
+    RunDirectory(tmp_path / "out", "name: x", lines=0).write_summary({})
