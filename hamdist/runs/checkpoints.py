@@ -90,6 +90,10 @@ class Checkpoints:
         if self._folder is not None:
             remove(self._folder, tick)
 
+    def newest(self) -> "Found | None":
+        """The newest that is whole. Raises CheckpointError where there are some, and none is."""
+        return None if self._folder is None else newest_whole(self._folder, self._config)
+
     def read(self, tick: int, nodes: Iterable[str]) -> PartitionState:
         """What some nodes had at a cut. Raises CheckpointError."""
         if self._folder is None:
