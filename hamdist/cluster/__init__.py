@@ -1,6 +1,7 @@
 """Workers and Ray: it places, starts, watches and stops the actors; nothing of a tick goes through it.
 
-worker.py         the loop of one actor, a plain class without Ray; outcome.py: what it reports
+worker.py         the loop of one actor, a plain class without Ray; hosted_layers.py: what it hosts; outcome.py: what it
+                  reports
 breakable.py      a loop that is left in its midst, where what it does takes long
 source_worker.py  what enters goes to those who read it; stream_worker.py: the loop of the stream's actor
 feed.py           what a stream is to it; intake.py: what enters, again where need be; ahead.py: read ahead

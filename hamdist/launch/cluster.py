@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hamdist.command import Config, Out, Overrides, Predictions, Profile, Quiet, exit_status, show_run
+from hamdist.command import Config, Out, Overrides, Predictions, Profile, Quiet, Resume, exit_status, show_run
 from hamdist.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -32,21 +32,23 @@ def cluster(
     profile: Profile = False,
     predictions: Predictions = None,
     quiet: Quiet = False,
+    resume: Resume = None,
     submit: Annotated[
         bool, typer.Option("--submit", help="From outside of the cluster: run there as a Ray job.")
     ] = False,
 ) -> None:
     """Learn from a stream on a Ray cluster: progress while it goes, and a summary at the end."""
     with exit_status():
-        if submit and (predictions is not None or quiet):
+        if submit and (predictions is not None or quiet or resume is not None):
             raise UserError(
-                "--predictions and --quiet are for runs that this command drives: leave out --submit"
+                "--predictions, --quiet and --resume are for runs that this command drives: leave out --submit"
             )
         if submit:
             from hamdist.launch.submission import run_submitted
 
             raise typer.Exit(run_submitted(config, overrides or (), dashboard(address), out, profile))
-        show_run(config, on_cluster(overrides or (), head(address)), out, profile, predictions, quiet)
+        joining = on_cluster(overrides or (), head(address))
+        show_run(config, joining, out, profile, predictions, quiet, resume)
 
 
 def on_cluster(overrides: Sequence[str], address: str) -> list[str]:

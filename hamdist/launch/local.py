@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hamdist.command import Config, Out, Overrides, Predictions, Profile, Quiet, exit_status, show_run
+from hamdist.command import Config, Out, Overrides, Predictions, Profile, Quiet, Resume, exit_status, show_run
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -18,6 +18,7 @@ def local(
     profile: Profile = False,
     predictions: Predictions = None,
     quiet: Quiet = False,
+    resume: Resume = None,
     actors: Annotated[
         int | None,
         typer.Option(
@@ -27,7 +28,7 @@ def local(
 ) -> None:
     """Learn from a stream over Ray actors on this machine: progress while it goes, and a summary at the end."""
     with exit_status():
-        show_run(config, on_this_machine(overrides or (), actors), out, profile, predictions, quiet)
+        show_run(config, on_this_machine(overrides or (), actors), out, profile, predictions, quiet, resume)
 
 
 def on_this_machine(overrides: Sequence[str], actors: int | None = None) -> list[str]:

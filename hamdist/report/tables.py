@@ -104,6 +104,10 @@ def _summary_rows(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         for form in ("not_traced", "not_stacked"):
             for layer, reason in told.get(form, {}).items():
                 yield "execution", f"{layer} is {form.replace('_', ' ')}: {reason}"
+    for restart in summary.get("restarts", ()):
+        yield "restart", _restart(restart)
+    if (checkpoints := summary.get("checkpoints", {})) and checkpoints["failed"]:
+        yield "checkpoints", f"{checkpoints['written']} written, {checkpoints['failed']} could not be"
     if latency := summary.get("latency"):
         yield "latency", _latency(latency)
     for name, profile in summary.get("profile", {}).items():
@@ -129,6 +133,12 @@ def _latency(latency: Mapping[str, float]) -> str:
     if early := latency.get("samples_before_caught_up"):
         told.append(f"{early:,} samples came before the run had caught up")
     return "; ".join(told)
+
+
+def _restart(restart: Mapping[str, Any]) -> str:
+    """ "from tick 1,200 in 1.2 s, 40 ticks again: actor 1 was lost at about tick 1,240: it died"."""
+    back = f"from tick {restart['tick']:,} in {lasting(restart['seconds']['all'])}"
+    return f"{back}, {restart['replayed_ticks']:,} ticks again: {restart['cause']}"
 
 
 def _shares(percent: Mapping[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,20 @@ class Checkpoints:
         checkpoint.write(MANIFEST, manifest.as_bytes())
         prune(self._folder, self._keep)
 
+    def end_at(self, tick: int) -> None:
+        """The newest that is whole is that of this tick: what was begun after it is not left behind."""
+        if self._folder is not None:
+            with suppress(OSError):
+                forget_after(self._folder, tick)
+
     def abandon(self, tick: int) -> None:
         """Nothing is left of a cut that could not be written."""
         if self._folder is not None:
             remove(self._folder, tick)
+
+    def newest(self) -> "Found | None":
+        """The newest that is whole. Raises CheckpointError where there are some, and none is."""
+        return None if self._folder is None else newest_whole(self._folder, self._config)
 
     def read(self, tick: int, nodes: Iterable[str]) -> PartitionState:
         """What some nodes had at a cut. Raises CheckpointError."""

@@ -38,14 +38,16 @@ class CutCounts:
 
 
 class Cuts:
-    """actors: how many there are.  commit: what makes a checkpoint.
+    """actors: how many there are.  commit: what makes a checkpoint.  abandon: leaves nothing of one that cannot be.
 
     newest: the source's part of the newest cut that is whole, at first of that which the run goes on from; None while
     there is none.  reached: the tick that the run has come to, as far as is known.
     """
 
-    def __init__(self, actors: int, commit: Commit, newest: SourcePart | None = None) -> None:
-        self._actors, self._commit = actors, commit
+    def __init__(
+        self, actors: int, commit: Commit, abandon: Callable[[int], None], newest: SourcePart | None = None
+    ) -> None:
+        self._actors, self._commit, self._abandon = actors, commit, abandon
         self._whole: list[SourcePart] = [] if newest is None else [newest]
         self.reached = 0
         self.counts = CutCounts(tick=newest.tick if newest else 0)
@@ -103,6 +105,7 @@ class Cuts:
             problems = {str(error): None}
         self._count(parts.values(), tick, not problems)
         if problems:
+            self._abandon(tick)
             _log.warning("no checkpoint at tick %d: %s; the run goes on", tick, "; ".join(problems))
             self._given_up.append(tick)
             return False

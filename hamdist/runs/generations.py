@@ -9,8 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, field
-from typing import Any
 
 from hamdist.cluster.cut_keeper import Write
 from hamdist.cluster.failure import is_lost
@@ -27,46 +25,15 @@ from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.cuts import Cuts
-from hamdist.runs.launch import LaunchedRun, rejoined, remade, replace_lost
+from hamdist.runs.launch import LaunchedRun
+from hamdist.runs.relaunch import rejoined, remade, replace_lost
+from hamdist.runs.restart import Restart
 
 Stored = Callable[[int, Sequence[str]], PartitionState]
 """Reads what some nodes had at a cut from its checkpoint. Raises UserError, RunError."""
 
 ANSWER_SECONDS = 2.0  # for an actor that lives
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class Restart:
-    """Why a generation ended, from which tick the next one went on, and where the time went until then, in seconds.
-
-    reached: the tick that the one before had come to, as far as is known.  at: when it was first seen to have
-    failed, in seconds since 1970.
-    """
-
-    cause: str
-    tick: int
-    reached: int
-    lost: list[str]
-    seconds: dict[str, float] = field(default_factory=dict)
-    at: float = field(default_factory=time.time)
-    _since: float = field(default_factory=time.perf_counter)
-
-    def done(self, part: str) -> None:
-        now = time.perf_counter()
-        self.seconds[part] = round(now - self._since, 3)
-        self._since = now
-
-    def told(self) -> dict[str, Any]:
-        """Of a summary."""
-        return {
-            "cause": self.cause,
-            "lost": self.lost,
-            "tick": self.tick,
-            "replayed_ticks": max(0, self.reached - self.tick),
-            "at": round(self.at, 3),
-            "seconds": {**self.seconds, "all": round(sum(self.seconds.values()), 3)},
-        }
 
 
 class Generations:

@@ -18,7 +18,6 @@ from hamdist.engine.loss_node import Prediction
 from hamdist.engine.prediction_lines import lines_of
 from hamdist.engine.profiler import Timeline, timeline_of
 from hamdist.engine.source import Given
-from hamdist.engine.state import RuntimeState
 from hamdist.errors import DivergenceError, StreamError, StreamExitError, UserError
 from hamdist.report.latency import Latency
 from hamdist.report.metrics import Windows
@@ -26,10 +25,10 @@ from hamdist.report.wording import listed
 from hamdist.runs.answers import Answers
 from hamdist.runs.assembly import labels_of, network_keys
 from hamdist.runs.checkpoints import Found, checkpoints_of
-from hamdist.runs.fitting import fitting
 from hamdist.runs.inline_cuts import InlineCuts
+from hamdist.runs.inline_start import InlineStart
 from hamdist.runs.interruption import Interruption, Signalled, interruptible
-from hamdist.runs.prepare import OpenStream, built_here, on, open_stream_of, prepare, stream_after
+from hamdist.runs.prepare import OpenStream, on
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Learnt, Results, executions, results_of
@@ -54,15 +53,11 @@ def run_inline(
     resumed: the checkpoint from which it goes on.
     """
     with _threads(config.placement.threads):
-        setup, before = prepare(config), None if resumed is None else resumed.source()
-        stream = open_stream_of(config) if before is None else stream_after(config, before)
-        program = built_here(setup, stream)
+        start = InlineStart(config, timeline := timeline_of(profile), resumed)
+        runtime, stream = start.first()
         with network_keys():
-            for spec in program.nodes.values():
+            for spec in runtime.program.nodes.values():
                 check_kept(spec)
-        runtime = InlineRuntime(program, timeline := timeline_of(profile))
-        if resumed is not None and before is not None:
-            runtime.restore(fitting(RuntimeState(resumed.partition(), before.state), runtime))
         recorder = Recorder(
             directory := open_directory(),
             on_progress,
@@ -74,35 +69,41 @@ def run_inline(
             begun,
             None if resumed is None else resumed.manifest.record,
         )
-        cuts = InlineCuts(
-            checkpoints_of(config, directory.path), config.checkpoint, runtime, stream, recorder
-        )
-        labels = labels_of(config.stream)
-        return InlineRun(runtime, stream, recorder, cuts, config.metrics_every, timeline, labels).run()
+        checkpoints = checkpoints_of(config, directory.path)
+        cuts = InlineCuts(checkpoints, config.checkpoint, runtime, stream, recorder, start.rollbacks)
+        run = InlineRun(start, recorder, cuts, config.metrics_every, timeline, labels_of(config.stream))
+        run.take(runtime, stream)
+        return run.run()
 
 
 class InlineRun:
-    """One run under way.  cuts: its checkpoints.  labels: of the classes, where they have names."""
+    """One run under way; it begins with `take`.  start: where it starts anew.  cuts: its checkpoints.  labels: of the
+    classes, where they have names.
+    """
 
     def __init__(
         self,
-        runtime: InlineRuntime,
-        stream: OpenStream,
+        start: InlineStart,
         recorder: Recorder,
         cuts: InlineCuts,
         every: int,
         timeline: Timeline,
         labels: Sequence[Any] = (),
     ) -> None:
-        self.program, self.stream, self.recorder = runtime.program, stream, recorder
-        self.runtime, self._cuts = runtime, cuts
+        self.recorder, self._start, self._cuts = recorder, start, cuts
+        self._every, self._labels = every, labels
         self._timeline, self._reading = timeline, timeline.span("read")
         self._latency, self._compiling = Latency(), 0.0
-        self._answers, self._lines = recorder.answers, lines_of(self.runtime.loss, labels)
+        self._answers = recorder.answers
         self._left_off = False  # since nobody read the answers any more
         self._learnt: Learnt | None = None
+
+    def take(self, runtime: InlineRuntime, stream: OpenStream) -> None:
+        """With these it goes on."""
+        self.program, self.runtime, self.stream = runtime.program, runtime, stream
+        self._lines = lines_of(runtime.loss, self._labels)
         self._windows = Windows(
-            self.runtime.loss.prequential, self.runtime.batch, self.program.locality.hold, every
+            runtime.loss.prequential, runtime.batch, self.program.locality.hold, self._every
         )
         self._windows.go_on(runtime.tick)
 
@@ -113,18 +114,33 @@ class InlineRun:
             if self._cuts.on:
                 interruption.grace_seconds = CUT_SECONDS
             try:
-                with interruption.learning():
-                    self._learn(interruption)
-                self._test()
+                while not self._went_through(interruption):
+                    pass
             except Signalled:
                 self._finish(interruption, "interrupted")
                 interruption.check()
             except BaseException as error:
                 failure = harmless(error, "the run", self.runtime.tick)
+                self._start.rollbacks.tell(failure, self.recorder.directory.path, self._cuts.whole)
                 self._finish(interruption, "failed", failure)
                 raise failure from failure.__cause__
             ended = interruption.asked or self._left_off
             return self._finish(interruption, "interrupted" if ended else "finished")
+
+    def _went_through(self, interruption: Interruption) -> bool:
+        """To the end of the stream; False where it went back, since numbers were not finite."""
+        try:
+            with interruption.learning():
+                self._learn(interruption)
+            self._test()
+        except DivergenceError as error:
+            begun = self._start.after(error, self.runtime.tick, self._cuts.newest)
+            if begun is None:
+                raise
+            self.take(*begun)
+            self._cuts.go_back(*begun)
+            return False
+        return True
 
     def _learn(self, interruption: Interruption) -> None:
         """Every batch of the stream, then the drain, also where the stream breaks a promise midway.
@@ -262,7 +278,10 @@ class InlineRun:
             results_of(told, layers, runtime.loss.name, learnt),
             promised=self.stream.asked,
             profiles={f"{NAME} ({listed(layers)})": profile} if profile else {},
-            more=executions(told) | self._cuts.told() | ({"latency": latency} if latency else {}),
+            more=executions(told)
+            | self._cuts.told()
+            | self._start.told()
+            | ({"latency": latency} if latency else {}),
         )
 
 

@@ -16,10 +16,12 @@ from hamdist.engine.divergence import unfinite
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.state import RuntimeState
 from hamdist.errors import RunError
-from hamdist.runs.checkpoints import Checkpoints
+from hamdist.runs.checkpoint_part import CheckpointError
+from hamdist.runs.checkpoints import Checkpoints, Found
 from hamdist.runs.cuts import CutCounts
 from hamdist.runs.prepare import OpenStream
 from hamdist.runs.recorder import Recorder
+from hamdist.runs.rollbacks import Rollbacks
 
 _log = logging.getLogger(__name__)
 
@@ -37,9 +39,10 @@ class InlineCuts:
         runtime: InlineRuntime,
         stream: OpenStream,
         recorder: Recorder,
+        rollbacks: Rollbacks,
     ) -> None:
         self.on, self._checkpoints, self._schedule = checkpoints.on, checkpoints, schedule
-        self._runtime, self._stream, self._recorder = runtime, stream, recorder
+        self._runtime, self._stream, self._recorder, self._rollbacks = runtime, stream, recorder, rollbacks
         outline = runtime.program.outline
         self.step = lcm(outline.locality.hold, outline.execution.chunk)
         self._write_parts = checkpoints.writer(outline.graph.edges)
@@ -60,6 +63,26 @@ class InlineCuts:
         """One as it is now, before the end that somebody asks for; what was read since the last look is not in it."""
         if self.on:
             self._cut()
+
+    @property
+    def whole(self) -> int:
+        """The tick of the newest that is whole, 0 where there is none."""
+        self.close()
+        return self.counts.tick if self.on else 0
+
+    def newest(self) -> Found | None:
+        """The newest that is whole; None where nothing is, with a word where something should be."""
+        self.close()
+        try:
+            return self._checkpoints.newest()
+        except CheckpointError as error:
+            _log.warning("there is nothing to go back to: %s", error)
+            return None
+
+    def go_back(self, runtime: InlineRuntime, stream: OpenStream) -> None:
+        """These go on from a cut; what came after it never was."""
+        self._runtime, self._stream, self._position = runtime, stream, None
+        self._last, self._since = runtime.tick, monotonic()
 
     def close(self) -> None:
         """Nothing is being written any more."""
@@ -86,7 +109,7 @@ class InlineCuts:
         started = perf_counter()
         state, first = self._runtime.cut(), self._stream.first
         source = SourcePart(state.source, self._position, (first.inputs, first.targets))
-        record = self._recorder.position(tick)
+        record = {**self._recorder.position(tick), **self._rollbacks.told()}
         self.counts.paused = max(self.counts.paused, perf_counter() - started)
         self._last, self._since = tick, monotonic()
         arguments = (state, source, record)

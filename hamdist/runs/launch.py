@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import Generic
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hamdist.cluster.actor import Location
-from hamdist.cluster.handle import Handle, ThreadHandle, results
+from hamdist.cluster.handle import Handle, ThreadHandle
+from hamdist.cluster.hosted_layers import WorkerSpec
 from hamdist.cluster.layout import Layout, hosts_of
 from hamdist.cluster.ray_workers import (
     STARTED_SECONDS,
@@ -25,9 +26,9 @@ from hamdist.cluster.ray_workers import (
 )
 from hamdist.cluster.resources import Bundle, bundles_of, device_count
 from hamdist.cluster.session import Node, Session, cluster_address, ray_session, this_machine
-from hamdist.cluster.setup import RemoteBuilder, layout_of, taken_over, wire
+from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
 from hamdist.cluster.transports import Carrier, carriers_of, wirings_of
-from hamdist.cluster.worker import Worker, WorkerSpec
+from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import STREAM, AnyStream, StreamPeer
 from hamdist.engine.build import examine_all
 from hamdist.errors import RunError
@@ -139,64 +140,20 @@ def _ready(
     clock.done("layers")
     layout, heard = _examined(setup, group, placement, first, source.prompt)
     clock.done("shapes")
-    carriers = _joined(setup, group, layout, 0)
+    carriers = joined(setup, group, layout, 0)
     clock.done("links")
     return LaunchedRun(setup, source, group, layout, placement, carriers, clock, session, first, heard)
 
 
-def _joined(
+def joined(
     setup: RunSetup, group: RayWorkers[AnyStream], layout: Layout, generation: int
 ) -> dict[str, Carrier]:
-    """Links between all actors, of a generation; what carries each edge."""
+    """Links between all actors, of a generation; what carries each edge. Raises RunError."""
     patience = Patience(setup.placement.heartbeat_seconds, setup.placement.progress_seconds)
     carriers = carriers_of(layout, group.locations, setup.placement.link)
     wirings = wirings_of(layout, group.locations, carriers, patience, setup.placement.ports, generation)
     group.found_at(wire(group, layout, wirings, STARTED_SECONDS))
     return carriers
-
-
-def replace_lost(run: LaunchedRun[AnyStream], lost: Sequence[int]) -> None:
-    """Puts others, which make the same, in the places of lost actors.  lost: by number, the stream's last.
-
-    Raises UserError, RunError.
-    """
-    group, specs = run.group, _specs(run.setup, run.placement)
-    handles = {number: group.replace(number) for number in lost}
-    making = [
-        handle.make(partial(Worker, specs[number]) if number < len(specs) else run.source.make)
-        for number, handle in handles.items()
-    ]
-    for number, location in zip(handles, made(making), strict=True):
-        group.locations[number] = location
-    layers = {number: run.placement.actors[number] for number in handles if number < len(specs)}
-    calls = [
-        call
-        for number, names in layers.items()
-        for call in taken_over(handles[number], names, run.heard, run.first[1])
-    ]
-    results(calls, STARTED_SECONDS)
-
-
-def remade(run: LaunchedRun[AnyStream], setup: RunSetup) -> LaunchedRun[AnyStream]:
-    """The same actors with all layers made anew, for another way of learning. Raises UserError, RunError."""
-    group, layers = run.group, run.placement.actors
-    specs = _specs(setup, run.placement)
-    made([group.workers[number].make(partial(Worker, spec)) for number, spec in enumerate(specs)])
-    calls = [
-        call
-        for worker, names in zip(group.workers, layers, strict=True)
-        for call in taken_over(worker, names, run.heard, run.first[1])
-    ]
-    results(calls, STARTED_SECONDS)
-    return replace(run, setup=setup, layout=replace(run.layout, outline=setup.outline))
-
-
-def rejoined(run: LaunchedRun[AnyStream]) -> LaunchedRun[AnyStream]:
-    """The same run with all actors joined anew; they stand at their start. Raises RunError."""
-    devices = tuple(torch.device(location.device) for location in run.group.locations)
-    layout, generation = replace(run.layout, devices=devices), run.generation + 1
-    carriers = _joined(run.setup, run.group, layout, generation)
-    return replace(run, layout=layout, generation=generation, carriers=carriers)
 
 
 def _opened(
@@ -231,7 +188,7 @@ def _stream_location(
 def _layers_made(setup: RunSetup, placement: Placement, group: RayWorkers[AnyStream]) -> list[Location]:
     """Every actor builds its own layers; where they are."""
     making = []
-    for spec, worker in zip(_specs(setup, placement), group.workers, strict=True):
+    for spec, worker in zip(worker_specs(setup, placement), group.workers, strict=True):
         worker.name = spec.name
         making.append(worker.make(partial(Worker, spec)))
     return made(making)
@@ -287,7 +244,8 @@ def _placed(setup: RunSetup, devices: int, inputs: Tensor) -> Placement:
     return placement_of(setup.placement, setup.network.names, devices, costs)
 
 
-def _specs(setup: RunSetup, placement: Placement) -> list[WorkerSpec]:
+def worker_specs(setup: RunSetup, placement: Placement) -> list[WorkerSpec]:
+    """What every actor that hosts layers is made of."""
     layers = {spec.name: spec for spec in setup.network.layers}
     return [
         WorkerSpec(

@@ -37,13 +37,13 @@ from hamdist.runs.ray_stream import JOURNAL, keeps_journal, stream_source
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import OnProgress, Recorder
 from hamdist.runs.results import Results
+from hamdist.runs.rollbacks import Rollbacks
 from hamdist.runs.saved import saved
 
 SECONDS_BETWEEN_NEWS = 0.5
 CUT_SECONDS = 6.0  # for a last cut once a signal breaks off
 LAST_SECONDS = 0.05  # between two looks at whether a cut is whole
 GRACE_SECONDS = 5.0  # beyond a heartbeat, for the others to end by themselves
-ROLLBACKS = "rollbacks"  # in the manifest of a checkpoint
 
 
 def run_on_ray(
@@ -60,8 +60,7 @@ def run_on_ray(
     resumed: the checkpoint from which it goes on.
     """
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
-    if rollbacks := rollbacks_before(resumed):
-        setup = setup.lowered(config.rollback.factor**rollbacks)
+    setup = Rollbacks(config, resumed).lowered(setup)
     source = stream_source(config, profile)
     if resumed is not None:
         source = stream_source(config, profile, resumed.source(), resumed.directory / JOURNAL)
@@ -72,11 +71,6 @@ def run_on_ray(
             journal = run.group.stream.call(StreamWorker.keep_journal, directory.path / JOURNAL)
             results([journal], STARTED_SECONDS)
         return RayRun(config, run, directory, on_progress, answers, begun, resumed).run()
-
-
-def rollbacks_before(resumed: Found | None) -> int:
-    """How often β was lowered before the checkpoint from which a run goes on."""
-    return 0 if resumed is None else int(resumed.manifest.record.get(ROLLBACKS, 0))
 
 
 class RayRun:
@@ -107,10 +101,9 @@ class RayRun:
             None if resumed is None else resumed.manifest.record,
         )
         self._promised = stream.samples
-        self._on_bad, self._rollback = config.on_bad, config.rollback
-        self._rollbacks = rollbacks_before(resumed)
+        self._rollbacks = Rollbacks(config, resumed)
         newest = None if resumed is None else resumed.source()
-        self._cuts = Cuts(len(run.group.workers), self._commit, newest)
+        self._cuts = Cuts(len(run.group.workers), self._commit, self._checkpoints.abandon, newest)
         self.generations = Generations(
             run,
             Allowance(
@@ -144,6 +137,9 @@ class RayRun:
                 self._finish(interruption, "interrupted", ending)
                 interruption.check()
             ended = interruption.asked or self._left_off
+            if ending.failure is not None:
+                tick = self._cuts.counts.tick
+                self._rollbacks.tell(ending.failure.error, self.recorder.directory.path, tick)
             summary = self._finish(interruption, _status(ending, ended), ending)
             if ending.failure is not None:
                 whole = None not in ending.outcomes and not self.launched.session.lost()
@@ -169,10 +165,9 @@ class RayRun:
         """The generation after one that has ended like this, if there is to be one."""
         if ending.failure is None or not isinstance(ending.failure.error, DivergenceError):
             return self.generations.next(ending)
-        if self._on_bad != "rollback" or self._rollbacks == self._rollback.times:
-            return None
-        self._rollbacks += 1
-        return self.generations.rolled_back(ending, self._rollback.factor)
+        return (
+            self.generations.rolled_back(ending, self._rollbacks.factor) if self._rollbacks.next() else None
+        )
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
@@ -222,7 +217,7 @@ class RayRun:
         record = {
             **self.recorder.position(source.tick),
             "restarts": len(self.generations.restarts),
-            ROLLBACKS: self._rollbacks,
+            **self._rollbacks.told(),
         }
         self._checkpoints.commit(source, files, record)
 
@@ -273,6 +268,7 @@ class RayRun:
 
     def _finish(self, interruption: Interruption, status: str, ending: Ending) -> dict[str, Any]:
         names = self.launched.setup.network.names
+        self._checkpoints.end_at(self._cuts.counts.tick)
         with interruption.writing():
             came = self._results(ending)
             entered = ending.stream.entered_ticks if ending.stream else 0

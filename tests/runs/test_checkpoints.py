@@ -391,6 +391,7 @@ BASE: dict[str, Any] = {
         "on_bad=skip",
         "metrics_every=5",
         "learning.beta=0.2",
+        "learning.beta={schedule: linear, start: 0.2, over: 9}",
         "stream.samples=1000",
         "stream.samples=5000",
         "stream.samples=null",

@@ -23,7 +23,9 @@ from hamdist import export, load_model, run
 from hamdist.engine.kept import Kept
 from hamdist.errors import NetworkError, RunError, UserError
 from hamdist.report.json_text import json_text
+from hamdist.report.metrics import Cut, Window
 from hamdist.runs.layer_file import read_layer, write_layer
+from hamdist.runs.lines import Lines
 from hamdist.runs.record import RunDirectory
 from hamdist.runs.recorder import Recorder
 from hamdist.runs.results import Results
@@ -346,3 +348,62 @@ def test_on_a_full_disk_the_command_keeps_what_fits_and_says_what_does_not():
     assert "Traceback" not in done.stderr
     assert summary_in("out")["weights"] == {"a": ["0.weight", "0.bias"]}
     assert load_file("out/weights/a.safetensors")["0.weight"].shape == (16, 64)
+
+
+# what goes on
+
+
+def window(ticks: int, loss: float) -> Window:
+    return Window(ticks, ticks * 4, Cut(4, {"loss": loss}))
+
+
+def test_windows_that_come_again_are_written_once():
+    """As they do after a recovery, which does ticks again."""
+    found = Recorder(RunDirectory(Path("out"), ""), None, None, 4, 1, 4)
+    found.add([window(1, 4.0), window(2, 8.0)], 2, 8)
+    found.add([window(2, 99.0), window(3, 12.0), window(1, 99.0)], 3, 12)
+    lines = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    assert [(line["ticks"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    found.finish(RESULTS, "finished", {})
+
+
+def test_a_position_tells_of_the_ticks_before_it_alone():
+    """Windows that came but had no line yet are told; lines of later ticks go."""
+    found = Recorder(RunDirectory(Path("out"), ""), None, None, 4, 1, 4)
+    found.add([window(1, 4.0), window(2, 8.0), window(3, 12.0), window(4, 16.0)], 3, 12)
+    position = json.loads(json.dumps(found.position(2)))
+    assert (position["lines"], position["told"], position["waiting"]) == (2, 8, [])
+    assert json.loads(json.dumps(found.position(4)))["waiting"] == [[4, 16, 4, {"loss": 16.0}, 0, 0]]
+    found.directory._metrics.close()
+    again = Recorder(RunDirectory(Path("out"), "", position["lines"]), None, None, 4, 1, 4, before=position)
+    assert len(Path("out/metrics.jsonl").read_text().splitlines()) == 2
+    again.add([window(2, 99.0), window(3, 20.0)], 3, 12)
+    lines = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    assert [(line["ticks"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 5.0)]
+    again.finish(RESULTS, "finished", {})
+
+
+@pytest.mark.parametrize("keep", [0, 2, 3, 9, None])
+def test_lines_go_on_after_a_whole_one(keep: int | None):
+    Path("lines").write_bytes(b"one\ntwo\nthree\nto")
+    lines = Lines(Path("lines"), keep)
+    stay = 3 if keep is None else min(3, keep)
+    assert (lines.kept, lines.last) == (stay, ["", "one", "two", "three"][stay])
+    lines.add("more")
+    lines.close()
+    assert Path("lines").read_text().splitlines() == [*["one", "two", "three"][:stay], "more"]
+
+
+def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path):
+    """Two that go on with one run would write over each other; what a process leaves when it dies keeps nobody out."""
+    directory = RunDirectory(tmp_path / "out", "name: x\n")
+    other = (
+        "import sys; from pathlib import Path; from hamdist.runs.record import RunDirectory\n"
+        f"RunDirectory(Path({str(tmp_path / 'out')!r}), 'name: x', lines=0)"
+    )
+    refused = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+    assert "out is another process's, which is at work there" in refused.stderr
+    directory.write_summary({})
+    assert not (tmp_path / "out" / ".running").exists()
+    assert subprocess.run([sys.executable, "-c", other], capture_output=True, check=False).returncode == 0
+    RunDirectory(tmp_path / "out", "name: x", lines=0).write_summary({})

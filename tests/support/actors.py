@@ -15,13 +15,14 @@ from hamdist.cluster.actor import Location
 from hamdist.cluster.cutter import CutSchedule
 from hamdist.cluster.feed import Feed, Pairs
 from hamdist.cluster.handle import results
+from hamdist.cluster.hosted_layers import WorkerSpec
 from hamdist.cluster.layout import Layout, hosts_of
 from hamdist.cluster.outcome import Outcome, StreamOutcome
 from hamdist.cluster.setup import RemoteBuilder, layout_of, wire
 from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.cluster.transports import SHARED_BYTES, carriers_of, wirings_of
-from hamdist.cluster.worker import Worker, WorkerSpec
+from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import ThreadWorkers
 from hamdist.engine.build import examine_all
 from hamdist.engine.layer_node import LayerNode
