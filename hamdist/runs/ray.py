@@ -171,13 +171,13 @@ class RayRun:
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
-        asked = False
+        asked, due = False, 0
         while not supervisor.wait(self._patience) and not self.launched.session.lost():
             self._answer()
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
-                asked = True
+                asked, due = True, self._cuts.reached
                 supervisor.end()
-            if self._hear(supervisor):
+            if self._hear(supervisor) and self._cuts.counts.tick >= due:
                 interruption.check()  # what there is to be kept is kept
 
     @property
