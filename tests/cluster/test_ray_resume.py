@@ -13,7 +13,7 @@ from hamdist import run
 from hamdist.runs.checkpoints import CHECKPOINTS, ticks_in
 from hamdist.runs.folder import Folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # it starts Ray three times
 TICKS = 800
 
 
