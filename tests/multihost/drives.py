@@ -19,7 +19,7 @@ GLANCE_SECONDS = 0.02
 
 def run_inline(host: Host, config: str, out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The summary. Raises RuntimeError with what it printed if it fails, TimeoutExpired."""
-    return _run(host, [config, *overrides, "--out", str(out)], out, {})
+    return _run(host, [config, "placement.runtime=inline", *overrides, "--out", str(out)], out, {})
 
 
 def losing(lost: Host, out: Path) -> threading.Thread:
