@@ -20,7 +20,7 @@ from hamdist.cluster.supervisor import Ending, Supervisor
 from hamdist.cluster.worker import UnderWay, Worker
 from hamdist.cluster.worker_group import Peer
 from hamdist.engine.state import PartitionState
-from hamdist.errors import RunError
+from hamdist.errors import RunError, UserError
 from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.checkpoint_part import CheckpointError
@@ -37,7 +37,8 @@ _log = logging.getLogger(__name__)
 
 
 class Generations:
-    """run: the actors as they are now.  restarts: what was done about failures.
+    """run: the actors as they are now.  restarts: what was done about failures.  astray: whether the layers may stand
+    elsewhere than at the end of a generation, on their way to the next.
 
     cuts: of the run.  write, stored: what writes the parts of cuts where actors live, and reads them here.
     """
@@ -53,6 +54,7 @@ class Generations:
     ) -> None:
         self.run = run
         self.restarts: list[Restart] = []
+        self.astray = False
         self._allowance, self._grace, self._cuts = allowance, grace_seconds, cuts
         self._write, self._stored = write, stored
 
@@ -81,6 +83,9 @@ class Generations:
                 cause, lost, at = str(error), (), time.time()
                 self._cuts.spoilt()
                 continue
+            except UserError as error:
+                _log.warning("nobody can take over: %s", error)
+                return None
             return self._begin(restart)
         return None
 
@@ -113,6 +118,7 @@ class Generations:
         write = [worker.call(Worker.write_cuts, self._write) for worker in self.run.group.workers]
         results(write, STARTED_SECONDS)
         self.supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
+        self.astray = False
         if restart is not None:
             restart.done("restoring")
         self.run.group.stand_ins.refill()
@@ -140,6 +146,7 @@ class Generations:
         replace_lost(self.run, lost)
         restart.done("replacing")
         results([group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
+        self.astray = True
         self.run = rejoined(self.run)
         restart.done("joining")
         if newest is None:

@@ -284,8 +284,12 @@ class RayRun:
         return summary
 
     def _weights(self, ending: Ending) -> dict[str, Callable[[], Kept]]:
-        """What fetches them, layer by layer, so that the driver never holds more than one; not of lost actors."""
+        """What fetches them, layer by layer, so that the driver never holds more than one; not of lost actors, and
+        none where layers do not stand where they ended.
+        """
         hosts = self.launched.layout.hosts
+        if self.generations.astray:
+            return {}
         return {
             name: partial(self._kept, name)
             for name in self.launched.setup.network.names
