@@ -279,6 +279,10 @@ class StreamWorker(SourceWorker):
         self._cutter.whole(tick)
         self._intake.whole(tick)
 
+    def given_up(self, tick: int) -> None:
+        """The cut of this tick will not be whole: others may be announced."""
+        self._cutter.give_up(tick)
+
     def end(self) -> None:
         """No more batches, or no more than until a last cut; what has entered is learnt, and the run ends in order."""
         self._unopened.set()

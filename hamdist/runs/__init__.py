@@ -13,13 +13,8 @@ given.py         what a Learner is given, as tensors of one form; turn.py: threa
 learner_state.py all of a Learner at one moment; identity.py: whose it is; state_file.py: as one file
 pickling.py      whether a Learner can be pickled
 kept_things.py   what a user keeps beside a Learner
-<<<<<<< HEAD
 inline.py        a run in one process; inline_start.py: where it starts; inline_cuts.py: its checkpoints
-launch.py        from a setup to actors that stand ready
-=======
-inline.py        a run in one process; inline_cuts.py: its checkpoints
 launch.py        from a setup to actors that stand ready; relaunch.py: once more, after some were lost
->>>>>>> main
 ray.py           a run whose layers are Ray actors; ray_stream.py: its stream; ray_results.py: what came of it
 generations.py   its actors after a failure, from the newest cut on; allowance.py: how often; restart.py: as it is told
 rollbacks.py     how often β was lowered since numbers were not finite
@@ -28,7 +23,7 @@ released.py      a Learner's network on actors, which go as far as they are told
 interruption.py  Ctrl-C: once to end in order, twice to end
 saved.py         which weights are in a run directory, in words
 results.py       what came of a run, and its summary; recorder.py: writes it down, with metrics on the way
-record.py        the run directory
+record.py        the run directory; alone.py: which one process has at a time
 answers.py       where predictions go as they leave the network
 checkpoints.py   all that moves, again and again; manifest.py: what makes one whole; checkpoint_part.py: a file of it;
                  folder.py: on a disk or elsewhere; resumable.py: what of a config may change before a run goes on

@@ -20,7 +20,7 @@ from hamdist.cluster.supervisor import Ending, Supervisor
 from hamdist.cluster.worker import UnderWay, Worker
 from hamdist.cluster.worker_group import Peer
 from hamdist.engine.state import PartitionState
-from hamdist.errors import RunError
+from hamdist.errors import RunError, UserError
 from hamdist.report.wording import listed
 from hamdist.runs.allowance import Allowance
 from hamdist.runs.checkpoint_part import CheckpointError
@@ -37,7 +37,8 @@ _log = logging.getLogger(__name__)
 
 
 class Generations:
-    """run: the actors as they are now.  restarts: what was done about failures.
+    """run: the actors as they are now.  restarts: what was done about failures.  astray: whether the layers may stand
+    elsewhere than at the end of a generation, on their way to the next.
 
     cuts: of the run.  write, stored: what writes the parts of cuts where actors live, and reads them here.
     """
@@ -53,6 +54,7 @@ class Generations:
     ) -> None:
         self.run = run
         self.restarts: list[Restart] = []
+        self.astray = False
         self._allowance, self._grace, self._cuts = allowance, grace_seconds, cuts
         self._write, self._stored = write, stored
 
@@ -69,17 +71,21 @@ class Generations:
         assert ending.failure is not None
         lost, cause = ending.lost, ending.failure.cause
         self._cuts.reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
+        at = min(self.supervisor.ended_at, time.time())
         while not self._allowance.refused():
-            restart = self._noted(cause, lost)
+            restart = self._noted(cause, lost, at)
             try:
                 self._restart(restart, lost)
             except RunError as error:
-                cause, lost = str(error), self._silent()
+                cause, lost, at = str(error), self._silent(), time.time()
                 continue
             except CheckpointError as error:
-                cause, lost = str(error), ()
+                cause, lost, at = str(error), (), time.time()
                 self._cuts.spoilt()
                 continue
+            except UserError as error:
+                _log.warning("nobody can take over: %s", error)
+                return None
             return self._begin(restart)
         return None
 
@@ -112,15 +118,17 @@ class Generations:
         write = [worker.call(Worker.write_cuts, self._write) for worker in self.run.group.workers]
         results(write, STARTED_SECONDS)
         self.supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
+        self.astray = False
         if restart is not None:
             restart.done("restoring")
         self.run.group.stand_ins.refill()
         return self.supervisor
 
-    def _noted(self, cause: str, lost: Sequence[int]) -> Restart:
+    def _noted(self, cause: str, lost: Sequence[int], at: float) -> Restart:
         names = [self.run.group.names[number] for number in lost]
         newest = self._cuts.newest
-        restart = Restart(cause, 0 if newest is None else newest.tick, self._cuts.reached, names)
+        restart = Restart(cause, 0 if newest is None else newest.tick, self._cuts.reached, names, at=at)
+        restart.seconds["stopping"] = round(time.time() - at, 3)
         self.restarts.append(restart)
         _log.warning(
             "%s; going on from tick %d%s",
@@ -138,6 +146,7 @@ class Generations:
         replace_lost(self.run, lost)
         restart.done("replacing")
         results([group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
+        self.astray = True
         self.run = rejoined(self.run)
         restart.done("joining")
         if newest is None:

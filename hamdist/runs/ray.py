@@ -171,13 +171,13 @@ class RayRun:
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
-        asked = False
+        asked, due = False, 0
         while not supervisor.wait(self._patience) and not self.launched.session.lost():
             self._answer()
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
-                asked = True
+                asked, due = True, self._cuts.reached
                 supervisor.end()
-            if self._hear(supervisor):
+            if self._hear(supervisor) and self._cuts.counts.tick >= due:
                 interruption.check()  # what there is to be kept is kept
 
     @property
@@ -198,6 +198,8 @@ class RayRun:
         whole = self._cuts.add(supervisor.parts(learning)) if self._cuts.awaited else None
         if whole is not None:
             self.generations.whole(whole)
+        for tick in self._cuts.given_up():
+            supervisor.given_up(tick)
         return whole is not None
 
     def _hear_the_last(self) -> None:
@@ -209,9 +211,9 @@ class RayRun:
             self._hear(self.generations.supervisor)
 
     def _commit(self, source: SourcePart, files: Sequence[Any]) -> None:
-        """Makes a checkpoint, once all that was predicted before it has left."""
-        while self._answer():
-            pass
+        """Makes a checkpoint, once all that was predicted before it has left; it waits in the actor by now."""
+        if self._answer() is None:
+            raise RunError("what was predicted before it does not come")
         record = {
             **self.recorder.position(source.tick),
             "restarts": len(self.generations.restarts),
@@ -230,15 +232,15 @@ class RayRun:
         """Whether nobody reads the predictions any more."""
         return self._answers is not None and self._answers.unread
 
-    def _answer(self) -> bool:
-        """Hands on the predictions that have come, or come soon; whether there were any."""
+    def _answer(self) -> bool | None:
+        """Hands on the predictions that have come, or come soon; whether there were any, None where nobody knows."""
         if self._answers is None:
             return False
         asked = self.launched.group.workers[self.launched.first_loss].ask(Worker.predicted)
         wait([asked], STOPPED_SECONDS)
-        lines = report_of(asked) or []
-        self._answers.add(lines)
-        return bool(lines)
+        lines = report_of(asked)
+        self._answers.add(lines or [])
+        return None if lines is None else bool(lines)
 
     def _ending(self, supervisor: Supervisor) -> Ending:
         """Without Ray the actors may go on for a while, and can say what they have."""
@@ -282,8 +284,12 @@ class RayRun:
         return summary
 
     def _weights(self, ending: Ending) -> dict[str, Callable[[], Kept]]:
-        """What fetches them, layer by layer, so that the driver never holds more than one; not of lost actors."""
+        """What fetches them, layer by layer, so that the driver never holds more than one; not of lost actors, and
+        none where layers do not stand where they ended.
+        """
         hosts = self.launched.layout.hosts
+        if self.generations.astray:
+            return {}
         return {
             name: partial(self._kept, name)
             for name in self.launched.setup.network.names

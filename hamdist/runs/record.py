@@ -21,6 +21,7 @@ from hamdist.report.profile import Profile
 from hamdist.report.trace import trace_events
 from hamdist.report.wording import listed
 from hamdist.runs import which_run
+from hamdist.runs.alone import Alone
 from hamdist.runs.layer_file import read_layer, write_layer
 from hamdist.runs.lines import Lines
 from hamdist.runs.whole_file import whole_file, write_whole
@@ -47,6 +48,7 @@ class RunDirectory:
                 raise UserError(
                     f"{path} holds a run already: name another directory, remove it, or go on with it by --resume"
                 )
+            self._alone = Alone(path)
             (path / SUMMARY).unlink(missing_ok=True)
             self._metrics = Lines(path / METRICS, lines or 0)
             self._begin(config)
@@ -93,6 +95,7 @@ class RunDirectory:
         self._metrics.close()
         with self._noted(SUMMARY):
             write_whole(self.path / SUMMARY, json_text(summary, indent=2) + "\n")
+        self._alone.release()
 
     @property
     def incomplete(self) -> str:

@@ -392,3 +392,18 @@ def test_lines_go_on_after_a_whole_one(keep: int | None):
     lines.add("more")
     lines.close()
     assert Path("lines").read_text().splitlines() == [*["one", "two", "three"][:stay], "more"]
+
+
+def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path):
+    """Two that go on with one run would write over each other; what a process leaves when it dies keeps nobody out."""
+    directory = RunDirectory(tmp_path / "out", "name: x\n")
+    other = (
+        "import sys; from pathlib import Path; from hamdist.runs.record import RunDirectory\n"
+        f"RunDirectory(Path({str(tmp_path / 'out')!r}), 'name: x', lines=0)"
+    )
+    refused = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+    assert "out is another process's, which is at work there" in refused.stderr
+    directory.write_summary({})
+    assert not (tmp_path / "out" / ".running").exists()
+    assert subprocess.run([sys.executable, "-c", other], capture_output=True, check=False).returncode == 0
+    RunDirectory(tmp_path / "out", "name: x", lines=0).write_summary({})
