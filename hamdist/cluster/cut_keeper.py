@@ -70,6 +70,10 @@ class CutKeeper:
         for older in [known for known in tuple(self._kept) if known < tick]:
             self._kept.pop(older, None)
 
+    def drop(self, tick: int) -> None:
+        """The cut of this tick will never be whole."""
+        self._kept.pop(tick, None)
+
     def keeps(self, tick: int) -> bool:
         """Whether that cut is kept."""
         return tick in self._kept

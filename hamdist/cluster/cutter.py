@@ -78,6 +78,11 @@ class Cutter:
         with self._lock:
             self._open = {each for each in self._open if each > tick}
 
+    def dropped(self, tick: int) -> None:
+        """That cut will never be whole; from any thread."""
+        with self._lock:
+            self._open.discard(tick)
+
     def _due(self, tick: int) -> bool:
         ticks, seconds = self._every.every_ticks, self._every.every_seconds
         if ticks is not None and tick + self._lead + self._slack >= self._last + ticks:

@@ -38,7 +38,8 @@ class StreamWorker(SourceWorker):
     idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
     takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
     cuts: when to announce one; None: never. Where the end is asked for, one is announced, and batches enter until then.
-    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `end` and `stop`.
+    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `dropped`, `end` and
+    `stop`.
     """
 
     def __init__(
@@ -278,6 +279,10 @@ class StreamWorker(SourceWorker):
         """The cut of this tick is whole: none before it will be gone back to."""
         self._cutter.whole(tick)
         self._intake.whole(tick)
+
+    def dropped(self, tick: int) -> None:
+        """The cut of this tick will never be whole, and is not to be waited for."""
+        self._cutter.dropped(tick)
 
     def end(self) -> None:
         """No more batches, or no more than until a last cut; what has entered is learnt, and the run ends in order."""

@@ -226,6 +226,10 @@ class Worker(HostedLayers):
         """The cut of this tick is whole."""
         self._cuts.whole(tick)
 
+    def dropped(self, tick: int) -> None:
+        """The cut of this tick will never be whole."""
+        self._cuts.drop(tick)
+
     def predicted(self) -> list[str]:
         """Lines of predictions that have left since the last call, where they are wanted and the first loss lives."""
         return [] if self._box is None else self._box.take()

@@ -89,8 +89,9 @@ class Cuts:
     def _is_whole(self, tick: int) -> bool:
         """Makes the checkpoint of a cut of which all parts have come; whether it could be."""
         source, parts = self._sources.pop(tick), self._parts.pop(tick)
-        for older in [known for known in self._sources if known < tick]:
-            del self._sources[older]
+        for waiting in (self._sources, self._parts):
+            for older in [known for known in waiting if known < tick]:
+                del waiting[older]
         problems = dict.fromkeys(part.problem for part in parts.values() if part.problem)
         try:
             if not problems:

@@ -11,7 +11,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from hamdist.cluster.failure import Failure, report_of
+from hamdist.cluster.failure import Failure, is_lost, report_of
 from hamdist.cluster.handle import results
 from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS, location_here
 from hamdist.cluster.source_part import SourcePart
@@ -103,7 +103,7 @@ class RayRun:
         self._promised = stream.samples
         self._rollbacks = Rollbacks(config, resumed)
         newest = None if resumed is None else resumed.source()
-        self._cuts = Cuts(len(run.group.workers), self._commit, self._checkpoints.abandon, newest)
+        self._cuts = Cuts(len(run.group.workers), self._commit, self._abandon, newest)
         self.generations = Generations(
             run,
             Allowance(
@@ -195,7 +195,7 @@ class RayRun:
         self.recorder.snapshot(learning.ticks, stream.samples, dict)
         self._cuts.reached = learning.ticks
         self._cuts.entered(stream.cuts)
-        whole = self._cuts.add(supervisor.parts(learning)) if self._cuts.awaited else None
+        whole = self._cuts.add(supervisor.parts(learning, self._cuts.awaited))
         if whole is not None:
             self.generations.whole(whole)
         return whole is not None
@@ -209,8 +209,8 @@ class RayRun:
             self._hear(self.generations.supervisor)
 
     def _commit(self, source: SourcePart, files: Sequence[Any]) -> None:
-        """Makes a checkpoint, once all that was predicted before it has left."""
-        while self._answer():
+        """Makes a checkpoint, once all that was predicted before it has left. Raises RunError where that is lost."""
+        while self._answer(needed=True):
             pass
         record = {
             **self.recorder.position(source.tick),
@@ -218,6 +218,11 @@ class RayRun:
             **self._rollbacks.told(),
         }
         self._checkpoints.commit(source, files, record)
+
+    def _abandon(self, tick: int) -> None:
+        """Leaves nothing of a cut that is none; others may follow it."""
+        self._checkpoints.abandon(tick)
+        self.generations.dropped(tick)
 
     def _stored(self, tick: int, nodes: Sequence[str]) -> PartitionState:
         """What some nodes had at a cut. Raises CheckpointError."""
@@ -230,12 +235,17 @@ class RayRun:
         """Whether nobody reads the predictions any more."""
         return self._answers is not None and self._answers.unread
 
-    def _answer(self) -> bool:
-        """Hands on the predictions that have come, or come soon; whether there were any."""
+    def _answer(self, needed: bool = False) -> bool:
+        """Hands on the predictions that have come, or come soon; whether there were any.
+
+        Raises RunError where they are needed and their actor gives no answer.
+        """
         if self._answers is None:
             return False
         asked = self.launched.group.workers[self.launched.first_loss].ask(Worker.predicted)
         wait([asked], STOPPED_SECONDS)
+        if needed and report_of(asked) is None:
+            raise RunError("the actor with the first loss does not tell what it has predicted before it")
         lines = report_of(asked) or []
         self._answers.add(lines)
         return bool(lines)
@@ -261,7 +271,8 @@ class RayRun:
             extents = [extent for part in results(asked, STARTED_SECONDS) for extent in part]
             check_finite(ending.stream.ticks, extents)
         except RunError as error:
-            return replace(ending, failure=Failure(error))
+            lost = tuple(number for number, call in enumerate(asked) if is_lost(call))
+            return replace(ending, failure=Failure(error, of_machines=bool(lost)), lost=lost)
         return ending
 
     def _finish(self, interruption: Interruption, status: str, ending: Ending) -> dict[str, Any]:
