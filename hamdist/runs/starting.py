@@ -13,7 +13,7 @@ from hamdist.runs.answers import Answers
 from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.checkpoints import CHECKPOINTS, Found, forget_after, newest_whole, ticks_in
 from hamdist.runs.folder import Folder
-from hamdist.runs.record import CONFIG, SUMMARY, RunDirectory, fresh_directory
+from hamdist.runs.record import CONFIG, SUMMARY, WEIGHTS, RunDirectory, fresh_directory
 from hamdist.runs.resumable import fixed
 from hamdist.runs.which_run import AUTO, WhichRun
 
@@ -92,7 +92,9 @@ def _found(now: RunConfig, before: RunConfig, directory: Path) -> Found | None:
 
 
 def _done(now: RunConfig, before: RunConfig, directory: Path) -> dict[str, Any] | None:
-    """The summary of a run that has come to its end, unless more samples are asked for now."""
+    """The summary of a run that has come to its end, unless more samples are asked for now, or weights could not be
+    written.
+    """
     try:
         summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -100,7 +102,9 @@ def _done(now: RunConfig, before: RunConfig, directory: Path) -> dict[str, Any] 
     if not isinstance(summary, dict) or summary.get("status") != "finished":
         return None
     more = now.stream.samples != before.stream.samples
-    return None if more else {**summary, "directory": str(directory)}
+    weights = [file for file in summary.get("missing", ()) if file.startswith(f"{WEIGHTS}/")]
+    gone = not all((directory / file).exists() for file in weights)
+    return None if more or gone else {**summary, "directory": str(directory)}
 
 
 def _tell(found: Found, older_will_do: bool) -> None:

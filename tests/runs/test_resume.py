@@ -205,6 +205,16 @@ def test_a_run_may_be_killed_again_and_again():
     assert not Path("out/checkpoints").exists()
 
 
+def test_a_run_that_ended_without_some_of_its_weights_is_not_finished():
+    run(config(), out="out")
+    undisturbed, summary, file = figures("out"), Path("out/summary.json"), "weights/head.safetensors"
+    Path("out", file).unlink()
+    told = json.loads(summary.read_text())
+    summary.write_text(json.dumps({**told, "missing": {file: "lost with its actor"}}))
+    run(config(), out="out", resume="auto")
+    assert figures("out") == undisturbed
+
+
 def test_a_run_killed_before_its_first_checkpoint_begins_again():
     run(config(checkpoint={}), out="undisturbed")
     broken_off(7, config(), "out")
