@@ -317,7 +317,8 @@ def test_a_run_that_is_refused_leaves_the_predictions_of_the_one_before():
     before = Path("a.jsonl").read_bytes()
     with pytest.raises(UserError, match="a holds a run already"):
         run(config(), out="a", predictions="a.jsonl")
-    assert before and Path("a.jsonl").read_bytes() == before
+    assert before
+    assert Path("a.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("to", ["file/checkpoints", "nosuch://bucket/checkpoints"])
