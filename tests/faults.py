@@ -4,7 +4,7 @@ A config orders one by a layer, `type: "faults:Faulty"`, or by a stream, `factor
 what they are without it. The fault is due before the first tick at or after the one that is named:
 
 kill, freeze     the process ends, or stands still, like one whose machine died, or hangs
-raylet           Ray's daemon of its node ends, and with it all processes there, like a machine that died
+raylet           Ray's daemon of its node ends, and all processes under it, like a machine that died
 cut              its links are shut, as by a network that fails
 corrupt, drop    of the next message that it sends one bit is changed, or it is lost
 delay            it does nothing for a second
@@ -26,6 +26,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hamdist.cluster.ray_processes import processes
 from hamdist.cluster.source_worker import SourceWorker
 from hamdist.engine.partition import Partition
 from hamdist.runs import whole_file
@@ -145,7 +146,10 @@ def _kill(fault: Order) -> None:
 
 def _raylet(fault: Order) -> None:
     fault.note()
-    os.kill(os.getppid(), signal.SIGKILL)
+    daemon = os.getppid()
+    workers = [each.pid for each in processes() if each.parent == daemon and each.pid != os.getpid()]
+    for pid in (daemon, *workers, os.getpid()):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _freeze(fault: Order) -> None:

@@ -18,6 +18,6 @@ prediction_box.py  predictions on their way from an actor to the driver
 supervisor.py     a run under way: progress, and its end; failure.py: what went wrong first
 transports.py     which link carries which edge
 resources.py      what every actor asks of its node, checked against what the nodes have
-session.py        a local Ray, or a cluster that is joined; what travels to it
+session.py        a local Ray, or a cluster that is joined; what travels to it; session_folders.py: what one leaves
 ray_processes.py  the processes of a local Ray, out of reach of what our group hears
 """

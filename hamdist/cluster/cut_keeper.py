@@ -70,8 +70,8 @@ class CutKeeper:
         for older in [known for known in tuple(self._kept) if known < tick]:
             self._kept.pop(older, None)
 
-    def drop(self, tick: int) -> None:
-        """The cut of this tick will never be whole."""
+    def give_up(self, tick: int) -> None:
+        """The cut of this tick will not be whole."""
         self._kept.pop(tick, None)
 
     def keeps(self, tick: int) -> bool:

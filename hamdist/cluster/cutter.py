@@ -78,7 +78,7 @@ class Cutter:
         with self._lock:
             self._open = {each for each in self._open if each > tick}
 
-    def dropped(self, tick: int) -> None:
+    def give_up(self, tick: int) -> None:
         """That cut will never be whole; from any thread."""
         with self._lock:
             self._open.discard(tick)

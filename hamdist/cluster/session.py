@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from hamdist.cluster.ray_processes import RayProcesses, on_loopback
+from hamdist.cluster.session_folders import mark_session
 from hamdist.errors import ConfigError, Problem, first_line
 from hamdist.signal_mask import signals_wait
 
@@ -129,6 +130,7 @@ def _start(processes: RayProcesses) -> None:
     with processes.apart(), on_loopback():
         ray.init(LOCAL, include_dashboard=False, logging_level=logging.WARNING)
     keep_private(TOKEN.expanduser())
+    mark_session()
 
 
 def keep_private(file: Path) -> None:

@@ -38,7 +38,7 @@ class StreamWorker(SourceWorker):
     idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
     takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
     cuts: when to announce one; None: never. Where the end is asked for, one is announced, and batches enter until then.
-    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `dropped`, `end` and
+    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `given_up`, `end` and
     `stop`.
     """
 
@@ -280,9 +280,9 @@ class StreamWorker(SourceWorker):
         self._cutter.whole(tick)
         self._intake.whole(tick)
 
-    def dropped(self, tick: int) -> None:
-        """The cut of this tick will never be whole, and is not to be waited for."""
-        self._cutter.dropped(tick)
+    def given_up(self, tick: int) -> None:
+        """The cut of this tick will not be whole: others may be announced."""
+        self._cutter.give_up(tick)
 
     def end(self) -> None:
         """No more batches, or no more than until a last cut; what has entered is learnt, and the run ends in order."""

@@ -1,5 +1,7 @@
 """A run under way: how far it is, its end, and why it failed where it did."""
 
+import math
+import time
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,7 +56,8 @@ class News:
 class Supervisor:
     """All actors run from now on; `first_loss` is the number of the one with the first loss.
 
-    grace_seconds: how long the others may take to end by themselves once one has failed.
+    grace_seconds: how long the others may take to end by themselves once one has failed.  ended_at: when the run was
+    first seen to have ended, or that somebody failed, in seconds since 1970.
     """
 
     def __init__(self, group: WorkerGroup[StreamWorker], first_loss: int, grace_seconds: float) -> None:
@@ -64,11 +67,15 @@ class Supervisor:
         self._all: list[Future[Any]] = [*self._runs, self._stream]
         self._news = [News(worker) for worker in group.workers]
         self._learning, self._entering = self._news[first_loss], News(group.stream)
+        self.ended_at = math.inf
 
     def wait(self, seconds: float) -> bool:
         """Whether the run has ended, well or not, within `seconds`."""
         done, rest = wait(self._all, seconds, FIRST_EXCEPTION)
-        return not rest or any(call.exception() or call.result().error for call in done)
+        ended = not rest or any(call.exception() or call.result().error for call in done)
+        if ended:
+            self.ended_at = min(self.ended_at, time.time())
+        return ended
 
     def progress(self) -> tuple[Progress, Progress]:
         """The latest news of the actor with the first loss, and of the stream; windows of metrics come once."""
@@ -93,11 +100,11 @@ class Supervisor:
             worker.ask(Worker.whole, tick)
         self._group.stream.ask(StreamWorker.whole, tick)
 
-    def dropped(self, tick: int) -> None:
-        """The cut of this tick will never be whole."""
+    def given_up(self, tick: int) -> None:
+        """The cut of this tick will not be whole: nobody waits for it."""
         for worker in self._group.workers:
-            worker.ask(Worker.dropped, tick)
-        self._group.stream.ask(StreamWorker.dropped, tick)
+            worker.ask(Worker.given_up, tick)
+        self._group.stream.ask(StreamWorker.given_up, tick)
 
     def end(self) -> None:
         """Nothing more enters; the run goes on until all has been learnt."""

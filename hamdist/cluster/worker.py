@@ -226,9 +226,9 @@ class Worker(HostedLayers):
         """The cut of this tick is whole."""
         self._cuts.whole(tick)
 
-    def dropped(self, tick: int) -> None:
-        """The cut of this tick will never be whole."""
-        self._cuts.drop(tick)
+    def given_up(self, tick: int) -> None:
+        """The cut of this tick will not be whole."""
+        self._cuts.give_up(tick)
 
     def predicted(self) -> list[str]:
         """Lines of predictions that have left since the last call, where they are wanted and the first loss lives."""

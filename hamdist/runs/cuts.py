@@ -53,6 +53,7 @@ class Cuts:
         self.counts = CutCounts(tick=newest.tick if newest else 0)
         self._sources: dict[int, SourcePart] = {}
         self._parts: dict[int, dict[int, PartNews]] = {}
+        self._given_up: list[int] = []
 
     @property
     def newest(self) -> SourcePart | None:
@@ -81,17 +82,21 @@ class Cuts:
         whole = [tick for tick in sorted(ready) if self._is_whole(tick)]
         return whole[-1] if whole else None
 
+    def given_up(self) -> list[int]:
+        """Cuts since the last call that cannot be gone back to."""
+        ticks, self._given_up = self._given_up, []
+        return ticks
+
     def go_back(self, tick: int) -> None:
         """What came after it never was."""
-        self._sources, self._parts = {}, {}
+        self._sources, self._parts, self._given_up = {}, {}, []
         self.counts.tick = tick
 
     def _is_whole(self, tick: int) -> bool:
         """Makes the checkpoint of a cut of which all parts have come; whether it could be."""
         source, parts = self._sources.pop(tick), self._parts.pop(tick)
-        for waiting in (self._sources, self._parts):
-            for older in [known for known in waiting if known < tick]:
-                del waiting[older]
+        self._sources = {known: part for known, part in self._sources.items() if known > tick}
+        self._parts = {known: part for known, part in self._parts.items() if known > tick}
         problems = dict.fromkeys(part.problem for part in parts.values() if part.problem)
         try:
             if not problems:
@@ -102,6 +107,7 @@ class Cuts:
         if problems:
             self._abandon(tick)
             _log.warning("no checkpoint at tick %d: %s; the run goes on", tick, "; ".join(problems))
+            self._given_up.append(tick)
             return False
         self._whole = [*self._whole[-OLDER:], source]
         return True

@@ -38,7 +38,8 @@ _log = logging.getLogger(__name__)
 
 
 class Generations:
-    """run: the actors as they are now.  restarts: what was done about failures.
+    """run: the actors as they are now.  restarts: what was done about failures.  astray: whether the layers may stand
+    elsewhere than at the end of a generation, on their way to the next.
 
     cuts: of the run.  write, stored: what writes the parts of cuts where actors live, and reads them here.
     """
@@ -54,6 +55,7 @@ class Generations:
     ) -> None:
         self.run = run
         self.restarts: list[Restart] = []
+        self.astray = False
         self._allowance, self._grace, self._cuts = allowance, grace_seconds, cuts
         self._write, self._stored = write, stored
 
@@ -70,16 +72,17 @@ class Generations:
         assert ending.failure is not None
         lost, cause = ending.lost, ending.failure.cause
         self._cuts.reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
+        at = min(self.supervisor.ended_at, time.time())
         while not (refused := self._allowance.refused()):
-            restart = self._noted(cause, lost)
+            restart = self._noted(cause, lost, at)
             try:
                 self._restart(restart, lost)
                 return self._begin(restart)
             except RunError as error:
                 unmade = () if "replacing" in restart.seconds else lost
-                cause, lost = str(error), tuple(sorted({*self._silent(), *unmade}))
+                cause, lost, at = str(error), tuple(sorted({*self._silent(), *unmade})), time.time()
             except CheckpointError as error:
-                cause, lost = str(error), ()
+                cause, lost, at = str(error), (), time.time()
                 self._cuts.spoilt()
             except UserError as error:
                 refused = str(error)
@@ -120,23 +123,21 @@ class Generations:
         self.supervisor.whole(tick)
         self._allowance.progressed()
 
-    def dropped(self, tick: int) -> None:
-        """The cut of this tick will never be whole."""
-        self.supervisor.dropped(tick)
-
     def _begin(self, restart: Restart | None = None) -> Supervisor:
         write = [worker.call(Worker.write_cuts, self._write) for worker in self.run.group.workers]
         results(write, STARTED_SECONDS)
         self.supervisor = Supervisor(self.run.group, self.run.first_loss, self._grace)
+        self.astray = False
         if restart is not None:
             restart.done("restoring")
         self.run.group.stand_ins.refill()
         return self.supervisor
 
-    def _noted(self, cause: str, lost: Sequence[int]) -> Restart:
+    def _noted(self, cause: str, lost: Sequence[int], at: float) -> Restart:
         names = [self.run.group.names[number] for number in lost]
         newest = self._cuts.newest
-        restart = Restart(cause, 0 if newest is None else newest.tick, self._cuts.reached, names)
+        restart = Restart(cause, 0 if newest is None else newest.tick, self._cuts.reached, names, at=at)
+        restart.seconds["stopping"] = round(time.time() - at, 3)
         self.restarts.append(restart)
         _log.warning(
             "%s; going on from tick %d%s",
@@ -154,6 +155,7 @@ class Generations:
         replace_lost(self.run, lost)
         restart.done("replacing")
         results([group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
+        self.astray = True
         self.run = rejoined(self.run)
         restart.done("joining")
         if newest is None:

@@ -103,7 +103,7 @@ class RayRun:
         self._promised = stream.samples
         self._rollbacks = Rollbacks(config, resumed)
         newest = None if resumed is None else resumed.source()
-        self._cuts = Cuts(len(run.group.workers), self._commit, self._abandon, newest)
+        self._cuts = Cuts(len(run.group.workers), self._commit, self._checkpoints.abandon, newest)
         self.generations = Generations(
             run,
             Allowance(
@@ -171,13 +171,13 @@ class RayRun:
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
-        asked = False
+        asked, due = False, 0
         while not supervisor.wait(self._patience) and not self.launched.session.lost():
             self._answer()
             if (interruption.asked or interruption.broken or self._left_off) and not asked:
-                asked = True
+                asked, due = True, self._cuts.reached
                 supervisor.end()
-            if self._hear(supervisor):
+            if self._hear(supervisor) and self._cuts.counts.tick >= due:
                 interruption.check()  # what there is to be kept is kept
 
     @property
@@ -198,6 +198,8 @@ class RayRun:
         whole = self._cuts.add(supervisor.parts(learning, self._cuts.awaited))
         if whole is not None:
             self.generations.whole(whole)
+        for tick in self._cuts.given_up():
+            supervisor.given_up(tick)
         return whole is not None
 
     def _hear_the_last(self) -> None:
@@ -209,20 +211,15 @@ class RayRun:
             self._hear(self.generations.supervisor)
 
     def _commit(self, source: SourcePart, files: Sequence[Any]) -> None:
-        """Makes a checkpoint, once all that was predicted before it has left. Raises RunError where that is lost."""
-        while self._answer(needed=True):
-            pass
+        """Makes a checkpoint, once all that was predicted before it has left; it waits in the actor by now."""
+        if self._answer() is None:
+            raise RunError("what was predicted before it does not come")
         record = {
             **self.recorder.position(source.tick),
             "restarts": len(self.generations.restarts),
             **self._rollbacks.told(),
         }
         self._checkpoints.commit(source, files, record)
-
-    def _abandon(self, tick: int) -> None:
-        """Leaves nothing of a cut that is none; others may follow it."""
-        self._checkpoints.abandon(tick)
-        self.generations.dropped(tick)
 
     def _stored(self, tick: int, nodes: Sequence[str]) -> PartitionState:
         """What some nodes had at a cut. Raises CheckpointError."""
@@ -235,20 +232,15 @@ class RayRun:
         """Whether nobody reads the predictions any more."""
         return self._answers is not None and self._answers.unread
 
-    def _answer(self, needed: bool = False) -> bool:
-        """Hands on the predictions that have come, or come soon; whether there were any.
-
-        Raises RunError where they are needed and their actor gives no answer.
-        """
+    def _answer(self) -> bool | None:
+        """Hands on the predictions that have come, or come soon; whether there were any, None where nobody knows."""
         if self._answers is None:
             return False
         asked = self.launched.group.workers[self.launched.first_loss].ask(Worker.predicted)
         wait([asked], STOPPED_SECONDS)
-        if needed and report_of(asked) is None:
-            raise RunError("the actor with the first loss does not tell what it has predicted before it")
-        lines = report_of(asked) or []
-        self._answers.add(lines)
-        return bool(lines)
+        lines = report_of(asked)
+        self._answers.add(lines or [])
+        return None if lines is None else bool(lines)
 
     def _ending(self, supervisor: Supervisor) -> Ending:
         """Without Ray the actors may go on for a while, and can say what they have."""
@@ -293,8 +285,12 @@ class RayRun:
         return summary
 
     def _weights(self, ending: Ending) -> dict[str, Callable[[], Kept]]:
-        """What fetches them, layer by layer, so that the driver never holds more than one; not of lost actors."""
+        """What fetches them, layer by layer, so that the driver never holds more than one; not of lost actors, and
+        none where layers do not stand where they ended.
+        """
         hosts = self.launched.layout.hosts
+        if self.generations.astray:
+            return {}
         return {
             name: partial(self._kept, name)
             for name in self.launched.setup.network.names

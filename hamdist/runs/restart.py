@@ -9,7 +9,7 @@ from typing import Any
 class Restart:
     """Why ticks ended, from which tick they went on, and where the time went until then, in seconds.
 
-    reached: the tick that had been come to, as far as is known.  lost: the names of actors.  at: when it was known, in
+    reached: the tick that had been come to, as far as is known.  lost: the names of actors.  at: when it was seen, in
     seconds since 1970.
     """
 

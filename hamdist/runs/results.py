@@ -97,7 +97,7 @@ def summarise(
         "samples_per_second": results.samples / results.seconds,
         "actors": results.actors,
         "peak_memory_bytes": dict(results.peak_memory_bytes),
-        "restarts": 0,
+        "restarts": [],
         "wall_seconds": sum(phases.values()),
         "phases": dict(phases),
         "layers": dict(results.layers),

@@ -58,7 +58,9 @@ def test_one_that_has_ended_or_stops_itself_is_left_alone(monkeypatch: pytest.Mo
     with around:
         around.break_soon()
     around.break_soon()
-    around._break()
+    around._break(1)
+    with around:
+        around._break(1)  # asked of the loop before
 
 
 class Endless(nn.Linear):

@@ -1,5 +1,6 @@
 """A run over actors that ends before its time, as a whole, goes on by `--resume auto` as if nothing had been."""
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from hamdist import run
 from hamdist.runs.checkpoints import CHECKPOINTS, ticks_in
 from hamdist.runs.folder import Folder
 
-pytestmark = pytest.mark.slow
-TICKS = 4000
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # it starts Ray three times
+TICKS = 800
 
 
 def newest(out: Path) -> int:
@@ -30,7 +31,16 @@ def broken_off(out: Path, kind: str) -> tuple[int, int]:
     while newest(out) <= before and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     end(running, kind)
-    return running.wait(patient(60)), newest(out)
+    return exit_code(running), newest(out)
+
+
+def exit_code(running: "subprocess.Popen[bytes]") -> int:
+    """It is not there afterwards."""
+    with running:
+        try:
+            return running.wait(patient(120))
+        finally:
+            running.kill()
 
 
 def test_after_a_killed_driver_and_a_sigterm_a_run_ends_as_the_undisturbed_one(tmp_path: Path) -> None:
@@ -44,7 +54,7 @@ def test_after_a_killed_driver_and_a_sigterm_a_run_ends_as_the_undisturbed_one(t
     ended, second = broken_off(out, "SIGTERM")
     assert (killed, ended) == (-9, 143)
     assert 0 < first < second < TICKS
-    assert goes_on(out, TICKS).wait(patient(180)) == 0
+    assert exit_code(goes_on(out, TICKS)) == 0
     assert same(out, reference) == []
-    assert goes_on(out, TICKS).wait(patient(60)) == 0  # it is finished, and stays as it is
+    assert exit_code(goes_on(out, TICKS)) == 0  # it is finished, and stays as it is
     assert same(out, reference) == []

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from faults import SOURCE, has_struck
-from trials.runs import NEVER, TWO, digits, same
+from trials.runs import NEVER, TWO, digits, same, summary_of
 
 from hamdist import run
 from hamdist.cluster.stand_ins import StandIns
 from hamdist.config.loader import load
+from hamdist.errors import RunError
 from hamdist.runs.checkpoints import CHECKPOINTS, newest_whole
 from hamdist.runs.folder import Folder
 from hamdist.runs.resumable import fixed
@@ -110,3 +111,19 @@ def test_what_a_stream_that_cannot_seek_has_said_is_said_again(undisturbed: Path
     summary = disturbed(tmp_path, {"second": ("kill", 45)}, stream=once)
     assert [restart["lost"] for restart in summary["restarts"]] == [["actor 1 (second and head)"]]
     assert same(tmp_path / "out", undisturbed) == []
+
+
+def test_where_nobody_can_take_over_the_run_ends_and_keeps_what_survivors_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*arguments: Any) -> None:
+        raise RunError("no node of the cluster answers any more")
+
+    monkeypatch.setattr(StandIns, "take", nobody)
+    config_of_it = config(tmp_path, {"second": ("kill", 50)}, recovery={"max_failures": 2})
+    with pytest.raises(RunError) as caught:
+        run(config_of_it, out=str(tmp_path / "out"))
+    assert str(caught.value).startswith("actor 1 (second and head) was lost at about tick ")
+    assert "the weights of first are in" in str(caught.value)
+    restarts = summary_of(tmp_path / "out")["restarts"]
+    assert [restart["cause"] for restart in restarts[1:]] == ["no node of the cluster answers any more"]

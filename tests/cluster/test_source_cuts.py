@@ -170,6 +170,11 @@ def test_the_next_cut_comes_when_another_is_whole() -> None:
     assert cutter.look(24) == -1  # two are awaited
     cutter.whole(16)
     assert cutter.look(24) == 32
+    assert cutter.reached(32)
+    now[0] = 200.0
+    assert cutter.look(32) == -1
+    cutter.give_up(32)  # no room on the disk, say
+    assert cutter.look(32) == 40
 
 
 def test_a_cut_out_of_turn() -> None:

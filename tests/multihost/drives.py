@@ -1,6 +1,7 @@
 """`hamdist run` on a host of the bed, in one process or over the cluster that the host belongs to."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -11,13 +12,14 @@ from typing import Any
 from hosts import Host
 from nodes import Cluster
 
-SECONDS = 90  # for a run, from its start to its end
+PATIENCE = float(os.environ.get("HAMDIST_TEST_PATIENCE", "1"))  # as of other tests
+SECONDS = 90 * PATIENCE  # for a run, from its start to its end
 GLANCE_SECONDS = 0.02
 
 
 def run_inline(host: Host, config: str, out: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The summary. Raises RuntimeError with what it printed if it fails, TimeoutExpired."""
-    return _run(host, [config, *overrides, "--out", str(out)], out, {})
+    return _run(host, [config, "placement.runtime=inline", *overrides, "--out", str(out)], out, {})
 
 
 def losing(lost: Host, out: Path) -> threading.Thread:

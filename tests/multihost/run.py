@@ -23,7 +23,7 @@ from hamdist.runs.record import SUMMARY, load_weights
 LATENCY = 0.025  # seconds, each way
 LAYERS = {"a": ["embed", "block0", "block1"], "b": ["block2", "block3", "head"]}
 SHORT = ["stream.samples=960"]
-LONG = ["stream.samples=48000", "checkpoint.every_seconds=0.5", "placement.heartbeat_seconds=2"]
+LONG = ["stream.samples=32000", "checkpoint.every_seconds=0.5", "placement.heartbeat_seconds=2"]
 PROBE = str(Path(__file__).with_name("probe.py"))
 
 

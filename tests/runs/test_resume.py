@@ -312,6 +312,23 @@ def test_folders_without_a_run_are_refused():
         run(out="nowhere", resume="auto")
 
 
+def test_a_run_that_is_refused_leaves_the_predictions_of_the_one_before():
+    run(config(), out="a", predictions="a.jsonl")
+    before = Path("a.jsonl").read_bytes()
+    with pytest.raises(UserError, match="a holds a run already"):
+        run(config(), out="a", predictions="a.jsonl")
+    assert before
+    assert Path("a.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("to", ["file/checkpoints", "nosuch://bucket/checkpoints"])
+def test_a_place_that_takes_no_checkpoints_is_told_before_anything_is_made(to: str):
+    Path("file").touch()
+    with pytest.raises(UserError, match=f"{to} cannot hold checkpoints"):
+        run(config(checkpoint={"every_ticks": 10, "to": to}), out="a", predictions="a.jsonl")
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
 def test_checkpoints_of_another_run_are_not_written_over():
     given = config(checkpoint={"every_ticks": 10, "to": "kept"})
     run(given, out="one")

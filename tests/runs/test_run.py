@@ -107,7 +107,7 @@ def test_the_run_directory():
     assert summary.keys() >= KEYS
     assert (summary["status"], summary["samples"], summary["samples_seen_once"]) == ("finished", 200, True)
     assert summary["ticks"] == 25 + 4  # the drain: two ticks to the loss and two back
-    assert (summary["actors"], summary["restarts"], summary["holdout"]) == (1, 0, None)
+    assert (summary["actors"], summary["restarts"], summary["holdout"]) == (1, [], None)
     assert set(summary["prequential"]) == {"loss", "accuracy"}
     assert summary["loss"] == summary["prequential"]["loss"]
     assert summary["peak_memory_bytes"]["inline"] > 2**20

@@ -72,7 +72,7 @@ def _to_the_end(out: Path) -> str:
 
 def goes_on(out: Path, ticks: int) -> "subprocess.Popen[bytes]":
     """Begins, or goes on."""
-    config = digits(TWO, ticks * BATCH, checkpoint={"every_seconds": 0.5})
+    config = digits(TWO, ticks * BATCH, checkpoint={"every_ticks": 50})
     return launch(config, out, "--resume", "auto", said=out.with_suffix(".said"))
 
 

@@ -18,7 +18,7 @@ from hamdist.cluster.session import prepare_environment
 TICKS = 1200
 KINDS = [kind for kind in FAULTS if kind not in ("delay", "raylet")]
 CUTS = {"every_ticks": 25}
-PARTS = ("seen", "replacing", "joining", "restoring", "back")
+PARTS = ("seen", "stopping", "replacing", "joining", "restoring", "back")
 Times = dict[tuple[str, int], list[dict[str, float]]]  # by kind, and how many spares there were
 
 
