@@ -131,7 +131,7 @@ class InlineCuts:
 
     def _commit(self, state: RuntimeState, source: SourcePart, record: Mapping[str, Any]) -> None:
         """Raises RunError for numbers that are not finite, OSError."""
-        if problem := unfinite(state.partition.nodes):
+        if problem := unfinite(state.partition):
             raise RunError(problem)
         assert self._write_parts is not None
         host = SourcePart(state.source, source.stream, moved_to(torch.device("cpu"), source.first))

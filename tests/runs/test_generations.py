@@ -76,7 +76,9 @@ def going_on(
         monkeypatch.setattr(generations, name, function)
     newest = SourcePart(SourceState(20), {}, (torch.zeros(1), None))
     cuts = Cuts(2, lambda *_: None, lambda _: None, newest)
-    return Generations(run, Allowance(5, 50, 0.0), 1.0, cuts, None, lambda *_: pytest.fail("kept")), replaced
+    begun = Generations(run, Allowance(5, 50, 0.0), 1.0, cuts, None, lambda *_: pytest.fail("kept"))
+    begun.first()
+    return begun, replaced
 
 
 def ending(error: Exception, lost: Sequence[int]) -> Ending:
