@@ -209,11 +209,15 @@ class StreamWorker(SourceWorker):
         return max(1, min(ticks, self._cutter.left(source.tick)) // source.hold)
 
     def _cut(self) -> None:
-        """Keeps the source's part of a cut that was reached."""
-        if not self._cutter.reached(self._source.tick):
+        """Keeps the source's part of a cut that was reached.
+
+        After a last batch that is short there is none: a run that is given more samples has a full one there.
+        """
+        source = self._source
+        if not self._cutter.reached(source.tick) or source.samples % source.batch:
             return
         assert self._first is not None
-        state = self._source.state._replace(signals=self.said())
+        state = source.state._replace(signals=self.said())
         self._parts.append(SourcePart(state, self._position, self._first))
         self._intake.cut()
 

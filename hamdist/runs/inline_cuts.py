@@ -101,9 +101,18 @@ class InlineCuts:
         )
 
     def _cut(self) -> None:
-        """Copies all that moves, unless it has not moved, or is between two places for a cut."""
-        tick = self._runtime.tick
-        if self._position is None or tick == self._last or tick % self.step or not self._runtime.whole:
+        """Copies all that moves, unless it has not moved, or is between two places for a cut.
+
+        After a last batch that is short there is none: a run that is given more samples has a full one there.
+        """
+        tick, short = self._runtime.tick, self._runtime.samples % self._runtime.batch
+        if (
+            self._position is None
+            or tick == self._last
+            or tick % self.step
+            or not self._runtime.whole
+            or short
+        ):
             return
         self.close()
         started = perf_counter()

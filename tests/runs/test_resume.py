@@ -235,12 +235,14 @@ def test_how_it_runs_may_change(placement: dict[str, Any]):
     assert (ours["weights"], ours["summary"]) == (theirs["weights"], theirs["summary"])
 
 
-def test_a_finished_run_goes_on_if_it_is_given_more(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("samples", [400, 396], ids=["whole batches", "a short one at its end"])
+def test_a_finished_run_goes_on_if_it_is_given_more(samples: int, capsys: pytest.CaptureFixture[str]):
     run(config(stream={**DIGITS, "samples": 560}, checkpoint={}), out="undisturbed")
-    first = run(config(), out="out")
-    assert run(config(), out="out", resume="auto") == first
+    given = config(stream={**DIGITS, "samples": samples})
+    first = run(given, out="out")
+    assert run(given, out="out", resume="auto") == first
     with pytest.raises(UserError, match="out holds a run that is finished: nothing is left to do"):
-        run(config(), out="out", resume=True)
+        run(given, out="out", resume=True)
     run(resume="out", overrides=["stream.samples=560"])
     assert figures("out") == figures("undisturbed")
 
