@@ -38,7 +38,8 @@ class StreamWorker(SourceWorker):
     idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
     takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
     cuts: when to announce one; None: never. Where the end is asked for, one is announced, and batches enter until then.
-    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `end` and `stop`.
+    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `given_up`, `end` and
+    `stop`.
     """
 
     def __init__(

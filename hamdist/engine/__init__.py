@@ -22,7 +22,7 @@ layer_view.py  a layer as it was when somebody looked
 fused/         regular ticks in one go: layers as stacks, traced, compiled
 schedules.py   schedules of β that are the user's own
 divergence.py  which layer ran away, and what to lower; failed_loss.py: what was no number though nothing grew
-extent.py      how far a layer's numbers have gone
+extent.py      how far a layer's numbers have gone; watch.py: a word before they run away
 profiler.py    where an actor's time goes, span by span
 device.py      what a device's name means here; memory of this process
 """

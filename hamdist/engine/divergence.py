@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.utils._pytree import tree_leaves
 
-from hamdist.engine.extent import Extent, ran_away
+from hamdist.engine.extent import Extent, extents, ran_away
 from hamdist.engine.failed_loss import FailedLoss, explained
+from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.loss_node import LossNode
+from hamdist.engine.message import Signal
+from hamdist.engine.skipped_losses import SkippedLosses
 from hamdist.engine.state import NodeState
 from hamdist.errors import DivergenceError
 
@@ -28,6 +32,16 @@ def _grown(tick: int, failed: FailedLoss | None, layers: Sequence[Extent]) -> st
     failed: the loss that is not finite, None where weights ran away before any loss told of it.
     """
     worst = max(layers, key=lambda layer: layer.largest)
+    seen = "" if failed is None else f"the loss of {failed.samples} is {failed.value}; "
+    grows = "" if worst.radius is None else f" (a step multiplies its state by up to {worst.radius:.3g})"
+    return (
+        f"diverged at tick {tick}: {seen}layer {worst.layer!r} is the furthest off, with weights or costates up to "
+        f"{worst.largest:.3g}{grows}: {remedy_for(worst, layers)}"
+    )
+
+
+def remedy_for(worst: Extent, layers: Sequence[Extent]) -> str:
+    """What to lower, and what else may help.  worst: the layer that is the furthest off."""
     remedy = "lower learning.beta"
     if worst.block > 1:
         remedy += f" (the losses of {worst.block} ticks add up)"
@@ -37,12 +51,28 @@ def _grown(tick: int, failed: FailedLoss | None, layers: Sequence[Extent]) -> st
         remedy += ", or set learning.rate: delay-scaled"
     if worst.momentum:
         remedy += ", or raise learning.dissipation.weight (less momentum)"
-    seen = "" if failed is None else f"the loss of {failed.samples} is {failed.value}; "
-    grows = "" if worst.radius is None else f" (a step multiplies its state by up to {worst.radius:.3g})"
-    return (
-        f"diverged at tick {tick}: {seen}layer {worst.layer!r} is the furthest off, with weights or costates up to "
-        f"{worst.largest:.3g}{grows}: {remedy}"
-    )
+    return remedy
+
+
+def check_judged(
+    tick: int, judge: LossNode, output: Signal, target: Signal, nodes: Mapping[str, LayerNode]
+) -> None:
+    """Raises DivergenceError where the loss of this tick is not finite; where such a loss is left out, only if weights
+    of these layers are not finite either, or no loss is any more. On a GPU the tick's work so far is awaited here.
+    """
+    loss, skipped = judge.loss, judge.skipped
+    if loss is None or (skipped is None and torch.isfinite(loss)):
+        return
+    if skipped is not None and not (judge.left_out and _spoilt(skipped, nodes)):
+        return
+    assert target.value is not None
+    failed = FailedLoss.of(judge.spec, loss.item(), output, judge.spec.own(target.value))
+    raise DivergenceError(diagnosis(tick, failed, extents(nodes)), failed)
+
+
+def _spoilt(skipped: SkippedLosses, nodes: Mapping[str, LayerNode]) -> bool:
+    """Whether it is not a sample that is bad."""
+    return skipped.endless or any(layer.broken for layer in extents(nodes))
 
 
 def check_finite(tick: int, layers: Sequence[Extent]) -> None:

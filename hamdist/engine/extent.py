@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hamdist.engine.layer_node import LayerNode
+from hamdist.engine.node_spec import NodeSpec
 from hamdist.network.graph import SOURCE
 from hamdist.physics.layers import Point
 from hamdist.physics.pure_module import Context
@@ -44,22 +45,29 @@ class Extent(NamedTuple):
 
 def extents(nodes: Mapping[str, LayerNode]) -> list[Extent]:
     """The extent of every layer."""
-    return [_extent(name, node) for name, node in nodes.items()]
+    return [_extent(node) for node in nodes.values()]
 
 
-def _extent(name: str, node: LayerNode) -> Extent:
-    plan, largest = node.spec, max(map(magnitude, _tensors(node.carry)), default=0.0)
+def traits(plan: NodeSpec) -> Extent:
+    """What is fixed of a layer, as if nothing in it had a size."""
     return Extent(
-        name,
-        largest,
+        plan.name,
+        0.0,
         bool(plan.depth) and plan.dynamics.rate.delay_factor == 1.0,
         plan.dynamics.weight_coefficients.decay > 0,
         plan.layer.remembers and plan.horizon is None,
         0 if plan.horizon is None or plan.horizon.slid else plan.horizon.ticks,
-        spectral_radius(node) if largest > FAR else None,
-        _heard(node),
-        max([0.0, *map(_finite_magnitude, _tensors(node.carry))]),
-        not all(bool(torch.isfinite(t).all()) for t in _weights(node.carry)),
+    )
+
+
+def _extent(node: LayerNode) -> Extent:
+    largest = max(map(magnitude, _tensors(node.carry)), default=0.0)
+    return traits(node.spec)._replace(
+        largest=largest,
+        radius=spectral_radius(node) if largest > FAR else None,
+        heard=_heard(node),
+        numbers=max([0.0, *map(_finite_magnitude, _tensors(node.carry))]),
+        broken=not all(bool(torch.isfinite(t).all()) for t in _weights(node.carry)),
     )
 
 

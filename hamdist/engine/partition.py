@@ -13,23 +13,21 @@ import torch
 from torch import Tensor
 
 from hamdist.engine.channel import InChannel, OutChannel
-from hamdist.engine.divergence import diagnosis
-from hamdist.engine.extent import extents
-from hamdist.engine.failed_loss import FailedLoss
+from hamdist.engine.divergence import check_judged
 from hamdist.engine.fused.executor import FusedExecutor
 from hamdist.engine.fused.obstacles import obstacle, slow_layers
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode, Prediction
-from hamdist.engine.message import Signal
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.parts import costates_of, own_part, refill, signals_of
 from hamdist.engine.profiler import SILENT, Timeline
-from hamdist.engine.skipped_losses import SkippedLosses
 from hamdist.engine.spec import Outline
 from hamdist.engine.state import PartitionState, SourceState, copied
+from hamdist.engine.watch import Watch
 from hamdist.errors import DivergenceError, RunError
 from hamdist.network.graph import Edge
 from hamdist.network.tick_order import Turn
+from hamdist.physics.step import Carry
 
 
 class BrokenTick(NamedTuple):
@@ -67,6 +65,7 @@ class Partition:
         self._timeline, self._judging = timeline, timeline.span("compute", "loss")
         self.tick = 0
         self.broken_off: BrokenTick | None = None
+        self._watch = Watch(plans)
         self._nodes = {name: LayerNode(_timed(plan, timeline)) for name, plan in plans.items()}
         self.losses = {
             node: _loss_node(outline, node, plans[spec.layer], targets)
@@ -139,6 +138,7 @@ class Partition:
         for bearing, loss in self.losses.items():
             loss.state = losses[bearing]
         refill(self._inward, self._outward, signals, costates)
+        self._watch.restart(self.tick)
         if self._fused is not None:
             self._fused.resume(self.tick, source.recent)
 
@@ -159,8 +159,18 @@ class Partition:
         """A chunk of ticks, at most so many, where they are regular; else one. As `advance`."""
         self._require_whole()
         together = 0 if self._fused is None else self._fused.possible(self.tick, most)
-        if self._fused is None or not together:
-            return self._step()
+        left = self._steps(together) if together else self._step()
+        self._watch.after(self.tick, self._carries)
+        return left
+
+    def _carries(self) -> Mapping[str, Carry]:
+        """Of every layer, wherever it is now."""
+        held = {} if self._fused is None else self._fused.carries
+        return held or {name: node.carry for name, node in self._nodes.items()}
+
+    def _steps(self, together: int) -> list[Prediction]:
+        """So many ticks, in one go."""
+        assert self._fused is not None
         try:
             left = self._fused.run(self.tick, together)
         except BaseException as error:
@@ -233,7 +243,8 @@ class Partition:
                 loss.evaluate(self.tick, output, target)
         except BaseException as error:
             raise self._failed(loss.described(output, target), error)  # noqa: B904 - it has its cause
-        self._check(node, output, target.value)
+        with self._judging:  # before any layer reacts in this tick
+            check_judged(self.tick, loss, output, target, self._nodes)
 
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]
@@ -249,24 +260,6 @@ class Partition:
         for way, costate in zip(self._into[node], self.losses[node].react(), strict=True):
             way.costates.append(costate)
 
-    def _check(self, node: str, output: Signal, target: Tensor | None) -> None:
-        """Stops at the first tick whose loss is not finite, before any layer reacts in it; where such a loss is left
-        out, only if weights here are not finite either, or no loss is any more.
-        """
-        judge = self.losses[node]
-        if judge.loss is None or (judge.skipped is None and self._finite(judge.loss)):
-            return
-        if judge.skipped is not None and not (judge.left_out and self._spoilt(judge.skipped)):
-            return
-        assert output.value is not None
-        assert target is not None
-        failed = FailedLoss.of(judge.spec, judge.loss.item(), output, judge.spec.own(target))
-        raise DivergenceError(diagnosis(self.tick, failed, extents(self._nodes)), failed)
-
-    def _spoilt(self, skipped: SkippedLosses) -> bool:
-        """Whether it is not a sample that is bad."""
-        return skipped.endless or any(layer.broken for layer in extents(self._nodes))
-
     def _failed(self, what: str, error: BaseException) -> BaseException:
         """What a module raised, with where and when; what hamdist itself raised says so already, and a
         KeyboardInterrupt may be the user's own.
@@ -277,11 +270,6 @@ class Partition:
         named = RunError(f"{what} failed at tick {self.tick}: {said}")
         named.__cause__ = error
         return named
-
-    def _finite(self, loss: Tensor) -> bool:
-        """Whether it is. On a GPU this is where the tick's work so far is awaited."""
-        with self._judging:
-            return bool(torch.isfinite(loss))
 
 
 def _timed(spec: NodeSpec, timeline: Timeline) -> NodeSpec:

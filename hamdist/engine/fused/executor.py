@@ -34,6 +34,7 @@ from hamdist.engine.spec import Outline
 from hamdist.errors import DivergenceError, RunError
 from hamdist.network.losses import LossSpec
 from hamdist.network.timing import Times, regular_ticks
+from hamdist.physics.step import Carry
 from hamdist.report.wording import listed
 
 Told = tuple[int, LossSpec, Sequence[Token], Tensor]
@@ -101,6 +102,18 @@ class FusedExecutor:
     def reached(self) -> int:
         """The tick after the last that was done here."""
         return self._next
+
+    @property
+    def carries(self) -> dict[str, Carry]:
+        """Of every layer, in the memory in which ticks compute; none while they are done elsewhere."""
+        if self._flow is None:
+            return {}
+        flow = tree_unflatten(self._flow, self._shape)
+        return {
+            plan.name: tree_map(lambda leaf, k=k: leaf[k], carry) if unit.stacks else carry
+            for unit, carry in zip(self._plan.units, flow.carries, strict=True)
+            for k, plan in enumerate(unit.plans)
+        }
 
     # Watching
 
