@@ -134,7 +134,7 @@ def follow_run(
     from hamdist.report.progress import progress_on
 
     which = which_run(
-        config, overrides, out, resume or False
+        config, overrides, out, False if resume is None else resume
     )  # PyTorch takes seconds; mistakes are told before
     source = load(which.config, which.overrides).config.stream.source
     to = "-" if predictions is None and source == "stdin" else predictions
@@ -150,7 +150,7 @@ def follow_run(
             profile=profile,
             predictions=to,
             begun=began,
-            resume=resume or False,
+            resume=False if resume is None else resume,
         )
 
 

@@ -183,7 +183,9 @@ class Learner:
     def plain_model(self) -> nn.Module:
         """The plain PyTorch model, as `hamdist.plain_model` makes it, with today's weights, in evaluation mode."""
         model = plain_model(self.network, self._core.chosen.seed, self._core.chosen.dtype)
-        model.load_state_dict({key: tensor.cpu() for key, tensor in self.state_dict().items()})
+        model.load_state_dict(
+            {k: v.cpu() if isinstance(v, Tensor) else v for k, v in self.state_dict().items()}
+        )
         return model.eval()
 
     @in_turn

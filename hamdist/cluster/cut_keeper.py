@@ -99,7 +99,7 @@ class CutKeeper:
         files: tuple[Any, ...] = ()
         with self._writing:
             state = self._on_host(state)
-            problem = unfinite(state.nodes)
+            problem = unfinite(state)
             if not problem and self.write is not None:
                 try:
                     files = self.write(state)

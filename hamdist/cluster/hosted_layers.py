@@ -14,7 +14,7 @@ from hamdist.engine.extent import Extent, extents
 from hamdist.engine.free_run import FreeLayer
 from hamdist.engine.kept import Kept, check_kept, kept_of
 from hamdist.engine.layer_view import LayerView
-from hamdist.engine.loading import load_weights
+from hamdist.engine.loading import extra_states_of, forms_of, load_weights, take_extra_states
 from hamdist.engine.partition import Partition
 from hamdist.engine.spec import Outline
 from hamdist.network.layer_spec import LayerSpec
@@ -91,6 +91,18 @@ class HostedLayers:
     def load_weights(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Its layers take up the state_dicts of these, of which it may host some."""
         load_weights(self._ready.nodes, state)
+
+    def forms(self) -> dict[str, dict[str, str]]:
+        """Of its layers' weights and buffers."""
+        return forms_of(self._ready.nodes)
+
+    def extra_states(self) -> dict[str, dict[str, Any]]:
+        """What its layers' modules keep beside tensors."""
+        return extra_states_of(self._ready.nodes)
+
+    def take_extra_states(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Its layers' modules take up these."""
+        take_extra_states(self._ready.nodes, states)
 
     def kept(self, name: str) -> Kept:
         """What a run keeps of one of its layers."""

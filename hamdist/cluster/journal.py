@@ -35,6 +35,10 @@ class Record(NamedTuple):
     def end(self) -> int:
         return self.tick + self.ticks
 
+    def since(self, tick: int) -> "Record":
+        """What is left of it from this tick on; of a batch, which no cut divides, all."""
+        return self if self.item or tick <= self.tick else Record(tick, self.end - tick, b"")
+
     @property
     def fed(self) -> Fed:
         """What entered in them."""
@@ -110,7 +114,9 @@ class Journal:
             files = list(self._files)
         for first, following in zip(files, [*files[1:], None], strict=True):
             if following is None or following > tick:
-                yield from (record for record in _read(self._path(first)) if record.tick >= tick)
+                for record in _read(self._path(first)):
+                    if record.end > tick:
+                        yield record.since(tick)
 
     def _write(self, tick: int, record: bytes) -> None:
         if self._to is None:

@@ -94,7 +94,8 @@ class RayWorkers(WorkerGroup[AnyStream]):
     def replace(self, number: int) -> RayHandle[Any]:
         """Puts another actor in the place of a lost one, which hosts nothing yet. Raises RunError."""
         lost, before = self.everyone[number], self.locations[number]
-        assert isinstance(lost, RayHandle)
+        if not isinstance(lost, RayHandle):
+            raise RunError(f"{lost.name}, which lives with the driver, does not stop")
         put_down(lost.actor, before, self._own_node)
         layers = number < len(self.workers)
         handle: RayHandle[Any] = RayHandle(lost.name, self.stand_ins.take(number, before, layers))

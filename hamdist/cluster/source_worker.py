@@ -34,6 +34,8 @@ class SourceWorker:
 
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """As a worker's; the stream calls its neighbours, so nobody looks for it."""
+        if self._wiring is not None:
+            self._wiring.close()
         self._layout, self._wiring = layout, make_wiring()
         return self._wiring.listen(layout.endpoints(layout.stream))
 

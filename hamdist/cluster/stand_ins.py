@@ -36,6 +36,7 @@ class StandIns:
         self._remote, self._placed, self._bundles, self._count = remote, placed, bundles, count
         self._spares: list[StandIn] = []
         self._used = 0
+        self._homes: dict[int, str] = {}  # by number of an actor, the node of the place reserved for it
 
     def refill(self) -> None:
         """As many spares as there are to be, spread over the nodes; they start in the background, and reserve nothing
@@ -51,15 +52,15 @@ class StandIns:
 
         Raises RunError where no node answers.
         """
-        nodes = answering()
+        nodes, home = answering(), self._homes.setdefault(number, before.node)
         if not nodes:
             raise RunError("no node of the cluster answers any more")
-        ready = sorted(self._spares, key=lambda spare: spare.node != before.node)
-        for spare in ready:
+        near = sorted(self._spares, key=lambda spare: spare.node != before.node)
+        for spare in [] if self._needs_gpu(number) else near:
             self._spares.remove(spare)
-            if spare.node in nodes and not self._needs_gpu(number):
+            if spare.node in nodes:
                 return spare.actor
-        if before.node in nodes and number < len(self._bundles):
+        if home in nodes and number < len(self._bundles):
             return self._inside(number, layers)
         return self._outside(next(iter(nodes)), FOR_LAYERS if layers else FOR_THE_STREAM)
 

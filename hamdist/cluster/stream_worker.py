@@ -38,7 +38,8 @@ class StreamWorker(SourceWorker):
     idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
     takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
     cuts: when to announce one; None: never. Where the end is asked for, one is announced, and batches enter until then.
-    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `end` and `stop`.
+    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `given_up`, `end` and
+    `stop`.
     """
 
     def __init__(
@@ -208,11 +209,15 @@ class StreamWorker(SourceWorker):
         return max(1, min(ticks, self._cutter.left(source.tick)) // source.hold)
 
     def _cut(self) -> None:
-        """Keeps the source's part of a cut that was reached."""
-        if not self._cutter.reached(self._source.tick):
+        """Keeps the source's part of a cut that was reached.
+
+        After a last batch that is short there is none: a run that is given more samples has a full one there.
+        """
+        source = self._source
+        if not self._cutter.reached(source.tick) or source.samples % source.batch:
             return
         assert self._first is not None
-        state = self._source.state._replace(signals=self.said())
+        state = source.state._replace(signals=self.said())
         self._parts.append(SourcePart(state, self._position, self._first))
         self._intake.cut()
 

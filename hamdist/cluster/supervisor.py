@@ -81,11 +81,12 @@ class Supervisor:
         """The latest news of the actor with the first loss, and of the stream; windows of metrics come once."""
         return self._learning.latest(), self._entering.latest()
 
-    def parts(self, learning: Progress) -> dict[int, tuple[PartNews, ...]]:
+    def parts(self, learning: Progress, all_actors: bool) -> dict[int, tuple[PartNews, ...]]:
         """News of cuts since the last time, by the number of the actor.  learning: the latest of that with the first
-        loss.
+        loss, which is not told again.  all_actors: whether to look at the others', too.
         """
-        found = {n: news.latest().cuts for n, news in enumerate(self._news) if news is not self._learning}
+        others = [(n, news) for n, news in enumerate(self._news) if all_actors and news is not self._learning]
+        found = {n: news.latest().cuts for n, news in others}
         return {**found, self._first_loss: learning.cuts}
 
     @property
@@ -124,10 +125,10 @@ class Supervisor:
         )
 
     def _stop(self) -> None:
-        for handle, run in zip(self._group.everyone, self._all, strict=True):
-            if not run.done():
-                handle.ask(Peer.stop)
-        wait(self._all, STOPPED_SECONDS)
+        """Who has done it by then is not stopped later, in the midst of the next generation."""
+        running = zip(self._group.everyone, self._all, strict=True)
+        asked = [handle.ask(Peer.stop) for handle, run in running if not run.done()]
+        wait([*self._all, *asked], STOPPED_SECONDS)
 
     @property
     def machines_failed(self) -> bool:

@@ -2,12 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hamdist.config.types import Count, FilePath, Positive, Section, WholeOrZero
 
 SECONDS = 60.0  # between two checkpoints, where nothing is said
 OnBad = Literal["stop", "skip", "rollback"]
+
+
+def _lasting(place: str) -> str:
+    """A place that is there still when the process is gone."""
+    if place.startswith("memory://"):
+        raise ValueError(
+            f"{place} is gone with each process: name a folder, or a store that all of them reach"
+        )
+    return place
 
 
 class CheckpointConfig(Section):
@@ -25,7 +34,7 @@ class CheckpointConfig(Section):
         description="Seconds between two checkpoints; `null`: 60, or as `every_ticks` says where that is given.",
     )
     keep: Annotated[Count, Field(le=10_000)] = Field(default=3, description="How many stay, the newest.")
-    to: FilePath | None = Field(
+    to: Annotated[FilePath, AfterValidator(_lasting)] | None = Field(
         default=None,
         description="A folder, or the URL of one that fsspec knows; `null`: `checkpoints` in the run directory.",
     )

@@ -1,8 +1,10 @@
 """Which layer's numbers ran away, and what to lower."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from hamdist.engine.extent import Extent, extents, ran_away
@@ -11,7 +13,7 @@ from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.loss_node import LossNode
 from hamdist.engine.message import Signal
 from hamdist.engine.skipped_losses import SkippedLosses
-from hamdist.engine.state import NodeState
+from hamdist.engine.state import PartitionState
 from hamdist.errors import DivergenceError
 
 
@@ -81,11 +83,22 @@ def check_finite(tick: int, layers: Sequence[Extent]) -> None:
         raise DivergenceError(diagnosis(tick, None, layers))
 
 
-def unfinite(nodes: Mapping[str, NodeState]) -> str:
-    """Of which layer a weight, costate, state or moment is not finite, in words; "" where all are."""
-    for name, node in nodes.items():
-        moving = node.carry._replace(buffers={})  # a mask may well be infinite
-        tensors = [leaf for leaf in tree_leaves(moving) if isinstance(leaf, torch.Tensor)]
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+def unfinite(state: PartitionState) -> str:
+    """Of which layer a weight, costate, state or moment is not finite, or along which edge what is under way, in words;
+    "" where all are. What a layer says may be infinite, as a mask, but not NaN.
+    """
+    for name, node in state.nodes.items():
+        if not _all(torch.isfinite, node.carry._replace(buffers={})):  # a mask may well be infinite
             return f"not all numbers of layer {name!r} are finite"
+    for edge, costates in state.costates.items():
+        if not _all(torch.isfinite, [message.tensors[:1] for message in costates]):
+            return f"not all costates along edge {edge} are finite"
+    for edge, signals in state.signals.items():
+        if not _all(lambda tensor: ~torch.isnan(tensor), signals):
+            return f"not all signals along edge {edge} are numbers"
     return ""
+
+
+def _all(fit: Callable[[Tensor], Tensor], tree: Any) -> bool:
+    """Whether all numbers of it are."""
+    return all(bool(fit(leaf).all()) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))

@@ -15,7 +15,7 @@ from hamdist.engine.extent import extents
 from hamdist.engine.free_run import FreeLayer, FreeRun
 from hamdist.engine.layer_node import LayerNode
 from hamdist.engine.layer_view import LayerView
-from hamdist.engine.loading import load_weights
+from hamdist.engine.loading import extra_states_of, forms_of, load_weights, take_extra_states
 from hamdist.engine.loss_node import LossNode, Prediction
 from hamdist.engine.message import Message
 from hamdist.engine.partition import Partition, initial_value
@@ -215,6 +215,18 @@ class InlineRuntime:
     def load_weights(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """As the function; after it nothing but weights and buffers has changed."""
         load_weights(self.nodes, state)
+
+    def forms(self) -> dict[str, dict[str, str]]:
+        """As the function."""
+        return forms_of(self.nodes)
+
+    def extra_states(self) -> dict[str, dict[str, Any]]:
+        """As the function."""
+        return extra_states_of(self.nodes)
+
+    def take_extra_states(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """As the function."""
+        take_extra_states(self.nodes, states)
 
     def seen_once(self) -> bool:
         """Whether every sample that entered drove every layer exactly once."""

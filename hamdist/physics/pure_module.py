@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -122,6 +123,23 @@ class PureModule:
         with torch.no_grad(), _Exchanged(self._places, tensors):
             self.module.load_state_dict(state)
         return {name: tensors[name] for name in parameters}, {name: tensors[name] for name in buffers}
+
+    def extra_states(self, parameters: Tensors, buffers: Tensors) -> dict[str, Any]:
+        """Copies of what its parts keep beside tensors (get_extra_state), by the names of the parts. Raises what the
+        module's own code raises.
+        """
+        keeping = {
+            name: part
+            for name, part in self.module.named_modules()
+            if type(part).get_extra_state is not nn.Module.get_extra_state
+        }
+        with _Exchanged(self._places, parameters | buffers):
+            return {name: deepcopy(part.get_extra_state()) for name, part in keeping.items()}
+
+    def take_extra_states(self, states: Mapping[str, Any]) -> None:
+        """The parts take up what `extra_states` gave."""
+        for name, state in states.items():
+            self.module.get_submodule(name).set_extra_state(deepcopy(state))
 
     def persistent(self, parameters: Tensors, buffers: Tensors) -> Tensors:
         """Copies of the tensors that a state_dict has by default, whatever the module's own code makes of it."""

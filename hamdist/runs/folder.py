@@ -117,5 +117,8 @@ class Folder:
     def _inside(self) -> str:
         return self._found[1]
 
-    def _failed(self, error: Exception) -> OSError:
+    def _failed(self, error: Exception) -> Exception:
+        """What to raise: UserError for what fsspec does not know, OSError for all else."""
+        if isinstance(error, UserError):
+            return error
         return error if isinstance(error, OSError) else OSError(f"{type(error).__name__}: {error}")

@@ -9,9 +9,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
+from dataclasses import replace
 
 from hamdist.cluster.cut_keeper import Write
-from hamdist.cluster.failure import is_lost
+from hamdist.cluster.failure import Failure, is_lost
 from hamdist.cluster.handle import Handle, results
 from hamdist.cluster.ray_workers import STARTED_SECONDS
 from hamdist.cluster.source_part import SourcePart
@@ -26,7 +27,7 @@ from hamdist.runs.allowance import Allowance
 from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.cuts import Cuts
 from hamdist.runs.launch import LaunchedRun
-from hamdist.runs.relaunch import rejoined, remade, replace_lost
+from hamdist.runs.relaunch import lowered, rejoined, remake, replace_lost
 from hamdist.runs.restart import Restart
 
 Stored = Callable[[int, Sequence[str]], PartitionState]
@@ -72,21 +73,21 @@ class Generations:
         lost, cause = ending.lost, ending.failure.cause
         self._cuts.reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
         at = min(self.supervisor.ended_at, time.time())
-        while not self._allowance.refused():
+        while not (refused := self._allowance.refused()):
             restart = self._noted(cause, lost, at)
             try:
                 self._restart(restart, lost)
+                return self._begin(restart)
             except RunError as error:
-                cause, lost, at = str(error), self._silent(), time.time()
-                continue
+                unmade = () if "replacing" in restart.seconds else lost
+                cause, lost, at = str(error), tuple(sorted({*self._silent(), *unmade})), time.time()
             except CheckpointError as error:
                 cause, lost, at = str(error), (), time.time()
                 self._cuts.spoilt()
-                continue
             except UserError as error:
-                _log.warning("nobody can take over: %s", error)
-                return None
-            return self._begin(restart)
+                refused = str(error)
+                break
+        _log.warning("the run cannot go on: %s", refused)
         return None
 
     def rolled_back(self, ending: Ending, factor: float) -> Supervisor | None:
@@ -103,11 +104,19 @@ class Generations:
             "%s; going on from tick %d with learning.beta times %g", restart.cause, newest.tick, factor
         )
         self._cuts.go_back(newest.tick)
-        self.run = remade(self.run, self.run.setup.lowered(factor))
-        results([self.run.group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
-        self.run = rejoined(self.run)
-        self._go_back(newest)
-        return self._begin(restart)
+        self.run = lowered(self.run, factor)
+        try:
+            remake(self.run, ending.lost)
+            results([self.run.group.stream.call(StreamWorker.rewind, newest)], STARTED_SECONDS)
+            self.run = rejoined(self.run)
+            self._go_back(newest)
+            return self._begin(restart)
+        except (RunError, CheckpointError) as error:  # of those that live nobody knows which β they have
+            if isinstance(error, CheckpointError):
+                self._cuts.spoilt()
+            lost = {*range(len(self.run.group.workers)), *ending.lost, *self._silent()}
+            failed = Failure(error, of_machines=True)
+            return self.next(replace(ending, failure=failed, lost=tuple(sorted(lost))))
 
     def whole(self, tick: int) -> None:
         """The cut of this tick is whole."""

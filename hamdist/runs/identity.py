@@ -190,10 +190,10 @@ def _kind(loss: Told) -> str:
     return f"{loss.get('type') or loss['function']} on {loss['layer']}"
 
 
-def misfits(theirs: Told, own: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
-    """theirs: the forms of the tensors of every layer, by name.  own: the tensors of these layers."""
-    for layer, tensors in own.items():
-        saved, ours = theirs.get(layer, {}), shapes_of(tensors)
+def misfits(theirs: Told, own: Told) -> Iterator[Problem]:
+    """The forms of the tensors of every layer, by name, of a state and of these layers."""
+    for layer, ours in own.items():
+        saved = theirs.get(layer, {})
         for name in dict.fromkeys([*saved, *ours]):
             if (them := saved.get(name, "nothing")) != (us := ours.get(name, "nothing")):
                 yield Problem(f"{layer}.{name}", f"{them} in the state, and {us} here")

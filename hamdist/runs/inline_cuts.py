@@ -101,9 +101,18 @@ class InlineCuts:
         )
 
     def _cut(self) -> None:
-        """Copies all that moves, unless it has not moved, or is between two places for a cut."""
-        tick = self._runtime.tick
-        if self._position is None or tick == self._last or tick % self.step or not self._runtime.whole:
+        """Copies all that moves, unless it has not moved, or is between two places for a cut.
+
+        After a last batch that is short there is none: a run that is given more samples has a full one there.
+        """
+        tick, short = self._runtime.tick, self._runtime.samples % self._runtime.batch
+        if (
+            self._position is None
+            or tick == self._last
+            or tick % self.step
+            or not self._runtime.whole
+            or short
+        ):
             return
         self.close()
         started = perf_counter()
@@ -131,7 +140,7 @@ class InlineCuts:
 
     def _commit(self, state: RuntimeState, source: SourcePart, record: Mapping[str, Any]) -> None:
         """Raises RunError for numbers that are not finite, OSError."""
-        if problem := unfinite(state.partition.nodes):
+        if problem := unfinite(state.partition):
             raise RunError(problem)
         assert self._write_parts is not None
         host = SourcePart(state.source, source.stream, moved_to(torch.device("cpu"), source.first))

@@ -102,7 +102,8 @@ class LearnerCore:
 
     def state(self) -> LearnerState:
         """What moves, as it is now. Raises RunError before the first batch."""
-        return LearnerState.of(identity_of(self.network, self.chosen), self.reader, self.started.cut())
+        runtime, identity = self.started, identity_of(self.network, self.chosen)
+        return LearnerState.of(identity, self.reader, runtime.cut(), runtime.extra_states())
 
     def take_up(self, state: LearnerState, device: str | torch.device | None = None) -> None:
         """Goes on from it. Raises UserError where it does not fit; all is as before then."""
@@ -110,15 +111,16 @@ class LearnerCore:
         state.check(identity_of(self.network, self.chosen))
         here = self.reader.first
         found = state.device(here.inputs.device if device is None and here is not None else device)
-        reader, moved = state.decoded(self.network.losses, self.chosen.dtype, found)
+        reader, moved, extra = state.decoded(self.network.losses, self.chosen.dtype, found)
         if self.runtime is not None and self.runtime.stands:
-            state.check_tensors(self.runtime.tensors())
+            state.check_tensors(self.runtime.forms())
         if isinstance(self.runtime, InlineRuntime) and self.reader.alike(reader):
             runtime: Runtime = self.runtime
         else:
             runtime = self._started_anew(reader)
         try:
-            state.check_tensors(runtime.tensors())
+            state.check_tensors(runtime.forms())
+            runtime.take_extra_states(extra)
             runtime.restore(moved)
         except BaseException:
             if runtime is not self.runtime:
@@ -143,6 +145,7 @@ class LearnerCore:
                     "a learner whose layers live on actors cannot be copied: load its training_state() into another"
                 )
             twin.runtime = again = twin._start(twin.reader)
+            again.take_extra_states(self.runtime.extra_states())
             again.restore(self.runtime.cut())
         return twin
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hamdist.engine.encoding import Encoded, decode, encode
 from hamdist.engine.state import RuntimeState
@@ -29,7 +28,10 @@ class LearnerState:
     encoded: Encoded
 
     @classmethod
-    def of(cls, identity: Mapping[str, Any], reader: Reader, state: RuntimeState) -> "LearnerState":
+    def of(
+        cls, identity: Mapping[str, Any], reader: Reader, state: RuntimeState, extra: Mapping[str, Any]
+    ) -> "LearnerState":
+        """extra: what modules keep beside tensors, by layer. Raises UserError for what cannot be written of it."""
         first, nodes = reader.first, state.partition.nodes
         assert first is not None
         shapes = {name: shapes_of(node.carry.parameters | node.carry.buffers) for name, node in nodes.items()}
@@ -39,7 +41,11 @@ class LearnerState:
             "device": first.inputs.device.type,
             "shapes": shapes,
         }
-        return cls(about, encode({"runtime": state, "first": (first.inputs, first.targets)}))
+        tree = {"runtime": state, "first": (first.inputs, first.targets), "extra_state": extra}
+        try:
+            return cls(about, encode(tree))
+        except TypeError as error:
+            raise UserError(f"this learner cannot be kept: {error}") from error
 
     @classmethod
     def of_plain(cls, state: Any) -> "LearnerState":
@@ -89,18 +95,18 @@ class LearnerState:
 
     def decoded(
         self, losses: Mapping[str, LossSpec], dtype: torch.dtype, device: torch.device
-    ) -> tuple[Reader, RuntimeState]:
-        """How it reads batches, and what moves. Raises UserError."""
+    ) -> tuple[Reader, RuntimeState, Mapping[str, Any]]:
+        """How it reads batches, what moves, and what modules keep beside that. Raises UserError."""
         try:
             tree = decode(self.encoded)
             reader = Reader.resumed(
                 losses, dtype, self.about["batches"], [t.to(device) for t in tree["first"]]
             )
-            return reader, tree["runtime"]
+            return reader, tree["runtime"], tree["extra_state"]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"this is no state that a learner goes on from: {error}") from error
 
-    def check_tensors(self, own: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """own: the tensors of the layers that are to take it up, by name. Raises UserError for those that differ."""
+    def check_tensors(self, own: Mapping[str, Mapping[str, str]]) -> None:
+        """own: the forms of the tensors of the layers here. Raises UserError for those that differ."""
         if problems := list(misfits(self.about["shapes"], own)):
             raise UserError(*problems)

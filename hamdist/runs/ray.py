@@ -11,7 +11,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from hamdist.cluster.failure import Failure, report_of
+from hamdist.cluster.failure import Failure, is_lost, report_of
 from hamdist.cluster.handle import results
 from hamdist.cluster.ray_workers import STARTED_SECONDS, STOPPED_SECONDS, location_here
 from hamdist.cluster.source_part import SourcePart
@@ -195,7 +195,7 @@ class RayRun:
         self.recorder.snapshot(learning.ticks, stream.samples, dict)
         self._cuts.reached = learning.ticks
         self._cuts.entered(stream.cuts)
-        whole = self._cuts.add(supervisor.parts(learning)) if self._cuts.awaited else None
+        whole = self._cuts.add(supervisor.parts(learning, self._cuts.awaited))
         if whole is not None:
             self.generations.whole(whole)
         for tick in self._cuts.given_up():
@@ -263,7 +263,8 @@ class RayRun:
             extents = [extent for part in results(asked, STARTED_SECONDS) for extent in part]
             check_finite(ending.stream.ticks, extents)
         except RunError as error:
-            return replace(ending, failure=Failure(error))
+            lost = tuple(number for number, call in enumerate(asked) if is_lost(call))
+            return replace(ending, failure=Failure(error, of_machines=bool(lost)), lost=lost)
         return ending
 
     def _finish(self, interruption: Interruption, status: str, ending: Ending) -> dict[str, Any]:

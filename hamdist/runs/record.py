@@ -44,10 +44,8 @@ class RunDirectory:
         self.missing: dict[str, str] = {}
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if lines is None and (path / CONFIG).exists():
-                raise UserError(
-                    f"{path} holds a run already: name another directory, remove it, or go on with it by --resume"
-                )
+            if lines is None:
+                require_no_run(path)
             self._alone = Alone(path)
             (path / SUMMARY).unlink(missing_ok=True)
             self._metrics = Lines(path / METRICS, lines or 0)
@@ -152,6 +150,14 @@ def reason_of(error: Exception) -> str:
 def weights_file(layer: str) -> str:
     """Where a layer's weights are in a run directory."""
     return f"{WEIGHTS}/{layer}.safetensors"
+
+
+def require_no_run(directory: Path) -> None:
+    """Raises UserError where there is one."""
+    if (directory / CONFIG).exists():
+        raise UserError(
+            f"{directory} holds a run already: name another directory, remove it, or go on with it by --resume"
+        )
 
 
 def fresh_directory(name: str, under: Path = Path("runs")) -> Path:

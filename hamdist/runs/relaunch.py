@@ -1,6 +1,6 @@
 """Actors of a run that stand ready once more: others in the places of lost ones, all joined anew."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +12,6 @@ from hamdist.cluster.setup import taken_over
 from hamdist.cluster.worker import Worker
 from hamdist.cluster.worker_group import AnyStream
 from hamdist.runs.launch import LaunchedRun, joined, worker_specs
-from hamdist.runs.prepare import RunSetup
 
 
 def replace_lost(run: LaunchedRun[AnyStream], lost: Sequence[int]) -> None:
@@ -28,27 +27,34 @@ def replace_lost(run: LaunchedRun[AnyStream], lost: Sequence[int]) -> None:
     ]
     for number, location in zip(handles, made(making), strict=True):
         group.locations[number] = location
-    layers = {number: run.placement.actors[number] for number in handles if number < len(specs)}
-    calls = [
-        call
-        for number, names in layers.items()
-        for call in taken_over(handles[number], names, run.heard, run.first[1])
-    ]
-    results(calls, STARTED_SECONDS)
+    _take_over(run, [number for number in handles if number < len(specs)])
 
 
-def remade(run: LaunchedRun[AnyStream], setup: RunSetup) -> LaunchedRun[AnyStream]:
-    """The same actors with all layers made anew, for another way of learning. Raises UserError, RunError."""
-    group, layers = run.group, run.placement.actors
-    specs = worker_specs(setup, run.placement)
-    made([group.workers[number].make(partial(Worker, spec)) for number, spec in enumerate(specs)])
-    calls = [
-        call
-        for worker, names in zip(group.workers, layers, strict=True)
-        for call in taken_over(worker, names, run.heard, run.first[1])
-    ]
-    results(calls, STARTED_SECONDS)
+def lowered(run: LaunchedRun[AnyStream], factor: float) -> LaunchedRun[AnyStream]:
+    """The same run with β times a factor; its actors do not know of it until they are made anew."""
+    setup = run.setup.lowered(factor)
     return replace(run, setup=setup, layout=replace(run.layout, outline=setup.outline))
+
+
+def remake(run: LaunchedRun[AnyStream], lost: Sequence[int]) -> None:
+    """All layers anew, where they are, and those of lost actors in others. Raises UserError, RunError."""
+    replace_lost(run, lost)
+    group, specs = run.group, worker_specs(run.setup, run.placement)
+    alive = [number for number in range(len(specs)) if number not in lost]
+    made([group.workers[number].make(partial(Worker, specs[number])) for number in alive])
+    _take_over(run, alive)
+
+
+def _take_over(run: LaunchedRun[AnyStream], numbers: Iterable[int]) -> None:
+    """Actors that have made their layers learn of them what all others know."""
+    calls = [
+        call
+        for number in numbers
+        for call in taken_over(
+            run.group.workers[number], run.placement.actors[number], run.heard, run.first[1]
+        )
+    ]
+    results(calls, STARTED_SECONDS)
 
 
 def rejoined(run: LaunchedRun[AnyStream]) -> LaunchedRun[AnyStream]:

@@ -165,6 +165,24 @@ class ReleasedRuntime:
             ]
         )
 
+    def forms(self) -> dict[str, dict[str, str]]:
+        """As an InlineRuntime's."""
+        return self._joined(Worker.forms)
+
+    def extra_states(self) -> dict[str, dict[str, Any]]:
+        """As an InlineRuntime's."""
+        return self._joined(Worker.extra_states)
+
+    def take_extra_states(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """As an InlineRuntime's."""
+        if states:
+            self._all([worker.call(Worker.take_extra_states, states) for worker in self._workers])
+
+    def _joined(self, ask: Callable[[Worker], dict[str, Result]]) -> dict[str, Result]:
+        """By layer, what the workers say of theirs."""
+        found = self._all([worker.call(ask) for worker in self._workers])
+        return {name: told for part in found for name, told in part.items()}
+
     def _hosting(self) -> list[tuple[Handle[Worker], list[str]]]:
         """Every worker, and the layers that it hosts."""
         hosts = self._run.layout.hosts

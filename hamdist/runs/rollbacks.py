@@ -29,7 +29,9 @@ class Rollbacks:
 
     def lowered(self, setup: RunSetup) -> RunSetup:
         """The setup as it was prepared, with β as it is now."""
-        return setup.lowered(self.factor**self.count) if self.count else setup
+        for _ in range(self.count):  # one by one, as they came, for the same bits
+            setup = setup.lowered(self.factor)
+        return setup
 
     def tell(self, error: Exception | None, directory: Path, tick: int) -> None:
         """What was not finite, and ends the run, tells of the way on.  tick: of the newest checkpoint, 0: none."""

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hamdist.runs.answers import Answers
 from hamdist.runs.checkpoint_part import CheckpointError
 from hamdist.runs.checkpoints import CHECKPOINTS, Found, forget_after, newest_whole, ticks_in
 from hamdist.runs.folder import Folder
-from hamdist.runs.record import CONFIG, SUMMARY, RunDirectory, fresh_directory
+from hamdist.runs.record import CONFIG, SUMMARY, WEIGHTS, RunDirectory, fresh_directory, require_no_run
 from hamdist.runs.resumable import fixed
 from hamdist.runs.which_run import AUTO, WhichRun
 
@@ -33,18 +35,21 @@ class RunStart:
     done: dict[str, Any] | None = None
 
     def open(self, answers: Answers | None) -> RunDirectory:
-        """The run directory, and where predictions go. Raises UserError."""
+        """The run directory, and where predictions go. Raises UserError, and has written over nothing then."""
+        config = self.loaded.config
+        if not self.goes_on:
+            _require_no_others(config, self.directory)
+        if config.checkpoint.to is not None and config.checkpoints:
+            Folder(config.checkpoint.to).make()
         if answers is not None:
             answers.open(self.goes_on)
-        config = self.loaded.config
         path = fresh_directory(config.name) if self.directory is None else self.directory
-        if self.found is None:
-            _require_no_others(config, path, self.goes_on)
         directory = RunDirectory(path, resolved_yaml(config), self._lines)
         if answers is not None:
             answers.remember_in(path, self.goes_on)
         if self.found is not None:
-            forget_after(self.found.folder, self.found.tick)
+            with _reached(self.found.folder):
+                forget_after(self.found.folder, self.found.tick)
             _log.info("going on from the checkpoint of tick %d", self.found.tick)
         return directory
 
@@ -87,12 +92,17 @@ def folder_of_checkpoints(config: RunConfig, directory: Path) -> Folder:
 def _found(now: RunConfig, before: RunConfig, directory: Path) -> Found | None:
     """The newest, where they were written and where they are to be written."""
     folders = {str(folder): folder for folder in (folder_of_checkpoints(c, directory) for c in (before, now))}
-    found = [newest_whole(folder, fixed(now)) for folder in folders.values()]
+    found = []
+    for folder in folders.values():
+        with _reached(folder):
+            found.append(newest_whole(folder, fixed(now)))
     return max(filter(None, found), key=lambda each: each.tick, default=None)
 
 
 def _done(now: RunConfig, before: RunConfig, directory: Path) -> dict[str, Any] | None:
-    """The summary of a run that has come to its end, unless more samples are asked for now."""
+    """The summary of a run that has come to its end, unless more samples are asked for now, or weights could not be
+    written.
+    """
     try:
         summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -100,7 +110,9 @@ def _done(now: RunConfig, before: RunConfig, directory: Path) -> dict[str, Any] 
     if not isinstance(summary, dict) or summary.get("status") != "finished":
         return None
     more = now.stream.samples != before.stream.samples
-    return None if more else {**summary, "directory": str(directory)}
+    weights = [file for file in summary.get("missing", ()) if file.startswith(f"{WEIGHTS}/")]
+    gone = not all((directory / file).exists() for file in weights)
+    return None if more or gone else {**summary, "directory": str(directory)}
 
 
 def _tell(found: Found, older_will_do: bool) -> None:
@@ -114,10 +126,25 @@ def _tell(found: Found, older_will_do: bool) -> None:
     _log.warning("%s; going on from the checkpoint of tick %d", spoilt, found.tick)
 
 
-def _require_no_others(config: RunConfig, path: Path, goes_on: bool) -> None:
-    """Raises UserError where checkpoints of another run are in the way."""
-    folder = folder_of_checkpoints(config, path)
-    if config.checkpoints and not goes_on and (ticks := ticks_in(folder)):
+@contextmanager
+def _reached(folder: Folder) -> Iterator[None]:
+    """Within it what a disk or a store refuses is a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"the checkpoints in {folder} cannot be reached: {error}") from error
+
+
+def _require_no_others(config: RunConfig, directory: Path | None) -> None:
+    """directory: None: a new one. Raises UserError where another run, or checkpoints of one, are in the way."""
+    if directory is not None:
+        require_no_run(directory)
+    if not config.checkpoints or (directory is None and config.checkpoint.to is None):
+        return
+    folder = folder_of_checkpoints(config, directory or Path())
+    with _reached(folder):
+        ticks = ticks_in(folder)
+    if ticks:
         raise UserError(
             f"{folder} holds checkpoints of a run already, the newest of tick {ticks[0]}: name another place, or go on "
             "with that run by --resume"

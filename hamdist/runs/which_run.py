@@ -44,6 +44,8 @@ def which_run(
 
 def _directory(out: str | Path | None, resume: Resume) -> Path | None:
     given = None if out is None else Path(out)
+    if resume == "":
+        raise UserError("the run to go on with has no name: expected a folder, or 'auto'")
     if isinstance(resume, bool) or resume == AUTO:
         if resume is True and given is None:
             raise UserError(

@@ -223,6 +223,16 @@ def test_what_is_older_than_a_whole_cut_goes(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_cut_in_the_midst_of_a_silence_is_followed_by_the_rest_of_it(tmp_path: Path) -> None:
+    """Such a cut is made where a silence comes again, after a restart with other chunks, say."""
+    journal = Journal(tmp_path)
+    journal.add(0, 1, Fed(BATCHES[0]))
+    journal.add(1, 50, Fed(None, silent=50))
+    journal.add(51, 1, Fed(BATCHES[1]))
+    assert [(record.tick, record.ticks) for record in journal.since(30)] == [(30, 21), (51, 1)]
+    assert next(journal.since(30)).fed.silent == 21
+
+
 def test_what_another_run_left_goes_with_the_first_record(tmp_path: Path) -> None:
     older = Journal(tmp_path)
     for tick in (0, 7):

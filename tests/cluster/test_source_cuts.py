@@ -141,6 +141,20 @@ def test_two_cuts_at_most_are_waited_for() -> None:
     assert len(parts) > 10
 
 
+def test_a_cut_that_will_never_be_whole_is_not_waited_for() -> None:
+    """A disk that is full for a while does not end all checkpoints."""
+    worker, layout = worker_of(drawn(400)), layout_of_chain(mode="local")
+    parts: list[SourcePart] = []
+
+    def ask(_: Message) -> None:
+        for part in worker.progress().cuts:
+            parts.append(part)
+            worker.dropped(part.tick)
+
+    said(worker, layout, ask)
+    assert len(parts) > 10
+
+
 def test_the_next_cut_comes_when_another_is_whole() -> None:
     soon, now = threading.Event(), [0.0]
     cutter = Cutter(CutSchedule(every_seconds=5.0), 8, 4, 7, 1, soon, lambda: now[0])

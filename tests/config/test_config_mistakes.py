@@ -55,6 +55,10 @@ MISTAKES = [
     ({"checkpoint": {"every_seconds": 0}}, "checkpoint.every_seconds: must be greater than 0, got 0"),
     ({"checkpoint": {"keep": 0}}, "checkpoint.keep: must be 1 or more, got 0"),
     ({"checkpoint": {"to": ""}}, "checkpoint.to: must not be empty"),
+    (
+        {"checkpoint": {"to": "memory://here"}},
+        "checkpoint.to: memory://here is gone with each process: name a folder, or a store that all of them reach",
+    ),
     ({"recovery": {"max_failures": -1}}, "recovery.max_failures: must be 0 or more, got -1"),
     ({"on_bad": "ignore"}, "on_bad: 'ignore' is not accepted; accepted: stop, skip, rollback"),
     ({"rollback": {"factor": 2}}, "rollback.factor: must be 1 or less, got 2"),

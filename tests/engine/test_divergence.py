@@ -10,6 +10,7 @@ from support.samples import samples
 from support.timelines import Together
 from torch import nn
 
+from hamdist.engine.divergence import unfinite
 from hamdist.engine.spec import PLAIN, Execution
 from hamdist.errors import DivergenceError, RunError, StreamError
 
@@ -278,3 +279,25 @@ def test_a_class_beyond_the_outputs_does_not_enter_fused_ticks_either(chunk):
 def run_in_chunks(runtime, batches):
     runtime.present_all(batches)
     list(runtime.drain())
+
+
+@pytest.mark.parametrize(
+    ("way", "bad", "told"),
+    [
+        ("signals", torch.nan, "not all signals along edge 0->1 are numbers"),
+        ("signals", -torch.inf, ""),  # a mask, perhaps
+        ("costates", torch.nan, "not all costates along edge 0->1 are finite"),
+        ("costates", torch.inf, "not all costates along edge 0->1 are finite"),
+    ],
+)
+def test_what_is_under_way_may_spoil_a_cut(way, bad, told):
+    """It would come up again after going back to it."""
+    batches = regression()
+    runtime = runtime_of(residual_net(4), batches, loss=nn.functional.mse_loss)
+    for batch in batches[:20]:
+        list(runtime.present(*batch))
+    state = runtime.cut().partition
+    assert unfinite(state) == ""
+    (message,) = getattr(state, way)["0->1"]
+    message.tensors[0].view(-1)[3] = bad
+    assert unfinite(state) == told

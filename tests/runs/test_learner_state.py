@@ -131,6 +131,28 @@ def test_it_may_go_on_in_another_form(more: dict[str, Any]):
     assert again.metrics == pytest.approx(learner.metrics)
 
 
+@pytest.mark.parametrize("keep", [by_dict, by_file, by_pickle, by_copy])
+def test_what_modules_keep_beside_tensors_goes_on_too(keep: Keeps, tmp_path: Path):
+    """Weights that were loaded brought it; the layers that are given again have not heard of it."""
+    kind = next(kind for kind in KINDS if kind.name == "tied, and passing")
+    learner = kind.learner()
+    kind.go(learner, 0, 4)
+    learner.load_state_dict(learner.state_dict() | {"0._extra_state": {"factor": 3.0}})
+    again = keep(kind, learner, tmp_path)
+    assert again.state_dict()["0._extra_state"] == {"factor": 3.0}
+    assert kind.go(again, 4, 8) == kind.go(learner, 4, 8)
+    assert again.plain_model()[0].factor == 3.0
+
+
+def test_what_no_file_can_hold_is_refused_by_name(tmp_path: Path):
+    kind = next(kind for kind in KINDS if kind.name == "tied, and passing")
+    learner = kind.learner()
+    kind.go(learner, 0, 2)
+    learner.load_state_dict(learner.state_dict() | {"0._extra_state": {"factor": object()}})
+    with pytest.raises(UserError, match=r"extra_state\.0\..*factor: an object of type builtins\.object"):
+        learner.save(tmp_path / "learner")
+
+
 def test_back_to_the_past_twice_and_each_time_the_same_future():
     kind = KINDS[1]
     learner = kind.learner()

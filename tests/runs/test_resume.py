@@ -205,6 +205,16 @@ def test_a_run_may_be_killed_again_and_again():
     assert not Path("out/checkpoints").exists()
 
 
+def test_a_run_that_ended_without_some_of_its_weights_is_not_finished():
+    run(config(), out="out")
+    undisturbed, summary, file = figures("out"), Path("out/summary.json"), "weights/head.safetensors"
+    Path("out", file).unlink()
+    told = json.loads(summary.read_text())
+    summary.write_text(json.dumps({**told, "missing": {file: "lost with its actor"}}))
+    run(config(), out="out", resume="auto")
+    assert figures("out") == undisturbed
+
+
 def test_a_run_killed_before_its_first_checkpoint_begins_again():
     run(config(checkpoint={}), out="undisturbed")
     broken_off(7, config(), "out")
@@ -225,12 +235,14 @@ def test_how_it_runs_may_change(placement: dict[str, Any]):
     assert (ours["weights"], ours["summary"]) == (theirs["weights"], theirs["summary"])
 
 
-def test_a_finished_run_goes_on_if_it_is_given_more(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("samples", [400, 396], ids=["whole batches", "a short one at its end"])
+def test_a_finished_run_goes_on_if_it_is_given_more(samples: int, capsys: pytest.CaptureFixture[str]):
     run(config(stream={**DIGITS, "samples": 560}, checkpoint={}), out="undisturbed")
-    first = run(config(), out="out")
-    assert run(config(), out="out", resume="auto") == first
+    given = config(stream={**DIGITS, "samples": samples})
+    first = run(given, out="out")
+    assert run(given, out="out", resume="auto") == first
     with pytest.raises(UserError, match="out holds a run that is finished: nothing is left to do"):
-        run(config(), out="out", resume=True)
+        run(given, out="out", resume=True)
     run(resume="out", overrides=["stream.samples=560"])
     assert figures("out") == figures("undisturbed")
 
@@ -300,6 +312,23 @@ def test_folders_without_a_run_are_refused():
             run(config(), out=out, resume=resume)
     with pytest.raises(UserError, match="name a config"):
         run(out="nowhere", resume="auto")
+
+
+def test_a_run_that_is_refused_leaves_the_predictions_of_the_one_before():
+    run(config(), out="a", predictions="a.jsonl")
+    before = Path("a.jsonl").read_bytes()
+    with pytest.raises(UserError, match="a holds a run already"):
+        run(config(), out="a", predictions="a.jsonl")
+    assert before
+    assert Path("a.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("to", ["file/checkpoints", "nosuch://bucket/checkpoints"])
+def test_a_place_that_takes_no_checkpoints_is_told_before_anything_is_made(to: str):
+    Path("file").touch()
+    with pytest.raises(UserError, match=f"{to} cannot hold checkpoints"):
+        run(config(checkpoint={"every_ticks": 10, "to": to}), out="a", predictions="a.jsonl")
+    assert [path.name for path in Path().iterdir()] == ["file"]
 
 
 def test_checkpoints_of_another_run_are_not_written_over():

@@ -90,6 +90,35 @@ def branched() -> dict[str, nn.Module]:
     }
 
 
+class Odd(nn.Module):
+    """Two weights that are one, a buffer that no state_dict has, and a factor that it keeps as its extra state."""
+
+    passing: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.other.weight = self.one.weight
+        self.register_buffer("passing", torch.zeros(8), persistent=False)
+        self.factor = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.factor * self.other(torch.tanh(self.one(x)))
+        self.passing = 0.9 * self.passing + y.detach().mean(0)
+        return y - self.passing
+
+    def get_extra_state(self) -> dict[str, float]:
+        return {"factor": self.factor}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        self.factor = state["factor"]
+
+
+def odd() -> list[nn.Module]:
+    torch.manual_seed(0)
+    return [Odd().double(), nn.Linear(8, 3).double()]
+
+
 ADAM = {"adaptive": {"type": "adam"}, "weight_decay": 0.01}
 LOSSES = {"head": "cross_entropy", "aux": {"type": "mse", "weight": 0.3}}
 KINDS = [
@@ -110,6 +139,7 @@ KINDS = [
     Kind("held", settings={"hold": 3}),
     Kind("a schedule", settings={"beta": {"schedule": "linear", "start": 0.1, "end": 0.01, "over": 20}}),
     Kind("several losses", branched, loss=LOSSES, edges=("body->head", "body->aux")),
+    Kind("tied, and passing", odd),
     Kind("delays", settings={"delays": {"1->2": 3, "source->0": 2}}),
 ]
 
@@ -141,8 +171,9 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(_bits(one[name]) == _bits(other[name]) for name in one)
+def same_tensors(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Extra states are among them."""
+    return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
 
 
 def _bits(tensor: Tensor) -> tuple[Any, ...]:

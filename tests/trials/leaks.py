@@ -67,8 +67,8 @@ def shared_memory() -> set[str]:
 
 
 def _folders(own: Path) -> list[str]:
-    """What lies in a folder for temporary files, but for what Ray keeps of its sessions."""
-    return [path.name for path in own.iterdir() if path.name != "ray"]
+    """What lies in a folder for temporary files, but for sessions of Ray and a cache of torch."""
+    return [path.name for path in own.iterdir() if not path.name.startswith(("ray", "torchinductor_"))]
 
 
 def steady(minutes: float, folder: Path) -> int:
