@@ -165,9 +165,10 @@ class RayRun:
         """The generation after one that has ended like this, if there is to be one."""
         if ending.failure is None or not isinstance(ending.failure.error, DivergenceError):
             return self.generations.next(ending)
-        return (
-            self.generations.rolled_back(ending, self._rollbacks.factor) if self._rollbacks.next() else None
-        )
+        if not self._rollbacks.next():
+            return None
+        self._hear(self.generations.supervisor)  # a cut of which all parts are there is one
+        return self.generations.rolled_back(ending, self._rollbacks.factor)
 
     def _follow(self, supervisor: Supervisor, interruption: Interruption) -> None:
         """News now and then, and predictions at once, until the run has ended, or somebody failed, or Ray itself."""
