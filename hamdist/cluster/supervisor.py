@@ -68,6 +68,7 @@ class Supervisor:
         self._news = [News(worker) for worker in group.workers]
         self._learning, self._entering = self._news[first_loss], News(group.stream)
         self.ended_at = math.inf
+        self._set_aside: tuple[PartNews, ...] = ()  # news of cuts that came with the last windows
 
     def wait(self, seconds: float) -> bool:
         """Whether the run has ended, well or not, within `seconds`."""
@@ -87,7 +88,8 @@ class Supervisor:
         """
         others = [(n, news) for n, news in enumerate(self._news) if all_actors and news is not self._learning]
         found = {n: news.latest().cuts for n, news in others}
-        return {**found, self._first_loss: learning.cuts}
+        cuts, self._set_aside = self._set_aside + learning.cuts, ()
+        return {**found, self._first_loss: cuts}
 
     @property
     def ticks(self) -> int:
@@ -139,8 +141,9 @@ class Supervisor:
     def _windows(self, outcome: Outcome | None) -> tuple[Window, ...]:
         """Those in the last news, which may still be under way, and those in the outcome."""
         wait([self._learning.asked], STOPPED_SECONDS)
-        news = self._learning.latest().windows
-        return news if outcome is None else news + outcome.windows
+        news = self._learning.latest()
+        self._set_aside += news.cuts
+        return news.windows if outcome is None else news.windows + outcome.windows
 
 
 def _lost_a_link(run: Future[Any]) -> bool:

@@ -133,7 +133,7 @@ class RayRun:
                     ending = self._last(supervisor, interruption)
             except Signalled:
                 ending = self.generations.supervisor.ending(0.0)
-                self._hear_the_last()
+                self._hear_the_last(ending)
                 self._finish(interruption, "interrupted", ending)
                 interruption.check()
             ended = interruption.asked or self._left_off
@@ -158,7 +158,7 @@ class RayRun:
                 pass
             ending = self._ending(supervisor)
             following = None if self.launched.session.lost() else self._next(ending)
-        self._hear_the_last()
+        self._hear_the_last(ending)
         return ending
 
     def _next(self, ending: Ending) -> Supervisor | None:
@@ -203,13 +203,19 @@ class RayRun:
             supervisor.given_up(tick)
         return whole is not None
 
-    def _hear_the_last(self) -> None:
-        """A cut that is under way when the run ends may still become whole."""
+    def _hear_the_last(self, ending: Ending) -> None:
+        """A cut that is under way when the run ends may still become whole, after all that came before it."""
+        self._hear_windows(ending)
         deadline = perf_counter() + STOPPED_SECONDS
         self._hear(self.generations.supervisor)
         while self._cuts.awaited and perf_counter() < deadline:
             time.sleep(LAST_SECONDS)
             self._hear(self.generations.supervisor)
+
+    def _hear_windows(self, ending: Ending) -> None:
+        stream = ending.stream
+        entered, samples = (stream.entered_ticks, stream.samples) if stream else (0, 0)
+        self.recorder.add(ending.windows, entered, samples)
 
     def _commit(self, source: SourcePart, files: Sequence[Any]) -> None:
         """Makes a checkpoint, once all that was predicted before it has left; it waits in the actor by now."""
@@ -273,8 +279,7 @@ class RayRun:
         self._checkpoints.end_at(self._cuts.counts.tick)
         with interruption.writing():
             came = self._results(ending)
-            entered = ending.stream.entered_ticks if ending.stream else 0
-            self.recorder.add(ending.windows, entered, came.samples)
+            self._hear_windows(ending)
             error = None if ending.failure is None else ending.failure.error
             weights = {
                 name: partial(interruption.unless_insisted, fetch)

@@ -89,7 +89,7 @@ def show(times: Times) -> None:
     for (kind, spares), known in times.items():
         everything[kind, spares] += known
         everything["all", spares] += known
-    for (kind, spares), known in sorted(everything.items()):
+    for (kind, spares), known in sorted((key, known) for key, known in everything.items() if known):
         parts = [[each.get(part, 0.0) for each in known] for part in PARTS]
-        told = (f"{median(part):.2f}, {max(part):.2f}" for part in parts if part)
+        told = (f"{median(part):.2f}, {max(part):.2f}" for part in parts)
         print(f"| {kind} | {spares} | {len(known)} | {' | '.join(told)} |")

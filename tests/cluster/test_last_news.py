@@ -1,0 +1,41 @@
+"""What an actor tells last, to the supervisor: windows of metrics go into the ending, and no cut is lost by that."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+from hamdist.cluster.cut_keeper import PartNews
+from hamdist.cluster.outcome import Progress
+from hamdist.cluster.supervisor import Supervisor
+
+
+class Says:
+    """Stands for an actor that has ended, and answers once with this, then with nothing new."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.name, self._progress = "actor", [progress]
+
+    def call(self, *asked: Any) -> Future[Any]:
+        return done(SimpleNamespace(error=None, details="", ticks=9, windows=("second",)))
+
+    def ask(self, *asked: Any) -> Future[Any]:
+        return done(self._progress.pop() if self._progress else Progress(9))
+
+
+def done(result: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
+
+
+def test_a_cut_that_comes_with_the_last_windows_is_not_lost() -> None:
+    part, windows = PartNews(8, ("file",)), ("first",)
+    actor, stream = Says(Progress(9, windows=windows, cuts=(part,))), Says(Progress(9))
+    group: Any = SimpleNamespace(
+        workers=[actor], stream=stream, everyone=(actor, stream), names=("actor", "the stream")
+    )
+    supervisor = Supervisor(group, 0, 0.0)
+    assert supervisor.ending().windows == ("first", "second")
+    learning, _ = supervisor.progress()
+    assert supervisor.parts(learning, True) == {0: (part,)}
+    assert supervisor.parts(supervisor.progress()[0], True) == {0: ()}
