@@ -143,9 +143,8 @@ class RayRun:
             summary = self._finish(interruption, _status(ending, ended), ending)
             if ending.failure is not None:
                 whole = None not in ending.outcomes and not self.launched.session.lost()
-                raise ending.failure.raised(
-                    "" if whole and not self._cuts.counts.tick else interruption.saved
-                )
+                goes_on = self._cuts.counts.tick and not isinstance(ending.failure.error, DivergenceError)
+                raise ending.failure.raised(interruption.saved if goes_on or not whole else "")
             return summary
 
     def _last(self, supervisor: Supervisor, interruption: Interruption) -> Ending:
