@@ -243,8 +243,9 @@ class Partition:
                 loss.evaluate(self.tick, output, target)
         except BaseException as error:
             raise self._failed(loss.described(output, target), error)  # noqa: B904 - it has its cause
-        with self._judging:  # before any layer reacts in this tick
-            check_judged(self.tick, loss, output, target, self._nodes)
+        if loss.loss is not None:
+            with self._judging:  # before any layer reacts in this tick
+                check_judged(self.tick, loss, output, target, self._nodes)
 
     def _react(self, name: str) -> None:
         costates = [way.costates.popleft() for way in self._out_of[name]]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,7 +81,9 @@ def test_sigterm_to_the_whole_group_loses_nothing(tmp_path: Path, environment: d
         os.killpg(process.pid, signal.SIGTERM)
         *_, last = process.stderr
         assert process.wait(patient(60)) == 143
-    assert last == "terminated; the weights of all layers are in out\n"
+    told = "terminated; the weights of all layers are in out; go on from tick {} with: hamdist run --resume out\n"
+    (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("tick-*")
+    assert last == told.format(int(checkpoint.name.removeprefix("tick-")))
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["status"], summary["samples_seen_once"]) == ("interrupted", True)
     assert sorted(file.stem for file in tmp_path.glob("out/weights/*")) == ["a", "b"]
@@ -95,7 +98,9 @@ def test_sigterm_while_ray_starts(tmp_path: Path, environment: dict[str, str]):
         process.send_signal(signal.SIGTERM)
         rest = list(process.stderr)
         assert process.wait(patient(60)) == 143
-    assert rest[-1] in ("terminated\n", "terminated; the weights of all layers are in out\n")
+    assert re.fullmatch(
+        r"terminated(; the weights of all layers are in out(; go on from tick \d+ .*)?)?\n", rest[-1]
+    )
     assert marked(environment) == {}
 
 

@@ -149,7 +149,7 @@ def test_a_cut_that_will_never_be_whole_is_not_waited_for() -> None:
     def ask(_: Message) -> None:
         for part in worker.progress().cuts:
             parts.append(part)
-            worker.dropped(part.tick)
+            worker.given_up(part.tick)
 
     said(worker, layout, ask)
     assert len(parts) > 10

@@ -67,7 +67,8 @@ def test_a_node_that_dies_is_done_without(
     config["placement"] |= {"address": cluster.address, "requests": asked}
     summary = run(config, out=str(tmp_path / "ray"))
     assert has_struck(marker)
-    assert [restart["lost"] for restart in summary["restarts"]] == [["actor 1 (second and head)"]]
+    (restart,) = summary["restarts"]
+    assert "actor 1 (second and head)" in restart["lost"]  # others, too, where a busy machine stops them late
     assert same(tmp_path / "ray", tmp_path / "inline") == []
 
 

@@ -164,8 +164,8 @@ def test_pullbacks_stay_out_and_nothing_else_does():
     found = again([kept])[0]
     assert found.pullback is None
     assert found.number == 7
-    with pytest.raises(TypeError, match=r"hook: an object of type builtins\.builtin_function"):
-        encode({"hook": print})
+    with pytest.raises(TypeError, match=r"hook: an object of type .*function"):  # Ray wraps `print`
+        encode({"hook": len})
 
 
 class Own(NamedTuple):

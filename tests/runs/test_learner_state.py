@@ -3,6 +3,7 @@
 import copy
 import io
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -206,7 +207,9 @@ def test_another_process_goes_on(name: str, tmp_path: Path):
     learner, path = kind.learner(), tmp_path / "learner.safetensors"
     kind.go(learner, 0, MIDWAY)
     learner.save(path)
-    subprocess.run([sys.executable, "-c", GO_ON.format(first=MIDWAY, last=END), str(path), name], check=True)
+    command = [sys.executable, "-c", GO_ON.format(first=MIDWAY, last=END), str(path), name]
+    search = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH", "")]))
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": search})
     kind.go(learner, MIDWAY, END)
     learner.drain()
     assert same_bits(Learner.load(path, kind.make()), learner)
