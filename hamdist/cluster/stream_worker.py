@@ -38,8 +38,7 @@ class StreamWorker(SourceWorker):
     idle_seconds: after so long without a batch the network goes on for the ticks of a hold without one, so that nobody
     takes a stream that is silent for one that is lost; what was under way is learnt meanwhile.
     cuts: when to announce one; None: never. Where the end is asked for, one is announced, and batches enter until then.
-    All methods belong to one thread, except `progress`, `cut_soon`, `whole`, `given_up`, `end` and
-    `stop`.
+    All methods belong to one thread, except `progress`, `whole`, `given_up`, `end` and `stop`.
     """
 
     def __init__(
@@ -274,10 +273,6 @@ class StreamWorker(SourceWorker):
         entered = self._entered_ticks if self._ended else None
         again = self._intake.send_again
         return Progress(self._source.tick, self._source.samples, entered, cuts=cuts, send_again=again)
-
-    def cut_soon(self) -> None:
-        """Announces a cut as soon as it can."""
-        self._soon.set()
 
     def whole(self, tick: int) -> None:
         """The cut of this tick is whole: none before it will be gone back to."""

@@ -91,11 +91,6 @@ class Supervisor:
         cuts, self._set_aside = self._set_aside + learning.cuts, ()
         return {**found, self._first_loss: cuts}
 
-    @property
-    def ticks(self) -> int:
-        """How far the run is, as far as is known."""
-        return max(news.known.ticks for news in self._news)
-
     def whole(self, tick: int) -> None:
         """The cut of this tick is whole: nobody needs those before it."""
         for worker in self._group.workers:

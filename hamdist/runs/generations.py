@@ -71,7 +71,7 @@ class Generations:
             return None
         assert ending.failure is not None
         lost, cause = ending.lost, ending.failure.cause
-        self._cuts.reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
+        self._cuts.reached = self._reached(ending)
         at = min(self.supervisor.ended_at, time.time())
         while not (refused := self._allowance.refused()):
             restart = self._noted(cause, lost, at)
@@ -97,8 +97,7 @@ class Generations:
         newest = self._cuts.newest
         if ending.failure is None or newest is None:
             return None
-        reached = max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
-        restart = Restart(ending.failure.cause, newest.tick, reached, [])
+        restart = Restart(ending.failure.cause, newest.tick, self._reached(ending), [])
         self.restarts.append(restart)
         _log.warning(
             "%s; going on from tick %d with learning.beta times %g", restart.cause, newest.tick, factor
@@ -117,6 +116,10 @@ class Generations:
             lost = {*range(len(self.run.group.workers)), *ending.lost, *self._silent()}
             failed = Failure(error, of_machines=True)
             return self.next(replace(ending, failure=failed, lost=tuple(sorted(lost))))
+
+    def _reached(self, ending: Ending) -> int:
+        """The tick that a generation had come to, as far as is known."""
+        return max([self._cuts.reached, *(each.ticks for each in ending.outcomes if each)])
 
     def whole(self, tick: int) -> None:
         """The cut of this tick is whole."""

@@ -61,9 +61,8 @@ def run_on_ray(
     """
     setup = replace(prepare(config, profile), labels=None if answers is None else labels_of(config.stream))
     setup = Rollbacks(config, resumed).lowered(setup)
-    source = stream_source(config, profile)
-    if resumed is not None:
-        source = stream_source(config, profile, resumed.source(), resumed.directory / JOURNAL)
+    at = () if resumed is None else (resumed.source(), resumed.directory / JOURNAL)
+    source = stream_source(config, profile, *at)
     with network_keys(), launched(setup, source) as run:
         results([worker.call(Worker.check_kept) for worker in run.group.workers], STARTED_SECONDS)
         directory = open_directory()
@@ -204,17 +203,14 @@ class RayRun:
 
     def _hear_the_last(self, ending: Ending) -> None:
         """A cut that is under way when the run ends may still become whole, after all that came before it."""
-        self._hear_windows(ending)
+        stream = ending.stream
+        entered, samples = (stream.entered_ticks, stream.samples) if stream else (0, 0)
+        self.recorder.add(ending.windows, entered, samples)
         deadline = perf_counter() + STOPPED_SECONDS
         self._hear(self.generations.supervisor)
         while self._cuts.awaited and perf_counter() < deadline:
             time.sleep(LAST_SECONDS)
             self._hear(self.generations.supervisor)
-
-    def _hear_windows(self, ending: Ending) -> None:
-        stream = ending.stream
-        entered, samples = (stream.entered_ticks, stream.samples) if stream else (0, 0)
-        self.recorder.add(ending.windows, entered, samples)
 
     def _commit(self, source: SourcePart, files: Sequence[Any]) -> None:
         """Makes a checkpoint, once all that was predicted before it has left; it waits in the actor by now."""
@@ -278,7 +274,6 @@ class RayRun:
         self._checkpoints.end_at(self._cuts.counts.tick)
         with interruption.writing():
             came = self._results(ending)
-            self._hear_windows(ending)
             error = None if ending.failure is None else ending.failure.error
             weights = {
                 name: partial(interruption.unless_insisted, fetch)

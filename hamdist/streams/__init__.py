@@ -18,6 +18,7 @@ JSONLines     lines of JSON from standard input                                 
 
 Standardise   a stream with inputs standardised online                          standardise.py
 Checked       a stream whose promises are kept, or a StreamError says which     checked.py
+              what both have of the stream inside them                          wrapped.py
 
 What they share: single samples into batches (sample.py, batching.py, form.py), classes as numbers (labels.py), targets
 that are missing (missing.py), what is not finite (not_finite.py), the order of rows (row_order.py), settings and their

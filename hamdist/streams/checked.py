@@ -12,9 +12,10 @@ from hamdist.streams.missing import NO_FORM, REMEDY, missing_rows, nothing
 from hamdist.streams.not_finite import Odd, odd_in, odd_in_targets, with_one_more
 from hamdist.streams.position import check_state, count, counts, state_of
 from hamdist.streams.stream import Batch, Stream
+from hamdist.streams.wrapped import Wrapped
 
 
-class Checked(Stream):
+class Checked(Wrapped):
     """The same stream, with a StreamError where it breaks a promise.
 
     It is empty, changes shape or dtype, has targets now and then, holds a NaN or
@@ -26,27 +27,19 @@ class Checked(Stream):
     """
 
     def __init__(self, stream: Stream, missing_target: str = "refuse", on_bad: str = "stop") -> None:
-        self._stream, self._missing_target = stream, missing_target
+        super().__init__(stream)
+        self._missing_target = missing_target
         self._leave_out = self._left_out if on_bad == "skip" else None
         self._skipped: Mapping[str, int] = {}
         self._any = False  # batches that were handed out
-        self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
         self._number = 0  # of the next sample
         self._form: SampleForm | None = None
         self._loaded = False
 
     @property
-    def seeks(self) -> bool:
-        return self._stream.seeks
-
-    @property
-    def taken(self) -> int:
-        return self._stream.taken
-
-    @property
     def skipped(self) -> Mapping[str, int]:
         own = self._skipped
-        inner = self._stream.skipped
+        inner = super().skipped
         return {what: own.get(what, 0) + inner.get(what, 0) for what in {**inner, **own}}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -86,10 +79,6 @@ class Checked(Stream):
         self._stream.load_state_dict(state["stream"])
         self._number, self._form, self._loaded = number, form, True
         self._skipped, self._any = skipped, number > sum(skipped.values())
-
-    @property
-    def available(self) -> int | None:
-        return self._stream.available
 
     def holdout(self) -> Iterator[Batch] | None:
         held_out = self._stream.holdout()

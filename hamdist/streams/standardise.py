@@ -11,6 +11,7 @@ from torch import Tensor
 from hamdist.errors import StreamError
 from hamdist.streams.position import check_state, count, state_of
 from hamdist.streams.stream import Batch, Stream
+from hamdist.streams.wrapped import Wrapped
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Moments:
         return torch.from_numpy(scaled).to(inputs.device)
 
 
-class Standardise(Stream):
+class Standardise(Wrapped):
     """The same stream with standardised inputs.
 
     A batch updates the moments with all its rows and is transformed with the updated ones; the numbers are
@@ -64,26 +65,10 @@ class Standardise(Stream):
     """
 
     def __init__(self, stream: Stream, dtype: torch.dtype | None = None) -> None:
-        self._stream, self._dtype = stream, dtype
+        super().__init__(stream)
+        self._dtype = dtype
         self._moments: Moments | None = None
         self._loaded = False
-        self.samples, self.classes, self.live = stream.samples, stream.classes, stream.live
-
-    @property
-    def available(self) -> int | None:
-        return self._stream.available
-
-    @property
-    def seeks(self) -> bool:
-        return self._stream.seeks
-
-    @property
-    def taken(self) -> int:
-        return self._stream.taken
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        return self._stream.skipped
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._loaded:
