@@ -187,6 +187,7 @@ def learning_of(config: LearningConfig) -> Learning:
         weight_dissipation=1.0 if weight is None else weight,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
+        dampening=config.dampening,
         clip=config.clip,
         rate=Rate(_beta(config.beta), adaptive=_adaptive(config.adaptive)),
     )

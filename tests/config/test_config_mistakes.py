@@ -108,6 +108,20 @@ MISTAKES = [
         {"learning": {"nesterov": True, "adaptive": {"type": "adam"}}},
         "learning.nesterov: nesterov and adaptive exclude each other: remove one of them",
     ),
+    ({"learning": {"dampening": 1.5}}, "learning.dampening: must be 1 or less, got 1.5"),
+    (
+        {"learning": {"dampening": 0.5, "nesterov": True, "dissipation": {"weight": 0.5}}},
+        "learning.dampening: nesterov and dampening exclude each other: remove one of them",
+    ),
+    (
+        {"learning": {"dampening": 0.5, "adaptive": {"type": "adam"}}},
+        "learning.dampening: adaptive and dampening exclude each other: remove one of them",
+    ),
+    (
+        {"learning": {"dampening": 0.5, "tau": 0.5, "dissipation": {"weight": 2.0}}},
+        "learning.dampening: there is no momentum to dampen, since tau * dissipation.weight is 1: lower "
+        "learning.dissipation.weight, or remove dampening",
+    ),
     (
         {"learning": {"step": "explicit", "adaptive": {"type": "adamw"}}},
         "learning.adaptive: adamw needs step semi-implicit or exponential, not explicit",
