@@ -101,7 +101,16 @@ def _learn_from(
         present = present._replace(number=token.tick)
         state = state._replace(undriven=(*state.undriven, token))
     latest = present.point if spec.needs_latest else None
-    return state._replace(carry=carry, present=present, trial=None, latest=latest), _lasting(spec, output)
+    state = state._replace(carry=carry, present=present, trial=None, latest=latest)
+    return _held(state, token, output) if spec.holds_output else (state, _lasting(spec, output))
+
+
+def _held(state: NodeState, token: Token, output: Tensor) -> tuple[NodeState, Tensor]:
+    """What a layer says whose state moves at the first tick of a hold alone."""
+    if token.repeat and state.said is not None:
+        return state, state.said
+    said = output.clone()
+    return state._replace(said=said), said
 
 
 def _try(

@@ -13,6 +13,7 @@ from hamdist.report.wording import listed, short
 def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
     """The notes, those about time first.  stashes: by layer."""
     yield from _settling(program)
+    yield from _cycle(program)
     yield from _drain(program)
     yield from _rates(program)
     yield from _momentum(program)
@@ -41,6 +42,16 @@ def _settling(program: Program) -> Iterator[str]:
     yield (
         f"settled: with {why} no hold settles exactly; a layer learns at the end of a hold of {hold} ticks if "
         f"nothing it hears changed by more than {tolerance:g} (relative) for {window} tick{'s' * (window != 1)}"
+    )
+
+
+def _cycle(program: Program) -> Iterator[str]:
+    if program.locality.mode != "cyclic":
+        return
+    hold = program.locality.hold
+    yield (
+        f"cyclic: every sample is held for {hold} ticks, in which each layer moves once, in turn; its prediction "
+        f"leaves in tick {hold} of these, and costates and weights move at every tick"
     )
 
 

@@ -42,7 +42,10 @@ MISTAKES = [
     ),
     ({"stream": {"source": "digit"}}, "stream.source: 'digit' is not accepted; did you mean 'digits'?"),
     ({"locality": {"mode": "lokal"}}, "locality.mode: 'lokal' is not accepted; did you mean 'local'?"),
-    ({"locality": {"mode": 3}}, "locality.mode: 3 is not accepted; accepted: local, nonlocal, groups"),
+    (
+        {"locality": {"mode": 3}},
+        "locality.mode: 3 is not accepted; accepted: local, nonlocal, groups, cyclic",
+    ),
     ({"placement": {"stack": 1}}, "placement.stack: expected true or false, got 1"),
     ({"placement": {"compile": "yes"}}, "placement.compile: expected true or false, got 'yes'"),
     ({"placement": {"chunk": 0}}, "placement.chunk: must be 1 or more, got 0"),

@@ -137,6 +137,8 @@ KINDS = [
     Kind("dropout", dropped),
     Kind("batch norm", cnn, shape=(1, 8, 8)),
     Kind("held", settings={"hold": 3}),
+    Kind("cyclic", settings={"locality": "cyclic", "pairing": "current", "hold": 4}),
+    Kind("dampened", settings={"dissipation": {"weight": 0.5}, "dampening": 0.5}),
     Kind("a schedule", settings={"beta": {"schedule": "linear", "start": 0.1, "end": 0.01, "over": 20}}),
     Kind("several losses", branched, loss=LOSSES, edges=("body->head", "body->aux")),
     Kind("tied, and passing", odd),
