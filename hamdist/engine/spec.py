@@ -106,7 +106,9 @@ class Outline:
             message = f"layer {name!r} has a memory, which never settles: set locality.gate=always"
             raise NetworkError(Problem("locality.gate", message))
         if place.holds_outputs and layer.remembers:
-            message = f"layer {name!r} has a memory, which moves at every tick, not once in a hold: set mode: local"
+            message = (
+                f"layer {name!r} has a memory, which moves at every tick, not once in a hold: set mode: local"
+            )
             raise NetworkError(Problem("locality.mode", message))
         if self.learning.skips:
             check_unspoilt(name, layer, facts)

@@ -242,6 +242,14 @@ LAYER_MISTAKES = [
         {"coupling": {"f": [LINEAR], "g": [LINEAR]}},
         "coupling: a layer has either modules or a coupling, not both",
     ),
+    (
+        {"midpoint": True, "residual": True},
+        "midpoint: a step of the midpoint rule adds its own input: leave out residual",
+    ),
+    (
+        {"midpoint": True, "relaxing": 2.0},
+        "midpoint: a step of the midpoint rule adds its own input: leave out relaxing",
+    ),
     ({"coupling": {"f": [LINEAR]}}, "coupling.g: missing"),
 ]
 
