@@ -66,6 +66,8 @@ def evaluate(spec: NodeSpec, state: NodeState, tick: int, signals: list[Signal])
         inputs = _inputs(spec, signals)
         state, output = (_learn_from if token.learn else _try)(spec, state, tick, token, inputs)
     spec.memory.remember(state.kept, tick, state.present)
+    if isinstance(spec.memory, Pairing) and spec.memory.reconstructs:
+        state = state._replace(present=None)  # its activations would last until the costate comes
     if spec.latency:
         return state._replace(shown=token), _shown_late(before)
     return state, NOTHING if output is None else Signal(token, aligned(output))
