@@ -16,8 +16,8 @@ from hamdist.transport.codec import Codec
 from hamdist.transport.connection import Connection
 from hamdist.transport.liveness import Closing
 from hamdist.transport.security import Gatekeeper, KeyPair, Station
-from hamdist.transport.socket_folder import SocketFolder
 from hamdist.transport.shared_memory import SharedConnection
+from hamdist.transport.socket_folder import SocketFolder
 
 _MOST_SOCKETS = 2**14
 _TAKEN = (errno.EADDRINUSE, errno.EACCES)

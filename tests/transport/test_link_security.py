@@ -347,26 +347,30 @@ sys.stdin.read()
 """
 
 
-def test_folders_of_processes_that_were_killed_go_and_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    own, others = SocketFolder(), tmp_path / "hamdist-run-1"
-    others.mkdir()
-    (tmp_path / f"{PREFIX}link").symlink_to(others)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", LEFT], env=environment, **pipes) as process:
-        assert process.stdout is not None
-        left = Path(process.stdout.readline().strip())
-        assert left.parent == tmp_path
-        remove_abandoned(tmp_path)
-        assert left.is_dir()
-        process.kill()
-    remove_abandoned(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([own.path, others, tmp_path / f"{PREFIX}link"])
-    own.remove()
-    assert not own.path.exists()
+def test_folders_of_processes_that_were_killed_go_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="hd-", dir="/tmp") as name:  # a short path
+        folder = Path(name)
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        own, others, link = SocketFolder(), folder / "hamdist-run-1", folder / f"{PREFIX}link"
+        others.mkdir()
+        link.symlink_to(others)
+        with subprocess.Popen(
+            [sys.executable, "-c", LEFT],
+            env={**os.environ, "TMPDIR": name},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            left = Path(process.stdout.readline().strip())
+            assert left.parent == folder
+            remove_abandoned(folder)
+            assert left.is_dir()
+            process.kill()
+        remove_abandoned(folder)
+        assert sorted(folder.iterdir()) == sorted([own.path, others, link])
+        own.remove()
+        assert not own.path.exists()
 
 
 @pytest.mark.parametrize("missing", ["own keys", "the peer's key"])
