@@ -133,6 +133,10 @@ class LearningConfig(Section):
         default=None, description="Adam, AdamW or RMSprop (below); `null`: none."
     )
     nesterov: Flag = Field(default=False, description="Look ahead along the momentum.")
+    dampening: Annotated[NonNegative, Field(le=1)] = Field(
+        default=0.0,
+        description="d of ω' = aω + (1 − d)cG, from the second update on, as in `torch.optim.SGD`; needs momentum.",
+    )
     weight_decay: NonNegative = Field(default=0.0, description="λ of the term λ/2 |θ|² in the Hamiltonian.")
 
     @field_validator("adaptive")
@@ -157,3 +161,21 @@ class LearningConfig(Section):
         if nesterov and info.data.get("adaptive") is not None:
             raise ValueError("nesterov and adaptive exclude each other: remove one of them")
         return nesterov
+
+    @field_validator("dampening")
+    @classmethod
+    def _dampening_needs_momentum(cls, dampening: float, info: ValidationInfo) -> float:
+        if not dampening:
+            return dampening
+        if info.data.get("nesterov"):
+            raise ValueError("nesterov and dampening exclude each other: remove one of them")
+        if info.data.get("adaptive") is not None:
+            raise ValueError("adaptive and dampening exclude each other: remove one of them")
+        dissipation, tau = info.data.get("dissipation"), info.data.get("tau", 1.0)
+        eta = 1.0 if dissipation is None or dissipation.weight is None else dissipation.weight
+        if info.data.get("step") != "exponential" and tau * eta == 1.0:
+            raise ValueError(
+                "there is no momentum to dampen, since tau * dissipation.weight is 1: lower learning.dissipation.weight"
+                ", or remove dampening"
+            )
+        return dampening

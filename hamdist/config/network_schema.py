@@ -90,6 +90,10 @@ class LayerConfig(Section):
         default=1, description="Makes that many layers: `block`, four times, is `block0` … `block3`."
     )
     residual: Flag = Field(default=False, description="Add the layer's input to its output.")
+    midpoint: Flag = Field(
+        default=False,
+        description="A step of the midpoint rule, y″ = y + 2 f(y′): reversible; the first of a chain is y′ = y + f(y).",
+    )
     join: Literal["sum", "concat", "arguments"] = Field(
         default="sum", description="How several inputs meet: summed, concatenated, or passed one by one."
     )
@@ -125,6 +129,13 @@ class LayerConfig(Section):
     def _not_neither(self) -> "LayerConfig":
         if self.modules is None and self.coupling is None:
             raise ValueError("a layer needs modules, or a coupling")
+        return self
+
+    @model_validator(mode="after")
+    def _midpoint_steps_are_that_alone(self) -> "LayerConfig":
+        others = {"residual": self.residual, "relaxing": self.relaxing, "coupling": self.coupling}
+        if self.midpoint and (given := [key for key, value in others.items() if value]):
+            refuse((("midpoint",), f"a step of the midpoint rule adds its own input: leave out {given[0]}"))
         return self
 
     @model_validator(mode="after")

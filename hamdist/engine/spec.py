@@ -105,6 +105,11 @@ class Outline:
         if place.gate == "settled" and layer.remembers:
             message = f"layer {name!r} has a memory, which never settles: set locality.gate=always"
             raise NetworkError(Problem("locality.gate", message))
+        if place.holds_outputs and layer.remembers:
+            message = (
+                f"layer {name!r} has a memory, which moves at every tick, not once in a hold: set mode: local"
+            )
+            raise NetworkError(Problem("locality.mode", message))
         if self.learning.skips:
             check_unspoilt(name, layer, facts)
         dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
@@ -136,6 +141,7 @@ class Outline:
             fit=fit,
             compiles=self.execution.compiled,
             skips=self.learning.skips,
+            holds_output=place.holds_outputs,
         )
 
 

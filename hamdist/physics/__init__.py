@@ -3,6 +3,7 @@
 pure_module.py   any nn.Module as a pure function
 layers.py        the layer contract; instant and relaxing layers
 modules.py       residual block; coupling that can be inverted
+midpoint.py      the midpoint rule between layers, which can be inverted, too
 hamiltonian.py   a layer's Hamiltonian and its partial derivatives
 step.py          the carry, and the two halves of a tick: evaluate and react
 dynamics.py      the constants of the equations of motion

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from torch import Tensor
+
 from hamdist.physics.integrators import INTEGRATORS, Coefficients, Gain, Integrator, nesterov_step
 from hamdist.physics.rates import Rate
 
@@ -16,6 +18,7 @@ class Dynamics:
 
     tau: the step τ.  sign: s, −1 for HL's dissipative form.  state_dissipation, weight_dissipation: η_ξ, η_θ.
     weight_decay: λ.  clip: the largest magnitude of any number in p.  An adaptive rate imposes its own η_θ.
+    dampening: d of ω' = aω − s c (1 − d) (∂H/∂θ + λθ), where it is not the first update.
     """
 
     step: StepName = "semi-implicit"
@@ -25,6 +28,7 @@ class Dynamics:
     weight_dissipation: float = 1.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    dampening: float = 0.0
     clip: float | None = None
     rate: Rate = field(default_factory=Rate)
 
@@ -50,3 +54,12 @@ class Dynamics:
         if self.rate.adaptive is None:
             return beta * self.tau
         return beta * adapted / self.weight_coefficients.drive
+
+    @property
+    def varies(self) -> bool:
+        """Whether an update depends on how many there were before."""
+        return self.rate.varies or self.dampening != 0.0
+
+    def dampened(self, drive: Tensor, n: Tensor) -> Tensor:
+        """(1 − d) G; the first drive, after n = 0 updates, as it is: torch.optim.SGD's dampening."""
+        return drive * (1 - self.dampening * (n > 0).to(n.dtype)).to(drive.dtype) if self.dampening else drive

@@ -202,6 +202,7 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = Fal
     for name, gradient in partials.weights.items():
         beta = dynamics.rate(name, carry.updates)
         theta, drive = _decayed(carry.parameters[name], gradient, beta, dynamics, keep)
+        drive = dynamics.dampened(drive, carry.updates)
         weight = _Weight(theta, carry.weight_costate[name], drive, carry.moments.get(name))
         weight = _updated(weight, beta, updates, dynamics, plus if keep else plus_)
         parameters[name], costates[name] = weight.theta, weight.omega

@@ -30,6 +30,7 @@ from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
+from hamdist.runs.midpoint_chains import in_chain, roles_of
 from hamdist.streams import Stream, open_stream
 
 TICKS_TO_COMPILE = 8  # in one go, where nothing else is asked for
@@ -110,10 +111,11 @@ def network_of(config: NetworkConfig, seed: int) -> Network:
     if config.factory is not None:
         specs = _from_factory(config.factory, config.args, seed)
     else:
+        roles = roles_of(config)
         specs = tuple(
             LayerSpec(
                 name,
-                _builder(layer, f"network.layers.{index}"),
+                in_chain(_builder(layer, f"network.layers.{index}"), roles.get(name)),
                 layer.join,
                 layer.relaxing,
                 layer.reads,
@@ -187,6 +189,7 @@ def learning_of(config: LearningConfig) -> Learning:
         weight_dissipation=1.0 if weight is None else weight,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
+        dampening=config.dampening,
         clip=config.clip,
         rate=Rate(_beta(config.beta), adaptive=_adaptive(config.adaptive)),
     )

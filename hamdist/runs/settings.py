@@ -50,6 +50,7 @@ class Settings(TypedDict, total=False):
     rate: str
     adaptive: Mapping[str, Any]
     nesterov: bool
+    dampening: float
     weight_decay: float
 
 

@@ -121,12 +121,16 @@ def _unfit(facts: Facts) -> str:
 def _tried(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Fit:
     if why := _why_not(lambda: _strays(single, facts)):
         return Fit(None, untraced=why)
-    if dynamics.rate.varies:
-        return Fit(single, unstacked="its rate varies with the number of its updates")
+    if dynamics.varies:
+        return Fit(single, unstacked=f"its {_varying(dynamics)} varies with the number of its updates")
     several = TracedLayer(single.layer, stacks=True)
     if why := _why_not(lambda: _strays(several, facts) or _depends_on_others(several, facts, dynamics)):
         return Fit(single, unstacked=why)
     return Fit(several)
+
+
+def _varying(dynamics: Dynamics) -> str:
+    return "rate" if dynamics.rate.varies else "dampening"
 
 
 def _why_not(attempt: Callable[[], str]) -> str:
