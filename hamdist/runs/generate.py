@@ -100,7 +100,7 @@ def _program(config: RunConfig, first: Batch) -> Program:
     """Of the run's network, each sample held for one tick, since nothing is to settle."""
     changes = {
         "stream": config.stream.model_copy(update={"hold": 1}),
-        "locality": config.locality.model_copy(update={"gate": "always", "horizon": None}),
+        "locality": config.locality.model_copy(update={"gate": "always", "time": "forward", "horizon": None}),
         "placement": PlacementConfig(device="cpu"),
     }
     with network_keys():
