@@ -19,6 +19,8 @@ class Dynamics:
     tau: the step τ.  sign: s, −1 for HL's dissipative form.  state_dissipation, weight_dissipation: η_ξ, η_θ.
     weight_decay: λ.  clip: the largest magnitude of any number in p.  An adaptive rate imposes its own η_θ.
     dampening: d of ω' = aω − s c (1 − d) (∂H/∂θ + λθ), where it is not the first update.
+    exact: p stays zero, and the drive has what the past did through ∂ξ/∂θ, which is carried forward; of a layer with a
+    memory.
     """
 
     step: StepName = "semi-implicit"
@@ -30,6 +32,7 @@ class Dynamics:
     nesterov: bool = False
     dampening: float = 0.0
     clip: float | None = None
+    exact: bool = False
     rate: Rate = field(default_factory=Rate)
 
     @cached_property

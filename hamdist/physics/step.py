@@ -29,7 +29,8 @@ NO_SPAN: AbstractContextManager[None] = nullcontext()
 
 
 class Carry(NamedTuple):
-    """What a layer carries from tick to tick: θ, ω, ξ, p, its buffers, and n updates with their moments."""
+    """What a layer carries from tick to tick: θ, ω, ξ, p, its buffers, n updates with their moments, and ∂ξ/∂θ where
+    its dynamics are exact."""
 
     parameters: Tensors
     weight_costate: Tensors
@@ -38,6 +39,7 @@ class Carry(NamedTuple):
     state_costate: tuple[Tensor, ...]
     moments: Tensors
     updates: Tensor  # 0-dimensional
+    sensitivity: Tensors
 
 
 def initial_carry(layer: Layer, inputs: tuple[Tensor, ...], dynamics: Dynamics) -> Carry:
@@ -53,6 +55,7 @@ def initial_carry(layer: Layer, inputs: tuple[Tensor, ...], dynamics: Dynamics) 
         state_costate=tuple(torch.zeros_like(xi) for xi in state),
         moments=_zeros(parameters) if adaptive else {},
         updates=torch.zeros((), dtype=torch.float64, device=inputs[0].device),
+        sensitivity=layer.initial_sensitivity(parameters, buffers, inputs, state) if dynamics.exact else {},
     )
 
 
@@ -134,12 +137,23 @@ def react(
     with motion.computing:
         pullback = met.pullback or _made_anew(motion, carry, met)
         partials = pullback(q, carry.state_costate)
+        if carry.sensitivity:
+            carry, partials = with_past(motion.layer, carry, met.point, partials)
     with motion.integrating:
         if pattern.weights:
             carry = learn(carry, partials, motion.dynamics, pattern.keep)
-        if pattern.costate and carry.state:
+        if pattern.costate and carry.state and not motion.dynamics.exact:
             carry = advance_costate(carry, partials, motion.dynamics)
     return carry, partials
+
+
+def with_past(layer: Layer, carry: Carry, point: Point, partials: Partials) -> tuple[Carry, Partials]:
+    """∂ξ/∂θ one step on from a point, and the derivatives by the weights with what the past did, ∂H/∂ξ ∂ξ/∂θ."""
+    names, tensors = tuple(carry.sensitivity), tuple(carry.sensitivity.values())
+    before = dict(zip(names, forgotten(tensors, point.restarts), strict=True))
+    drive, after = layer.carried_sensitivity(carry.parameters, carry.buffers, point, before, partials.state)
+    weights = {name: g + drive[name] if name in drive else g for name, g in partials.weights.items()}
+    return carry._replace(sensitivity=after), partials._replace(weights=weights)
 
 
 def _made_anew(motion: Motion, carry: Carry, met: Evaluation) -> Pullback:

@@ -153,6 +153,7 @@ def locality_of(config: LocalityConfig, names: Sequence[str], hold: int) -> Loca
         horizon=None
         if config.horizon is None
         else Horizon(config.horizon, config.window == "slid", config.states == "reintegrated"),
+        exact=config.time == "exact",
     )
 
 

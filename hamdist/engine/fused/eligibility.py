@@ -241,6 +241,7 @@ def _example(traced: TracedLayer, facts: Facts, dynamics: Dynamics, generator: t
         weight_costate=tree_map(drawn, carry.weight_costate),
         state=tree_map(drawn, carry.state),
         state_costate=tree_map(drawn, carry.state_costate),
+        sensitivity=tree_map(drawn, carry.sensitivity),
     )
     return carry, tree_map(drawn, facts.inputs), drawn(facts.output)
 
