@@ -107,7 +107,8 @@ class Outline:
             raise NetworkError(Problem("locality.gate", message))
         if self.learning.skips:
             check_unspoilt(name, layer, facts)
-        dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
+        rows = facts.says.shape[0] * place.batches_per_update
+        dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing, rows)
         fit = PLAIN_FORM
         if self.execution.stacked and place.stash == "inputs":
             if self.learning.rates_differ(place.pairing):

@@ -15,7 +15,8 @@ class Dynamics:
     """dξ/dt = f;  dp/dt = −η_ξ p − s ∂H/∂ξ;  dω/dt = −η_θ ω − s (∂H/∂θ + λθ);  dθ/dt = s β ω.
 
     tau: the step τ.  sign: s, −1 for HL's dissipative form.  state_dissipation, weight_dissipation: η_ξ, η_θ.
-    weight_decay: λ.  clip: the largest magnitude of any number in p.  An adaptive rate imposes its own η_θ.
+    weight_decay: λ.  clip: the largest magnitude of any number in p.  average: a of the running mean of the weights,
+    None where none is kept.  An adaptive rate imposes its own η_θ.
     """
 
     step: StepName = "semi-implicit"
@@ -26,6 +27,7 @@ class Dynamics:
     weight_decay: float = 0.0
     nesterov: bool = False
     clip: float | None = None
+    average: float | None = None
     rate: Rate = field(default_factory=Rate)
 
     @cached_property

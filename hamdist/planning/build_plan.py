@@ -73,7 +73,8 @@ def kind_of(layer: Layer) -> str:
 
 def _described(module: nn.Module) -> str:
     if is_residual(module):
-        return f"Residual({_described(module.body)})"
+        scaled = "" if module.scale == 1 else f", scale {module.scale:.3g}"
+        return f"Residual({_described(module.body)}{scaled})"
     if is_sequence(module) and len(module):
         parts = [_described(part) for part in module]
         return "+".join(parts if len(parts) <= 4 else [*parts[:2], "…", parts[-1]])

@@ -51,6 +51,7 @@ class Settings(TypedDict, total=False):
     adaptive: Mapping[str, Any]
     nesterov: bool
     weight_decay: float
+    average: float | Mapping[str, float]
 
 
 PLACE = tuple(name for name in LocalityConfig.model_fields if name != "mode")
