@@ -113,7 +113,8 @@ class Outline:
             raise NetworkError(Problem("locality.mode", message))
         if self.learning.skips:
             check_unspoilt(name, layer, facts)
-        dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
+        rows = facts.says.shape[0] * place.batches_per_update
+        dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing, rows)
         dynamics = replace(dynamics, exact=place.exact and layer.remembers)
         fit = PLAIN_FORM
         if self.execution.stacked and place.stash == "inputs":

@@ -68,6 +68,13 @@ class Locality:
         """Whether a layer says again, at later ticks of a hold, what it said at its first: its state moves once."""
         return self.mode == "cyclic"
 
+    @property
+    def batches_per_update(self) -> float:
+        """Those that drive the weights at once; a share of one where every tick of a hold does."""
+        if self.horizon is not None and not self.horizon.slid:
+            return self.horizon.ticks
+        return 1 / self.hold if self.gate == "always" else 1.0
+
 
 def apply_locality(graph: Graph, locality: Locality) -> Graph:
     """The graph with every delay set and joins balanced.
