@@ -190,12 +190,16 @@ class Learner:
 
     @in_turn
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers."""
+        """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers.
+
+        With `average` these are the running means, with which it predicts; `layers` shows the weights that learn.
+        """
         return self._core.state_dict()
 
     @between_steps
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes up weights and buffers as `state_dict` has them, all of them; costates, moments and all else stay.
+        """Takes up weights and buffers as `state_dict` has them, all of them, where running means begin anew; costates,
+        moments and all else stay.
 
         Before the first batch, too: the layers begin with them then. Raises UserError naming all that is missing, too
         much, of another shape, or of a dtype that would lose digits; nothing has changed then.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from hamdist.config.types import (
     Count,
@@ -97,6 +97,26 @@ class RmspropConfig(Section):
     momentum: Fraction = Field(default=0.0, description="Momentum of the preconditioned drive.")
 
 
+class AverageConfig(Section):
+    """A running mean of the weights by its length in samples."""
+
+    samples: Positive = Field(
+        description="Samples over which the mean forgets: one of so many samples ago weighs 1/e of the present one."
+    )
+
+
+def _average(value: Any) -> Any:
+    if isinstance(value, Mapping | AverageConfig | int | float) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"expected a number between 0 and 1, {{samples: …}}, or null, got {value!r}")
+
+
+Average = Annotated[
+    Annotated[Number, Field(gt=0, lt=1), Tag("a number")] | Annotated[AverageConfig, Tag("a mapping")],
+    Discriminator(lambda value: "a number" if isinstance(value, int | float) else "a mapping"),
+    BeforeValidator(_average),
+]
+
 Adaptive = Annotated[AdamConfig | RmspropConfig, Field(discriminator="type")]
 
 
@@ -138,6 +158,11 @@ class LearningConfig(Section):
         description="d of ω' = aω + (1 − d)cG, from the second update on, as in `torch.optim.SGD`; needs momentum.",
     )
     weight_decay: NonNegative = Field(default=0.0, description="λ of the term λ/2 |θ|² in the Hamiltonian.")
+    average: Average | None = Field(
+        default=None,
+        description="Every layer keeps a running mean of its weights, which hold-out, predictions and export use: the"
+        " share that stays at an update, or `{samples}`; `null`: none.",
+    )
 
     @field_validator("adaptive")
     @classmethod

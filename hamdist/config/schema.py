@@ -58,10 +58,11 @@ class LocalityConfig(Section):
     gate: Literal["always", "settled"] = Field(
         default="always", description="Learn at every tick, or only at the last tick of a hold."
     )
-    time: Literal["forward", "backward"] = Field(
+    time: Literal["forward", "backward", "exact"] = Field(
         default="forward",
         description="State costates are integrated forward with everything else, or backward over windows of"
-        " `horizon` ticks, as backpropagation through time does.",
+        " `horizon` ticks, as backpropagation through time does; or memories carry the derivatives of their states"
+        " by their weights, and learn from all of the past at every tick.",
     )
     horizon: Ticks | None = Field(
         default=None,
@@ -113,21 +114,22 @@ class LocalityConfig(Section):
         time = info.data.get("time")
         if time == "backward" and horizon is None:
             raise ValueError("time 'backward' needs a horizon: the ticks of a window, for instance 20")
-        if time == "forward" and horizon is not None:
-            raise ValueError("time 'forward' has no horizon: remove it, or set locality.time to 'backward'")
+        if time in ("forward", "exact") and horizon is not None:
+            raise ValueError(f"time {time!r} has no horizon: remove it, or set locality.time to 'backward'")
         return horizon
 
     @field_validator("window")
     @classmethod
     def _windows_belong_to_backward(cls, window: str, info: ValidationInfo) -> str:
-        if window == "slid" and info.data.get("time") == "forward":
-            raise ValueError("time 'forward' has no windows: remove it, or set locality.time to 'backward'")
+        time = info.data.get("time")
+        if window == "slid" and time in ("forward", "exact"):
+            raise ValueError(f"time {time!r} has no windows: remove it, or set locality.time to 'backward'")
         return window
 
     @field_validator("states")
     @classmethod
     def _only_blocks_are_reintegrated(cls, states: str, info: ValidationInfo) -> str:
-        if states == "reintegrated" and info.data.get("time") == "forward":
+        if states == "reintegrated" and info.data.get("time") in ("forward", "exact"):
             raise ValueError(
                 "'reintegrated' is of windows: set locality.time to 'backward', or states to 'stored'"
             )

@@ -119,7 +119,9 @@ def _try(
     spec: NodeSpec, state: NodeState, tick: int, token: Token, inputs: tuple[Tensor, ...]
 ) -> tuple[NodeState, Tensor]:
     """A hold-out sample: nothing of the layer moves, not even ξ, of which a copy does."""
-    trial = state.carry if state.trial is None else state.carry._replace(state=state.trial)
+    weights, buffers = state.carry.averaged
+    trial = state.carry._replace(parameters=weights, buffers=buffers)
+    trial = trial if state.trial is None else trial._replace(state=state.trial)
     point = _point(spec, token, inputs, trial.state)
     point = point._replace(context=point.context._replace(training=False))
     trial, output, _ = step.evaluate(spec.motion_at(tick), trial, point, TRIAL)
@@ -309,8 +311,9 @@ class LayerNode:
         return step_back.seconds if isinstance(step_back, TracedStep) else 0.0
 
     def tensors(self) -> dict[str, Any]:
-        """What the layer's module would have in its state_dict. Raises what the module's own code raises."""
-        return self.spec.layer.pure.state_dict(self.carry.parameters, self.carry.buffers)
+        """What the layer's module would have in its state_dict, of a mean where one is kept. Raises what the module's
+        own code raises."""
+        return self.spec.layer.pure.state_dict(*self.carry.averaged)
 
     @property
     def energies(self) -> dict[str, float]:

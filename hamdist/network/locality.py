@@ -47,6 +47,7 @@ class Locality:
     warmup: whether forward edges start with nothing, or with valid zeros.
     tolerance: the change of a signal below which it counts as settled, where no hold is exact.
     horizon: how far back in time layers look; None: state costates are integrated forward with everything else.
+    exact: whether, instead, memories carry the derivatives of their states by their weights.
     """
 
     mode: Mode = "local"
@@ -60,11 +61,19 @@ class Locality:
     warmup: Warmup = "invalid"
     tolerance: float = 1e-6
     horizon: Horizon | None = None
+    exact: bool = False
 
     @property
     def holds_outputs(self) -> bool:
         """Whether a layer says again, at later ticks of a hold, what it said at its first: its state moves once."""
         return self.mode == "cyclic"
+
+    @property
+    def batches_per_update(self) -> float:
+        """Those that drive the weights at once; a share of one where every tick of a hold does."""
+        if self.horizon is not None and not self.horizon.slid:
+            return self.horizon.ticks
+        return 1 / self.hold if self.gate == "always" else 1.0
 
 
 def apply_locality(graph: Graph, locality: Locality) -> Graph:
@@ -158,6 +167,12 @@ def _pairing_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
         yield from _horizon_problems(graph, locality)
     if locality.mode == "cyclic":
         yield from _cyclic_problems(graph, locality)
+    if locality.exact and (locality.pairing != "stashed" or locality.stash != "inputs"):
+        yield Problem(
+            "locality.time",
+            "'exact' takes each costate to the input and the state that it speaks of: set locality.pairing=stashed and "
+            "locality.stash=inputs",
+        )
     if locality.gate != "settled":
         return
     if locality.pairing != "current":

@@ -70,13 +70,15 @@ class ModuleSpec:
         return kind
 
 
-def build_stack(modules: Sequence[ModuleSpec], residual: bool = False, merges: bool = False) -> nn.Module:
-    """The modules one after another, and around them the input added to their output.
+def build_stack(
+    modules: Sequence[ModuleSpec], residual: float | None = None, merges: bool = False
+) -> nn.Module:
+    """The modules one after another, and where `residual` scales their output, the input added to it.
 
     merges: whether the first takes several inputs.
     """
     stack = (Merging if merges else nn.Sequential)(*build_all(modules))
-    return Residual(stack) if residual else stack
+    return stack if residual is None else Residual(stack, residual)
 
 
 def build_midpoint(body: Callable[[], nn.Module], starts: bool) -> nn.Module:

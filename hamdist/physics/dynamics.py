@@ -17,8 +17,11 @@ class Dynamics:
     """dξ/dt = f;  dp/dt = −η_ξ p − s ∂H/∂ξ;  dω/dt = −η_θ ω − s (∂H/∂θ + λθ);  dθ/dt = s β ω.
 
     tau: the step τ.  sign: s, −1 for HL's dissipative form.  state_dissipation, weight_dissipation: η_ξ, η_θ.
-    weight_decay: λ.  clip: the largest magnitude of any number in p.  An adaptive rate imposes its own η_θ.
+    weight_decay: λ.  clip: the largest magnitude of any number in p.  average: a of the running mean of the weights,
+    None where none is kept.  An adaptive rate imposes its own η_θ.
     dampening: d of ω' = aω − s c (1 − d) (∂H/∂θ + λθ), where it is not the first update.
+    exact: p stays zero, and the drive has what the past did through ∂ξ/∂θ, which is carried forward; of a layer with a
+    memory.
     """
 
     step: StepName = "semi-implicit"
@@ -30,6 +33,8 @@ class Dynamics:
     nesterov: bool = False
     dampening: float = 0.0
     clip: float | None = None
+    exact: bool = False
+    average: float | None = None
     rate: Rate = field(default_factory=Rate)
 
     @cached_property
@@ -54,11 +59,6 @@ class Dynamics:
         if self.rate.adaptive is None:
             return beta * self.tau
         return beta * adapted / self.weight_coefficients.drive
-
-    @property
-    def varies(self) -> bool:
-        """Whether an update depends on how many there were before."""
-        return self.rate.varies or self.dampening != 0.0
 
     def dampened(self, drive: Tensor, n: Tensor) -> Tensor:
         """(1 − d) G; the first drive, after n = 0 updates, as it is: torch.optim.SGD's dampening."""

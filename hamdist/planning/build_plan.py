@@ -74,7 +74,8 @@ def kind_of(layer: Layer) -> str:
 
 def _described(module: nn.Module) -> str:
     if is_residual(module):
-        return f"Residual({_described(module.body)})"
+        scaled = "" if module.scale == 1 else f", scale {module.scale:.3g}"
+        return f"Residual({_described(module.body)}{scaled})"
     if isinstance(module, Midpoint):
         return f"Midpoint({_described(module.body)})"
     if is_sequence(module) and len(module):

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 
 from hamdist.engine.build import Program
 from hamdist.engine.fused.obstacles import slow_layers
-from hamdist.network.graph import Edge, Graph
+from hamdist.network.graph import SOURCE, Edge, Graph
 from hamdist.network.timing import arrivals, feedback_lag, is_balanced, shortest_hold
 from hamdist.physics.midpoint import Midpoint
+from hamdist.physics.statespace.apart import approximated
+from hamdist.physics.statespace.walk import memories
+from hamdist.physics.step import initial_carry
 from hamdist.planning.stash_sizes import StashSizes
-from hamdist.report.wording import listed, short
+from hamdist.report.wording import counted, listed, short
 
 
 def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
@@ -23,6 +26,7 @@ def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
     yield from _circumstances(program)
     yield from _stashes(program, stashes)
     yield from _midpoint(program)
+    yield from _sensitivities(program)
     yield from _slow_layers(program)
     rows = len(program.targets)
     yield (
@@ -151,3 +155,40 @@ def _stashes(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
             f"stash: 'inputs' keeps {short(inputs)}B, for two forward passes a tick; "
             f"'graph' keeps {short(graph)}B, weights included, for one"
         )
+
+
+def _sensitivities(program: Program) -> Iterator[str]:
+    """What `time: exact` keeps, and what it leaves out."""
+    exact = {name: node for name, node in program.nodes.items() if node.dynamics.exact}
+    for name, node in exact.items():
+        carried = initial_carry(node.layer, node.facts.inputs, node.dynamics).sensitivity
+        weights = sum(s[0, 0].numel() for s in carried.values())
+        size = sum(s.nbytes for s in carried.values())
+        rows, units = next(iter(carried.values())).shape[:2] if carried else (node.batch, 1)
+        yield (
+            f"exact: {name} carries the derivatives of its state by {counted(weights, 'weight')}, for "
+            f"{counted(rows, 'row')} and {counted(units, 'unit')} each: {short(size)}B"
+        )
+    cells = [name for name, node in exact.items() if any(map(approximated, memories(node.layer.pure.module)))]
+    if cells:
+        yield (
+            f"exact: an approximation in {listed(cells)}, whose units move each other: what they do to each other is "
+            "left out, but in the last step (SnAp-1)"
+        )
+    before = _before(program.graph, set(exact))
+    if told := [name for name in program.graph.layers if name in before and program.nodes[name].facts.learns]:
+        yield (
+            f"exact: not in {listed(told)}, before a memory: what is told there of an input is what it did at once, "
+            "not what a memory made of it later"
+        )
+
+
+def _before(graph: Graph, nodes: set[str]) -> set[str]:
+    """All from which one of these nodes is reached."""
+    found: set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        heard = {edge.source for edge in graph.into(waiting.pop())} - found
+        found |= heard
+        waiting += heard - {SOURCE}
+    return found

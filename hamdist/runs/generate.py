@@ -101,7 +101,9 @@ def _program(config: RunConfig, first: Batch) -> Program:
     mode = {"mode": "local"} if config.locality.mode == "cyclic" else {}
     changes = {
         "stream": config.stream.model_copy(update={"hold": 1}),
-        "locality": config.locality.model_copy(update={"gate": "always", "horizon": None} | mode),
+        "locality": config.locality.model_copy(
+            update={"gate": "always", "time": "forward", "horizon": None} | mode
+        ),
         "placement": PlacementConfig(device="cpu"),
     }
     with network_keys():

@@ -52,6 +52,7 @@ class Settings(TypedDict, total=False):
     nesterov: bool
     dampening: float
     weight_decay: float
+    average: float | Mapping[str, float]
 
 
 PLACE = tuple(name for name in LocalityConfig.model_fields if name != "mode")
