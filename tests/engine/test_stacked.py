@@ -28,6 +28,7 @@ from hamdist.network.timing import arrivals, sink
 from hamdist.physics.modules import Coupling
 from hamdist.physics.rates import Adam, RMSprop, linear
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
 TOLERANCE = 1e-10
 
 

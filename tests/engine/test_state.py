@@ -29,6 +29,8 @@ from hamdist.physics.rates import Adam
 BATCHES = 28
 STACKED, CHUNKS = Execution(stacked=True), Execution(stacked=True, chunk=4)
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 
 @dataclass(frozen=True)
 class Case:
