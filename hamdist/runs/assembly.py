@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from hamdist.config.learning_schema import AverageConfig, LearningConfig
+from hamdist.config.loss_schema import LossConfig
 from hamdist.config.network_schema import (
     LayerConfig,
-    LossConfig,
     ModuleConfig,
     NetworkConfig,
     ResidualConfig,
