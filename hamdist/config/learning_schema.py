@@ -97,7 +97,21 @@ class RmspropConfig(Section):
     momentum: Fraction = Field(default=0.0, description="Momentum of the preconditioned drive.")
 
 
-Adaptive = Annotated[AdamConfig | RmspropConfig, Field(discriminator="type")]
+class SoapConfig(Section):
+    type: Literal["soap"] = Field(description="Adam, without momentum, in the eigenbasis of the gradients.")
+    b2: Fraction = Field(default=0.95, description="Decay of the second moment.")
+    basis: Fraction = Field(
+        default=0.95,
+        description="Decay of the second moments of rows and of columns, whose eigenvectors it is.",
+    )
+    largest: Count = Field(
+        default=256,
+        description="Longest side of a matrix that is rotated; an update factorises a matrix of it.",
+    )
+    eps: Positive = Field(default=1e-8, description="Added to the root of the second moment.")
+
+
+Adaptive = Annotated[AdamConfig | RmspropConfig | SoapConfig, Field(discriminator="type")]
 
 
 class LearningConfig(Section):
@@ -130,7 +144,7 @@ class LearningConfig(Section):
         " `constant` under current.",
     )
     adaptive: Adaptive | None = Field(
-        default=None, description="Adam, AdamW or RMSprop (below); `null`: none."
+        default=None, description="Adam, AdamW, RMSprop or SOAP (below); `null`: none."
     )
     nesterov: Flag = Field(default=False, description="Look ahead along the momentum.")
     weight_decay: NonNegative = Field(default=0.0, description="λ of the term λ/2 |θ|² in the Hamiltonian.")

@@ -65,6 +65,11 @@ def delay_scale(delay: int) -> float:
     return min(1.0, math.pi / (2 * delay + 1))
 
 
+Moments = tuple[Tensor, ...]
+"""What a rule keeps of the history of one parameter's drive, MOST_MOMENTS tensors or fewer."""
+MOST_MOMENTS = 5
+
+
 class Adaptive(Protocol):
     """A rule that adapts β to the history of the drive G; n counts this update, from 1.
 
@@ -81,8 +86,12 @@ class Adaptive(Protocol):
     @property
     def counts(self) -> bool: ...
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Returns (drive', moment', gain), moment' in the memory of moment; the weights move by −lr · gain · ω'/c."""
+    def moments(self, theta: Tensor) -> Moments:
+        """Those of a parameter before its first update."""
+        ...
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        """Returns (drive', moments', gain), moments' in the memory of theirs; the weights move by −lr · gain · ω'/c."""
         ...
 
 
@@ -100,10 +109,14 @@ class Adam:
     def decay(self) -> float:
         return self.b1
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def moments(self, theta: Tensor) -> Moments:
+        return (torch.zeros_like(theta),)
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        (moment,) = moments
         moment = plus_(moment.mul_(self.b2), drive * drive, 1 - self.b2)
         spread = torch.sqrt(moment / (1 - self.b2**n)) + self.eps
-        return drive, moment, ((1 - self.b1) / (1 - self.b1**n)).to(drive.dtype) / spread
+        return drive, (moment,), ((1 - self.b1) / (1 - self.b1**n)).to(drive.dtype) / spread
 
 
 @dataclass(frozen=True)
@@ -120,9 +133,13 @@ class RMSprop:
     def decay(self) -> float:
         return self.momentum
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def moments(self, theta: Tensor) -> Moments:
+        return (torch.zeros_like(theta),)
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        (moment,) = moments
         moment = plus_(moment.mul_(self.alpha), drive * drive, 1 - self.alpha)
-        return drive / (torch.sqrt(moment) + self.eps), moment, 1.0
+        return drive / (torch.sqrt(moment) + self.eps), (moment,), 1.0
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from hamdist.network.network import Network
 from hamdist.network.timing import arrivals, sink
 from hamdist.physics.modules import Coupling
 from hamdist.physics.rates import Adam, RMSprop, cosine
+from hamdist.physics.soap import Soap
 
 TOLERANCE = 1e-10
 
@@ -149,6 +150,7 @@ CASES = [
     Case("adam", rule={"adaptive": Adam(), "weight_dissipation": 1.0, "beta": 0.01}, units=5),
     Case("adamw", rule={"adaptive": Adam(decoupled=True), "weight_decay": 0.1, "weight_dissipation": 1.0}, units=5),
     Case("rmsprop", rule={"adaptive": RMSprop(momentum=0.5), "weight_dissipation": 1.0, "beta": 0.01}),
+    Case("soap", rule={"adaptive": Soap(), "weight_decay": 0.1, "weight_dissipation": 1.0, "beta": 0.01}, units=5),
     Case("schedule", rule={"beta": cosine(0.1, 0.01, 30)}, units=5),
     Case("delay-scaled", rule={"rate": "delay-scaled", "beta_scale": {"1.*": 0.5, "*.bias": 2.0}, "gamma": 0.7}),
     Case("relaxing", lambda: relaxing(1.0), rule={"state_dissipation": 0.1}),
