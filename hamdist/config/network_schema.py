@@ -8,7 +8,9 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -63,6 +65,39 @@ class ModuleConfig(Section):
 Modules = Annotated[tuple[ModuleConfig, ...], Field(min_length=1)]
 
 
+def _scale(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"expected auto, or a number more than 0, got {value!r}")
+
+
+class ResidualConfig(Section):
+    """A residual layer whose branch is scaled: y = x + scale · modules(x)."""
+
+    scale: Annotated[
+        Annotated[Literal["auto"], Tag("a name")] | Annotated[Positive, Tag("a number")],
+        Discriminator(lambda value: "a name" if isinstance(value, str) else "a number"),
+        BeforeValidator(_scale),
+    ] = Field(
+        default="auto",
+        description="What the modules' output is multiplied by; `auto`: 1/√L, L the number of residual layers, so that"
+        " one β does for every depth.",
+    )
+
+
+def _residual(value: Any) -> Any:
+    if isinstance(value, bool | Mapping | ResidualConfig):
+        return value
+    raise ValueError(f"expected true, false, or {{scale: …}}, got {value!r}")
+
+
+Residuals = Annotated[
+    Annotated[Flag, Tag("a flag")] | Annotated[ResidualConfig, Tag("a mapping")],
+    Discriminator(lambda value: "a flag" if isinstance(value, bool) else "a mapping"),
+    BeforeValidator(_residual),
+]
+
+
 class CouplingConfig(Section):
     """A reversible layer: y1 = x1 + F(x2), y2 = x2 + G(y1), on the two halves of its input."""
 
@@ -89,7 +124,14 @@ class LayerConfig(Section):
     repeat: Annotated[Count, Field(le=MOST_LAYERS)] = Field(
         default=1, description="Makes that many layers: `block`, four times, is `block0` … `block3`."
     )
-    residual: Flag = Field(default=False, description="Add the layer's input to its output.")
+    residual: Residuals = Field(
+        default=False,
+        description="Add the layer's input to its output; `{scale}`: with the output scaled (below).",
+    )
+    midpoint: Flag = Field(
+        default=False,
+        description="A step of the midpoint rule, y″ = y + 2 f(y′): reversible; the first of a chain is y′ = y + f(y).",
+    )
     join: Literal["sum", "concat", "arguments"] = Field(
         default="sum", description="How several inputs meet: summed, concatenated, or passed one by one."
     )
@@ -125,6 +167,19 @@ class LayerConfig(Section):
     def _not_neither(self) -> "LayerConfig":
         if self.modules is None and self.coupling is None:
             raise ValueError("a layer needs modules, or a coupling")
+        return self
+
+    @model_validator(mode="after")
+    def _no_residual_coupling(self) -> "LayerConfig":
+        if self.coupling is not None and self.residual is not False:
+            refuse((("residual",), "a coupling adds its input by itself, to each half: leave residual out"))
+        return self
+
+    @model_validator(mode="after")
+    def _midpoint_steps_are_that_alone(self) -> "LayerConfig":
+        others = {"residual": self.residual, "relaxing": self.relaxing, "coupling": self.coupling}
+        if self.midpoint and (given := [key for key, value in others.items() if value not in (None, False)]):
+            refuse((("midpoint",), f"a step of the midpoint rule adds its own input: leave out {given[0]}"))
         return self
 
     @model_validator(mode="after")

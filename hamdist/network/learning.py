@@ -1,5 +1,6 @@
 """How a network learns: the constants of motion of every layer, its rate scaled by its delay."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -16,12 +17,27 @@ RatePolicy = Literal["auto", "constant", "delay-scaled"]
 
 
 @dataclass(frozen=True)
+class AverageReach:
+    """How far back a running mean reaches: the share `decay` stays at every update, or e⁻¹ of `samples` samples ago."""
+
+    decay: float | None = None
+    samples: float | None = None
+
+    def of_update(self, rows: float) -> float:
+        """What stays of the mean at an update by so many samples."""
+        if self.samples is None:
+            assert self.decay is not None
+            return self.decay
+        return math.exp(-rows / self.samples)
+
+
+@dataclass(frozen=True)
 class Learning:
     """dynamics: shared by all layers.  gamma: γ, the weight of the loss.
 
     rate: "delay-scaled" multiplies a layer's β by min(1, π/(2D+1)); "auto" does so unless the pairing is current.
     beta_scale: glob on "<layer>.<parameter>" → factor of β.  skips: whether a loss that is not finite drives nothing;
-    else it ends the run.
+    else it ends the run.  average: of the running mean of the weights, None where none is kept.
     """
 
     dynamics: Dynamics = field(default_factory=Dynamics)
@@ -29,9 +45,12 @@ class Learning:
     rate: RatePolicy = "auto"
     beta_scale: Mapping[str, float] = field(default_factory=dict)
     skips: bool = False
+    average: AverageReach | None = None
 
-    def of_layer(self, name: str, layer: Layer, depth: int, pairing: PairingName) -> Dynamics:
-        """The dynamics of one layer whose costate returns after `depth` ticks."""
+    def of_layer(
+        self, name: str, layer: Layer, depth: int, pairing: PairingName, rows: float = 1.0
+    ) -> Dynamics:
+        """The dynamics of one layer whose costate returns after `depth` ticks.  rows: samples of an update."""
         scaled = self._delay_scaled(pairing)
         late = depth + self.dynamics.integrator.lag
         rate = replace(
@@ -39,7 +58,8 @@ class Learning:
             delay_factor=delay_scale(late) if scaled else 1.0,
             factors=parameter_factors(self.beta_scale, name, layer.pure.parameters()),
         )
-        return replace(self.dynamics, rate=rate)
+        average = None if self.average is None else self.average.of_update(rows)
+        return replace(self.dynamics, rate=rate, average=average)
 
     def rates_differ(self, pairing: PairingName) -> bool:
         """Whether layers may learn at different rates."""

@@ -74,7 +74,7 @@ class Adaptive(Protocol):
     """A rule that adapts β to the history of the drive G; n counts this update, from 1.
 
     decay: the a it imposes on ω' = aω + cG.  decoupled: weight decay shrinks θ itself instead of entering G.
-    counts: whether n matters.
+    counts: whether n matters.  stacks: whether it moves every number by itself, so that layers may compute as one.
     """
 
     @property
@@ -85,6 +85,9 @@ class Adaptive(Protocol):
 
     @property
     def counts(self) -> bool: ...
+
+    @property
+    def stacks(self) -> bool: ...
 
     def moments(self, theta: Tensor) -> Moments:
         """Those of a parameter before its first update."""
@@ -104,6 +107,7 @@ class Adam:
     eps: float = 1e-8
     decoupled: bool = False
     counts: bool = True
+    stacks: bool = True
 
     @property
     def decay(self) -> float:
@@ -128,6 +132,7 @@ class RMSprop:
     momentum: float = 0.0
     decoupled: bool = False
     counts: bool = False
+    stacks: bool = True
 
     @property
     def decay(self) -> float:

@@ -44,6 +44,7 @@ class Soap:
     largest: int = 256
     decoupled: bool = True
     counts: bool = True
+    stacks: bool = False
     decay: float = 0.0
 
     def moments(self, theta: Tensor) -> Moments:

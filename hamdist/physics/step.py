@@ -18,11 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hamdist.physics.averaging import RunningMean, initial_mean, moved_mean
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
 from hamdist.physics.integrators import Motion as Move
 from hamdist.physics.layers import Layer, Point, Values, along
-from hamdist.physics.numerics import plus, plus_
+from hamdist.physics.numerics import per_member, plus, plus_
 from hamdist.physics.pure_module import Tensors
 from hamdist.physics.rates import MOST_MOMENTS, Adaptive, Moments
 
@@ -30,7 +31,8 @@ NO_SPAN: AbstractContextManager[None] = nullcontext()
 
 
 class Carry(NamedTuple):
-    """What a layer carries from tick to tick: θ, ω, ξ, p, its buffers, and n updates with their moments."""
+    """What a layer carries from tick to tick: θ, ω, ξ, p, its buffers, n updates with their moments, and ∂ξ/∂θ where
+    its dynamics are exact."""
 
     parameters: Tensors
     weight_costate: Tensors
@@ -39,12 +41,22 @@ class Carry(NamedTuple):
     state_costate: tuple[Tensor, ...]
     moments: Tensors
     updates: Tensor  # 0-dimensional
+    sensitivity: Tensors
+    mean: RunningMean  # of θ and its buffers, of nothing where none is kept
+
+    @property
+    def averaged(self) -> "Weights":
+        """θ and buffers as they are judged and handed on: their mean, where one is kept."""
+        mean = self.mean.tensors
+        own = self.parameters, self.buffers
+        return Weights(*({name: mean.get(name, t) for name, t in tensors.items()} for tensors in own))
 
 
 def initial_carry(layer: Layer, inputs: tuple[Tensor, ...], dynamics: Dynamics) -> Carry:
     """A layer at rest: θ from its module, all costates zero, ξ as the layer starts for such inputs."""
     parameters, buffers = layer.pure.parameters(), layer.pure.buffers()
     state = layer.initial_state(parameters, buffers, inputs)
+    device = inputs[0].device
     return Carry(
         parameters=parameters,
         weight_costate=_zeros(parameters),
@@ -52,8 +64,15 @@ def initial_carry(layer: Layer, inputs: tuple[Tensor, ...], dynamics: Dynamics) 
         state=state,
         state_costate=tuple(torch.zeros_like(xi) for xi in state),
         moments=_initial_moments(parameters, dynamics.rate.adaptive),
-        updates=torch.zeros((), dtype=torch.float64, device=inputs[0].device),
+        updates=torch.zeros((), dtype=torch.float64, device=device),
+        sensitivity=layer.initial_sensitivity(parameters, buffers, inputs, state) if dynamics.exact else {},
+        mean=initial_mean(_averaged(layer, parameters, buffers) if dynamics.average else {}, device),
     )
+
+
+def _averaged(layer: Layer, parameters: Tensors, buffers: Tensors) -> Tensors:
+    """What a mean is of: all that moves."""
+    return parameters | {name: buffers[name] for name in layer.pure.moving if name in buffers}
 
 
 class Weights(NamedTuple):
@@ -134,12 +153,23 @@ def react(
     with motion.computing:
         pullback = met.pullback or _made_anew(motion, carry, met)
         partials = pullback(q, carry.state_costate)
+        if carry.sensitivity:
+            carry, partials = with_past(motion.layer, carry, met.point, partials)
     with motion.integrating:
         if pattern.weights:
             carry = learn(carry, partials, motion.dynamics, pattern.keep)
-        if pattern.costate and carry.state:
+        if pattern.costate and carry.state and not motion.dynamics.exact:
             carry = advance_costate(carry, partials, motion.dynamics)
     return carry, partials
+
+
+def with_past(layer: Layer, carry: Carry, point: Point, partials: Partials) -> tuple[Carry, Partials]:
+    """∂ξ/∂θ one step on from a point, and the derivatives by the weights with what the past did, ∂H/∂ξ ∂ξ/∂θ."""
+    names, tensors = tuple(carry.sensitivity), tuple(carry.sensitivity.values())
+    before = dict(zip(names, forgotten(tensors, point.restarts), strict=True))
+    drive, after = layer.carried_sensitivity(carry.parameters, carry.buffers, point, before, partials.state)
+    weights = {name: g + drive[name] if name in drive else g for name, g in partials.weights.items()}
+    return carry._replace(sensitivity=after), partials._replace(weights=weights)
 
 
 def _made_anew(motion: Motion, carry: Carry, met: Evaluation) -> Pullback:
@@ -191,7 +221,7 @@ def advance_costate(carry: Carry, partials: Partials, dynamics: Dynamics) -> Car
 
 
 def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = False) -> Carry:
-    """One update of ω, θ and the moments by the drive G = ∂H/∂θ + λθ; consumes those of the carry.
+    """One update of ω, θ, the moments and the mean by the drive G = ∂H/∂θ + λθ; consumes those of the carry.
 
     keep: leaves the tensors of θ as they are, for those who still need them.
     """
@@ -200,13 +230,17 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = Fal
     moments: Tensors = {}
     updates = carry.updates + 1
     for name, gradient in partials.weights.items():
-        beta = dynamics.rate(name, carry.updates)
+        beta = dynamics.rate(name, per_member(carry.updates, gradient))
         theta, drive = _decayed(carry.parameters[name], gradient, beta, dynamics, keep)
+        drive = dynamics.dampened(drive, per_member(carry.updates, gradient))
         weight = _Weight(theta, carry.weight_costate[name], drive, _moments_of(carry.moments, name))
-        weight = _updated(weight, beta, updates, dynamics, plus if keep else plus_)
+        weight = _updated(weight, beta, per_member(updates, gradient), dynamics, plus if keep else plus_)
         parameters[name], costates[name] = weight.theta, weight.omega
         moments |= _named(name, weight.moments)
-    return carry._replace(parameters=parameters, weight_costate=costates, moments=moments, updates=updates)
+    carry = carry._replace(parameters=parameters, weight_costate=costates, moments=moments, updates=updates)
+    if dynamics.average is None:
+        return carry
+    return carry._replace(mean=moved_mean(carry.mean, parameters | carry.buffers, dynamics.average))
 
 
 class _Weight(NamedTuple):
@@ -229,6 +263,7 @@ def _updated(weight: _Weight, beta: float | Tensor, n: Tensor, dynamics: Dynamic
     if apart:
         weight = weight.each(lambda t: torch.view_as_real(t.resolve_conj()))
         beta = beta.unsqueeze(-1) if isinstance(beta, Tensor) and beta.dim() else beta
+        n = n.unsqueeze(-1) if n.dim() else n
     theta, omega, drive, moments = weight
     adapted: Tensor | float = 1.0
     if dynamics.rate.adaptive is not None:

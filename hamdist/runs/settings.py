@@ -50,7 +50,9 @@ class Settings(TypedDict, total=False):
     rate: str
     adaptive: Mapping[str, Any]
     nesterov: bool
+    dampening: float
     weight_decay: float
+    average: float | Mapping[str, float]
 
 
 PLACE = tuple(name for name in LocalityConfig.model_fields if name != "mode")

@@ -25,6 +25,7 @@ RULES = {
     "momentum": MOMENTUM,
     "no momentum": Dynamics(weight_decay=0.01),
     "nesterov": Dynamics(tau=0.5, weight_dissipation=0.2, nesterov=True),
+    "dampening": Dynamics(tau=0.5, weight_dissipation=0.2, dampening=0.6),
     "explicit": Dynamics(step="explicit", sign=1, weight_dissipation=0.5),
     "exponential, schedule": Dynamics(step="exponential", tau=0.5, rate=Rate(cosine(0.1, 0.01, 4))),
     "Adam": Dynamics(weight_decay=0.01, rate=Rate(0.01, adaptive=Adam())),
