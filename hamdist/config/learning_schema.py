@@ -97,6 +97,20 @@ class RmspropConfig(Section):
     momentum: Fraction = Field(default=0.0, description="Momentum of the preconditioned drive.")
 
 
+class SoapConfig(Section):
+    type: Literal["soap"] = Field(description="Adam, without momentum, in the eigenbasis of the gradients.")
+    b2: Fraction = Field(default=0.95, description="Decay of the second moment.")
+    basis: Fraction = Field(
+        default=0.95,
+        description="Decay of the second moments of rows and of columns, whose eigenvectors it is.",
+    )
+    largest: Count = Field(
+        default=256,
+        description="Longest side of a matrix that is rotated; an update factorises a matrix of it.",
+    )
+    eps: Positive = Field(default=1e-8, description="Added to the root of the second moment.")
+
+
 class AverageConfig(Section):
     """A running mean of the weights by its length in samples."""
 
@@ -117,7 +131,7 @@ Average = Annotated[
     BeforeValidator(_average),
 ]
 
-Adaptive = Annotated[AdamConfig | RmspropConfig, Field(discriminator="type")]
+Adaptive = Annotated[AdamConfig | RmspropConfig | SoapConfig, Field(discriminator="type")]
 
 
 class LearningConfig(Section):
@@ -150,7 +164,7 @@ class LearningConfig(Section):
         " `constant` under current.",
     )
     adaptive: Adaptive | None = Field(
-        default=None, description="Adam, AdamW or RMSprop (below); `null`: none."
+        default=None, description="Adam, AdamW, RMSprop or SOAP (below); `null`: none."
     )
     nesterov: Flag = Field(default=False, description="Look ahead along the momentum.")
     dampening: Annotated[NonNegative, Field(le=1)] = Field(

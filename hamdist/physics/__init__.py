@@ -9,7 +9,7 @@ step.py          the carry, and the two halves of a tick: evaluate and react
 dynamics.py      the constants of the equations of motion
 integrators.py   explicit, semi-implicit, exponential
 averaging.py     the running mean of weights
-rates.py         β: scheduled, scaled by the delay, per parameter, adaptive
+rates.py         β: scheduled, scaled by the delay, per parameter, adaptive; soap.py: in the eigenbasis of the drive
 memory.py        what a costate meets: current, stashed (inputs or graphs), reversible, of a window; the gate
 bptt.py          state costates integrated backward over a window of time
 statespace/      layers with a memory: the contract, the modules, and what makes layers of them

@@ -37,6 +37,7 @@ from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 from hamdist.physics.modules import auto_scale
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
+from hamdist.physics.soap import Soap
 from hamdist.runs.midpoint_chains import in_chain, roles_of
 from hamdist.streams import Stream, open_stream
 
@@ -292,4 +293,6 @@ def _adaptive(config: Any) -> Adaptive | None:
         return None
     if config.type == "rmsprop":
         return RMSprop(config.alpha, config.eps, config.momentum)
+    if config.type == "soap":
+        return Soap(config.b2, config.eps, config.basis, config.largest)
     return Adam(config.b1, config.b2, config.eps, decoupled=config.type == "adamw")

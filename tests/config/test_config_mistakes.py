@@ -81,7 +81,7 @@ MISTAKES = [
     ({"learning": {"gamma": float("inf")}}, "learning.gamma: must be a finite number, got inf"),
     ({"learning": {"nesterov": 1}}, "learning.nesterov: expected true or false, got 1"),
     ({"learning": {"adaptive": "adam"}}, "learning.adaptive: expected a mapping, got 'adam'"),
-    ({"learning": {"adaptive": {}}}, "learning.adaptive.type: missing; accepted: adam, adamw, rmsprop"),
+    ({"learning": {"adaptive": {}}}, "learning.adaptive.type: missing; accepted: adam, adamw, rmsprop, soap"),
     (
         {"learning": {"adaptive": {"type": "adam", "b1": 1}}},
         "learning.adaptive.b1: must be less than 1, got 1",
@@ -106,6 +106,10 @@ MISTAKES = [
     (
         {"learning": {"nesterov": True, "step": "explicit"}},
         "learning.nesterov: nesterov needs step semi-implicit or exponential, not explicit",
+    ),
+    (
+        {"learning": {"adaptive": {"type": "soap", "b1": 0.9}}},
+        "learning.adaptive.b1: unknown key; accepted: type, b2, basis, largest, eps",
     ),
     (
         {"learning": {"nesterov": True, "adaptive": {"type": "adam"}}},
