@@ -99,7 +99,7 @@ def test_without_delays_momentum_scales_nothing():
 
 def test_delays_and_no_dissipation_are_refused():
     """A rate scaled by τη would be 0, and nothing would learn; `constant` takes it as it is."""
-    with pytest.raises(NetworkError, match="learning.dissipation.weight: nothing dissipates"):
+    with pytest.raises(NetworkError, match=r"learning\.dissipation\.weight: nothing dissipates"):
         runtime_of(mlp(3), samples(1, (8,)), rule=learning(0.1, rate="auto", weight_dissipation=0.0))
     runtime_of(mlp(3), samples(1, (8,)), rule=learning(0.1, rate="constant", weight_dissipation=0.0))
 
