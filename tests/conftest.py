@@ -1,5 +1,6 @@
 """What tests of every floor share."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from hamdist.engine.fused.eligibility import Fitter
 
 pytest_plugins = ["support.limits"]
 pytest.register_assert_rewrite("support")
+
+# pytest listens to every logger that does not propagate, and torch writes a stack into this one at every operation that
+# it traces, if anybody listens: an eighth of the time of a trace.
+logging.getLogger("torch.__trace").propagate = True
 
 
 @pytest.fixture
