@@ -117,8 +117,8 @@ def report(traces: Traces) -> None:
 
 
 def draw(traces: Traces, path: Path) -> None:
-    """A column for each network: above both losses, over ten steps each, below how far apart the weights are."""
-    figure, grid = plt.subplots(2, len(CASES), figsize=(3 * len(CASES), 6), squeeze=False)
+    """A column for each network: above the losses, each the mean of ten steps, below how far apart the weights are."""
+    figure, grid = plt.subplots(2, len(CASES), figsize=(3 * len(CASES), 6.5), squeeze=False)
     colours = dict(zip(OPTIMIZERS, ("#1f77b4", "#7f7f7f", "#2ca02c", "#d62728"), strict=True))
     for column, name in enumerate(CASES):
         above, below = grid[0][column], grid[1][column]
@@ -134,10 +134,11 @@ def draw(traces: Traces, path: Path) -> None:
         below.set_yscale("log")
         below.set_ylim(1e-18, 1e-11)
         below.set_xlabel("step")
-    grid[0][0].set_ylabel("loss: PyTorch broad, state networks dashed")
-    grid[1][0].set_ylabel("largest difference of a weight\n(state networks dotted)")
-    grid[0][0].legend(frameon=False, fontsize=7)
-    figure.tight_layout()
+    grid[0][0].set_ylabel("loss, mean of 10 steps\n(broad: PyTorch; dashed: state)")
+    grid[1][0].set_ylabel("largest difference of a weight\n(full: output; dotted: state)")
+    named = grid[0][0].get_legend_handles_labels()
+    figure.legend(*named, loc="lower center", ncols=len(OPTIMIZERS), frameon=False)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

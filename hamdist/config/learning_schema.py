@@ -111,6 +111,29 @@ class SoapConfig(Section):
     eps: Positive = Field(default=1e-8, description="Added to the root of the second moment.")
 
 
+class DelayConfig(Section):
+    """How much a rate shrinks with a layer's delay."""
+
+    delay: NonNegative = Field(
+        description="Power e of the factor (π/(2D+1))ᵉ of a layer whose costate comes D ticks late: 1 is"
+        " `delay-scaled`, 0 leaves momentum alone to scale β."
+    )
+
+
+def _rate(value: Any) -> Any:
+    if value in ("auto", "constant", "delay-scaled") or isinstance(value, Mapping | DelayConfig):
+        return value
+    raise ValueError(f"expected auto, constant, delay-scaled, or {{delay: …}}, got {value!r}")
+
+
+RatePolicy = Annotated[
+    Annotated[Literal["auto", "constant", "delay-scaled"], Tag("a name")]
+    | Annotated[DelayConfig, Tag("a mapping")],
+    Discriminator(lambda value: "a name" if isinstance(value, str) else "a mapping"),
+    BeforeValidator(_rate),
+]
+
+
 class AverageConfig(Section):
     """A running mean of the weights by its length in samples."""
 
@@ -158,10 +181,10 @@ class LearningConfig(Section):
         default=None,
         description="Largest magnitude of any number in a state costate that is integrated forward; `null`: none.",
     )
-    rate: Literal["auto", "constant", "delay-scaled"] = Field(
+    rate: RatePolicy = Field(
         default="auto",
-        description="`delay-scaled`: β shrinks with a layer's delay. `auto`: that under stashed and reversible pairing,"
-        " `constant` under current.",
+        description="`delay-scaled`: β shrinks with a layer's delay, and with momentum; `{delay}`: by a power of the"
+        " delay. `auto`: `delay-scaled` under stashed and reversible pairing, `constant` under current.",
     )
     adaptive: Adaptive | None = Field(
         default=None, description="Adam, AdamW, RMSprop or SOAP (below); `null`: none."

@@ -88,7 +88,10 @@ def unfinite(state: PartitionState) -> str:
     "" where all are. What a layer says may be infinite, as a mask, but not NaN.
     """
     for name, node in state.nodes.items():
-        if not _all(torch.isfinite, node.carry._replace(buffers={})):  # a mask may well be infinite
+        mean = node.carry.mean._replace(tensors={})
+        if not _all(
+            torch.isfinite, node.carry._replace(buffers={}, mean=mean)
+        ):  # a mask may well be infinite
             return f"not all numbers of layer {name!r} are finite"
     for edge, costates in state.costates.items():
         if not _all(torch.isfinite, [message.tensors[:1] for message in costates]):

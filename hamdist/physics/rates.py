@@ -56,13 +56,20 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 
 
-def delay_scale(delay: int) -> float:
-    """min(1, π/(2D+1)), the factor of β for an update delayed by D ticks.
+def delay_scale(delay: int, exponent: float = 1.0) -> float:
+    """min(1, π/(2D+1))^exponent, the factor of β for an update delayed by D ticks.
 
     Without momentum and for unit curvature such an update is stable up to 2 sin(π/(4D+2)), which is π/(2D+1) to
     within 2 % for D ≥ 2 (and a little less).
     """
-    return min(1.0, math.pi / (2 * delay + 1))
+    return min(1.0, math.pi / (2 * delay + 1)) ** exponent
+
+
+def momentum_scale(tau: float, dissipation: float) -> float:
+    """min(1, τη_θ): with it a steady drive moves the weights by βτ² a step whatever the momentum, where alone it would
+    by βτ/η_θ, which is what a delay bounds.
+    """
+    return min(1.0, tau * dissipation)
 
 
 Moments = tuple[Tensor, ...]
@@ -160,13 +167,14 @@ class Lowered:
 
 @dataclass(frozen=True)
 class Rate:
-    """β of one layer: base · delay factor · factor of the parameter, for its n-th update.
+    """β of one layer: base · delay factor · momentum factor · factor of the parameter, for its n-th update.
 
-    spread: the products of both factors by parameter, as tensors, where layers that differ in them compute as one.
+    spread: the products of these factors by parameter, as tensors, where layers that differ in them compute as one.
     """
 
     beta: float | Schedule = 0.1
     delay_factor: float = 1.0
+    momentum_factor: float = 1.0
     factors: Mapping[str, float] = field(default_factory=dict)  # by parameter; 1 where absent
     adaptive: Adaptive | None = None
     spread: Mapping[str, Tensor] | None = None
@@ -178,7 +186,7 @@ class Rate:
 
     def factor(self, name: str) -> float:
         """What scales the base for a parameter."""
-        return self.delay_factor * self.factors.get(name, 1.0)
+        return self.delay_factor * self.momentum_factor * self.factors.get(name, 1.0)
 
     def lowered(self, factor: float) -> "Rate":
         """The same, times a factor."""

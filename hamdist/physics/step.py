@@ -240,7 +240,7 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = Fal
     carry = carry._replace(parameters=parameters, weight_costate=costates, moments=moments, updates=updates)
     if dynamics.average is None:
         return carry
-    return carry._replace(mean=moved_mean(carry.mean, parameters | carry.buffers, dynamics.average))
+    return carry._replace(mean=moved_mean(carry.mean, parameters, carry.buffers, dynamics.average))
 
 
 class _Weight(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from hamdist.config.learning_schema import AverageConfig, LearningConfig
+from hamdist.config.learning_schema import AverageConfig, DelayConfig, LearningConfig
+from hamdist.config.loss_schema import LossConfig
 from hamdist.config.network_schema import (
     LayerConfig,
-    LossConfig,
     ModuleConfig,
     NetworkConfig,
     ResidualConfig,
@@ -24,7 +24,7 @@ from hamdist.network.edges import edge_name, layer_name
 from hamdist.network.given_layers import specs_of
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.layer_spec import LayerSpec
-from hamdist.network.learning import AverageReach, Learning
+from hamdist.network.learning import AverageReach, Learning, PolicyName
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.losses import LossSpec
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
@@ -203,10 +203,23 @@ def learning_of(config: LearningConfig) -> Learning:
         clip=config.clip,
         rate=Rate(_beta(config.beta), adaptive=_adaptive(config.adaptive)),
     )
-    return Learning(dynamics, config.gamma, config.rate, config.beta_scale, average=_horizons(config.average))
+    policy, exponent = _policy(config.rate)
+    return Learning(
+        dynamics,
+        config.gamma,
+        policy,
+        config.beta_scale,
+        average=_reach(config.average),
+        exponent=exponent,
+    )
 
 
-def _horizons(average: float | AverageConfig | None) -> AverageReach | None:
+def _policy(rate: PolicyName | DelayConfig) -> tuple[PolicyName, float]:
+    """By its name, with the power of the delay's factor."""
+    return ("delay-scaled", rate.delay) if isinstance(rate, DelayConfig) else (rate, 1.0)
+
+
+def _reach(average: float | AverageConfig | None) -> AverageReach | None:
     if isinstance(average, AverageConfig):
         return AverageReach(samples=average.samples)
     return None if average is None else AverageReach(decay=average)

@@ -47,7 +47,7 @@ class Settings(TypedDict, total=False):
     sign: int
     dissipation: Mapping[str, float]
     clip: float
-    rate: str
+    rate: str | Mapping[str, float]
     adaptive: Mapping[str, Any]
     nesterov: bool
     dampening: float

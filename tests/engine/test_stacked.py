@@ -147,7 +147,7 @@ CASES = [
     Case("delays-current", place={"delays": {"0->1": 4, "3->4": 0}, "pairing": "current"}),
     Case("zeros", rule={"tau": 0.5, "weight_decay": 0.05}, place={"warmup": "zeros"}),
     Case("nesterov", rule={"nesterov": True, "weight_decay": 0.05}),
-    Case("dampening", rule={"dampening": 0.6, "weight_decay": 0.05}, units=5),
+    Case("dampening", rule={"dampening": 0.6, "weight_decay": 0.05}),
     Case("explicit", rule={"step": "explicit", "tau": 0.5}),
     Case("exponential", rule={"step": "exponential", "tau": 0.5, "sign": 1, "beta": 0.01}),
     Case("adam", rule={"adaptive": Adam(), "weight_dissipation": 1.0, "beta": 0.01}, units=5),

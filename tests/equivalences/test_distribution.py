@@ -88,10 +88,10 @@ def check_memories(net: Network, links: str, place: dict[str, Any], execution: E
 def elementwise() -> Network:
     return network_of(
         {
-            "embed": lambda: statespace.LRU(9, 8, 14, initial="learnt"),
-            "a": lambda: statespace.CTBE(14, 14, initial="input"),
-            "b": lambda: Residual(statespace.LRU(14, 8, 14)),
-            "c": lambda: Residual(statespace.LRU(14, 8, 14)),
+            "embed": lambda: nn.Linear(9, 14),
+            "a": lambda: Residual(statespace.DiagonalReal(14, 14)),
+            "b": lambda: Residual(statespace.DiagonalReal(14, 14)),
+            "c": lambda: statespace.CTBE(14, 14, initial="learnt"),
             "head": lambda: nn.Linear(14, 3),
         }
     )

@@ -3,6 +3,7 @@
 Tolerance 1e-10 in float64: inverting loses a few bits a layer; 1e-12 where nothing is inverted.
 """
 
+import gc
 import math
 
 import pytest
@@ -191,3 +192,30 @@ def test_a_memory_inside_a_step_is_refused_by_name():
     layers = midpoint([nn.GRUCell(8, 8)], nn.Linear(8, 3))
     with pytest.raises(NetworkError, match="layer '0' has a memory inside a midpoint step"):
         hamdist.Learner(layers, "mse").step(torch.zeros(1, 8), torch.zeros(1, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pairing", "grows"), [("reversible", False), ("stashed", True)])
+def test_between_the_halves_of_a_nonlocal_tick_no_step_holds_its_activations(pairing, grows):
+    """Counted where the loss is, when every layer has said what it says: a step hears a signal of shape [5, 26]."""
+    counted: list[int] = []
+    counting = False
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        if counting:
+            alive = [t for t in gc.get_objects() if type(t) is Tensor and t.shape == (5, 26)]
+            counted.append(len({t.data_ptr() for t in alive}))
+        return nn.functional.cross_entropy(output, target)
+
+    def most(count: int) -> int:
+        nonlocal counting
+        data = samples(1, (13,), batch=5)
+        layers = midpoint(blocks(count, 13), nn.Linear(13, 3).double())
+        runtime = runtime_of(layers, data, loss, mode="nonlocal", pairing=pairing)
+        gc.collect()
+        counting = True
+        run_through(runtime, data)
+        counting = False
+        return counted[-1]
+
+    assert (most(12) > most(4)) is grows

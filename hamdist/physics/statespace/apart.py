@@ -23,7 +23,7 @@ NEIGHBOURS: dict[type[nn.Module], int] = {DiagonalReal: 1, DiagonalComplex: 1, L
 """How many units that follow each other move each other."""
 
 
-class Blocks(NamedTuple):
+class UnitBlocks(NamedTuple):
     """neighbours: how many units that follow each other in a component are of one block; those of one place in several
     components are in any case. A weight's rows are those of single units, of blocks, or of gates of all units in turn.
     """
@@ -48,9 +48,9 @@ class Blocks(NamedTuple):
         return blocks.view(*blocks.shape, *[1] * (weight.dim() - 1))
 
 
-def blocks_of(memory: Memory) -> Blocks:
+def blocks_of(memory: Memory) -> UnitBlocks:
     """The blocks of a memory that has a sensitivity."""
-    return Blocks(1 if _cell_of(memory) is not None else NEIGHBOURS[type(memory)])  # type: ignore[index]
+    return UnitBlocks(1 if _cell_of(memory) is not None else NEIGHBOURS[type(memory)])  # type: ignore[index]
 
 
 def has_sensitivity(memory: Memory) -> bool:

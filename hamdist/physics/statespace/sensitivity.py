@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hamdist.physics.pure_module import Tensors
-from hamdist.physics.statespace.apart import Blocks
+from hamdist.physics.statespace.apart import UnitBlocks
 from hamdist.physics.statespace.contract import State
 
 Met = tuple[Tensor, State, Tensor | None]
@@ -34,7 +34,7 @@ def reached(values: Callable[[Tensors], State], parameters: Tensors) -> tuple[st
     return tuple(name for name, gradient in zip(leaves, found, strict=False) if gradient is not None)
 
 
-def stray_weights(blocks: Blocks, step: Step, weights: Tensors, met: Met) -> tuple[str, ...]:
+def stray_weights(blocks: UnitBlocks, step: Step, weights: Tensors, met: Met) -> tuple[str, ...]:
     """Those of a memory's weights whose rows move units of other blocks than theirs, seen at the first and the last.
 
     met: of one row.
@@ -52,14 +52,14 @@ def stray_weights(blocks: Blocks, step: Step, weights: Tensors, met: Met) -> tup
     return tuple(name for name, stray in found.items() if stray)
 
 
-def past_drive(blocks: Blocks, sensitivity: Tensors, costate: State) -> Tensors:
+def past_drive(blocks: UnitBlocks, sensitivity: Tensors, costate: State) -> Tensors:
     """∂L/∂ξ S, summed over the batch.  costate: ∂L/∂ξ, [B, H] a component."""
     by_block = blocks.of(costate)
     return {name: (blocks.along(by_block, s[0, 0]) * s).sum((0, 1)) for name, s in sensitivity.items()}
 
 
 def advanced_sensitivity(
-    blocks: Blocks, step: Step, weights: Tensors, met: Met, sensitivity: Tensors
+    blocks: UnitBlocks, step: Step, weights: Tensors, met: Met, sensitivity: Tensors
 ) -> Tensors:
     """S'. Where an episode begins S is zero, and the step's own derivative has that of the start."""
     turn, own = jacobians(blocks, step, weights, met)
@@ -72,14 +72,14 @@ def advanced_sensitivity(
     return found
 
 
-def jacobians(blocks: Blocks, step: Step, weights: Tensors, met: Met) -> tuple[Tensor, Tensors]:
+def jacobians(blocks: UnitBlocks, step: Step, weights: Tensors, met: Met) -> tuple[Tensor, Tensors]:
     """∂ξ'/∂ξ [B, k, k, n], the latter unit moving the former, and ∂ξ'/∂θ as S is."""
     of_row = partial(_of_row, blocks, step, weights)
     return torch.vmap(of_row, in_dims=(0, 0, None if met[2] is None else 0))(*met)
 
 
 def _of_row(
-    blocks: Blocks, step: Step, weights: Tensors, a: Tensor, state: State, restart: Tensor | None
+    blocks: UnitBlocks, step: Step, weights: Tensors, a: Tensor, state: State, restart: Tensor | None
 ) -> tuple[Tensor, Tensors]:
     """The same of one row. As blocks do not move each other, all of them answer at once."""
 
