@@ -32,6 +32,7 @@ from hamdist.network.network import Network
 from hamdist.physics import statespace
 from hamdist.physics.modules import Residual
 from hamdist.physics.rates import Adam
+from hamdist.physics.soap import Soap
 
 HORIZON = Horizon(4)
 OVER_TIME = {
@@ -166,8 +167,9 @@ def test_edges_that_begin_with_zeros():
     assert differences(network_of(BUILDERS), place, TWO, "threads", batches(8)) == []
 
 
-def test_adaptive_rates_keep_their_moments_where_the_layer_is():
-    rule = {"adaptive": Adam(), "weight_dissipation": 1.0, "beta": 0.01}
+@pytest.mark.parametrize("adaptive", [Adam(), Soap()], ids=["adam", "soap"])
+def test_adaptive_rates_keep_their_moments_where_the_layer_is(adaptive):
+    rule = {"adaptive": adaptive, "weight_dissipation": 1.0, "beta": 0.01}
     assert differences(network_of(BUILDERS), {}, PER_LAYER, "zeromq", batches(10), **rule) == []
 
 
