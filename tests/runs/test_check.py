@@ -407,8 +407,7 @@ def test_what_will_probably_not_learn_is_noted():
     assert mistakes == []
     assert depth.startswith("depth: 20 residual blocks add up as they are")
     mistakes, (rates,) = findings("digits", fast)
-    assert mistakes == [] and rates.startswith(
-        "rates: beta·tau/dissipation.weight is 1 in embed, whose drives are 10"
-    )
+    assert mistakes == []
+    assert rates.startswith("rates: beta·tau/dissipation.weight is 1 in embed, whose drives are 10")
     assert "at unit curvature that is stable up to 0.1, which 5 of 6 layers exceed" in rates
     assert len(findings("digits", [*deep, *fast]).notes) == 2
