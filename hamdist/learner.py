@@ -43,8 +43,8 @@ class Learner:
     evaluation mode. A model in evaluation mode as a whole is put in training mode, with an EvaluationModeWarning.
     loss: a name such as "cross_entropy" (which it is by default), a function (output, target) → mean over the batch,
     or several, see `Network.of`.  edges: "0->1" and the like; the chain if None.
-    locality: "local", "nonlocal" or "groups".  hold: ticks each batch is presented for.  stack, compile, chunk: as in
-    the config's section `placement`; chunks of ticks run in `steps`.  settings: see `Settings`.
+    locality: "local", "nonlocal", "groups" or "cyclic".  hold: ticks each batch is presented for.  stack, compile,
+    chunk: as in the config's section `placement`; chunks of ticks run in `steps`.  settings: see `Settings`.
     runtime, actors: as there, too; with runtime="ray" layers live on Ray's workers, which start with the first batch
     and do nothing unless they are asked; `close`, or the end of a `with`, stops them.
     Raises ConfigError and NetworkError; what depends on shapes is checked with the first batch.

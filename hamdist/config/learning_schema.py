@@ -97,6 +97,20 @@ class RmspropConfig(Section):
     momentum: Fraction = Field(default=0.0, description="Momentum of the preconditioned drive.")
 
 
+class SoapConfig(Section):
+    type: Literal["soap"] = Field(description="Adam, without momentum, in the eigenbasis of the gradients.")
+    b2: Fraction = Field(default=0.95, description="Decay of the second moment.")
+    basis: Fraction = Field(
+        default=0.95,
+        description="Decay of the second moments of rows and of columns, whose eigenvectors it is.",
+    )
+    largest: Count = Field(
+        default=256,
+        description="Longest side of a matrix that is rotated; an update factorises a matrix of it.",
+    )
+    eps: Positive = Field(default=1e-8, description="Added to the root of the second moment.")
+
+
 class DelayConfig(Section):
     """How much a rate shrinks with a layer's delay."""
 
@@ -140,7 +154,7 @@ Average = Annotated[
     BeforeValidator(_average),
 ]
 
-Adaptive = Annotated[AdamConfig | RmspropConfig, Field(discriminator="type")]
+Adaptive = Annotated[AdamConfig | RmspropConfig | SoapConfig, Field(discriminator="type")]
 
 
 class LearningConfig(Section):
@@ -173,9 +187,13 @@ class LearningConfig(Section):
         " delay. `auto`: `delay-scaled` under stashed and reversible pairing, `constant` under current.",
     )
     adaptive: Adaptive | None = Field(
-        default=None, description="Adam, AdamW or RMSprop (below); `null`: none."
+        default=None, description="Adam, AdamW, RMSprop or SOAP (below); `null`: none."
     )
     nesterov: Flag = Field(default=False, description="Look ahead along the momentum.")
+    dampening: Annotated[NonNegative, Field(le=1)] = Field(
+        default=0.0,
+        description="d of ω' = aω + (1 − d)cG, from the second update on, as in `torch.optim.SGD`; needs momentum.",
+    )
     weight_decay: NonNegative = Field(default=0.0, description="λ of the term λ/2 |θ|² in the Hamiltonian.")
     average: Average | None = Field(
         default=None,
@@ -205,3 +223,21 @@ class LearningConfig(Section):
         if nesterov and info.data.get("adaptive") is not None:
             raise ValueError("nesterov and adaptive exclude each other: remove one of them")
         return nesterov
+
+    @field_validator("dampening")
+    @classmethod
+    def _dampening_needs_momentum(cls, dampening: float, info: ValidationInfo) -> float:
+        if not dampening:
+            return dampening
+        if info.data.get("nesterov"):
+            raise ValueError("nesterov and dampening exclude each other: remove one of them")
+        if info.data.get("adaptive") is not None:
+            raise ValueError("adaptive and dampening exclude each other: remove one of them")
+        dissipation, tau = info.data.get("dissipation"), info.data.get("tau", 1.0)
+        eta = 1.0 if dissipation is None or dissipation.weight is None else dissipation.weight
+        if info.data.get("step") != "exponential" and tau * eta == 1.0:
+            raise ValueError(
+                "there is no momentum to dampen, since tau * dissipation.weight is 1: lower learning.dissipation.weight"
+                ", or remove dampening"
+            )
+        return dampening

@@ -30,9 +30,10 @@ Group = Annotated[tuple[LayerReference, ...], Field(min_length=1)]
 class LocalityConfig(Section):
     """How far signals travel within one tick, and what a returning costate is paired with."""
 
-    mode: Literal["local", "nonlocal", "groups"] = Field(
+    mode: Literal["local", "nonlocal", "groups", "cyclic"] = Field(
         default="local",
-        description="Delay of the edges: 1 everywhere, 0 everywhere, or 0 inside `groups` and 1 between.",
+        description="Delay of the edges: 1 everywhere, 0 everywhere, or 0 inside `groups` and 1 between. `cyclic`: 1,"
+        " and the layers of a chain move in turn, one a tick.",
     )
     groups: tuple[Group, ...] | None = Field(
         default=None,
@@ -57,10 +58,11 @@ class LocalityConfig(Section):
     gate: Literal["always", "settled"] = Field(
         default="always", description="Learn at every tick, or only at the last tick of a hold."
     )
-    time: Literal["forward", "backward"] = Field(
+    time: Literal["forward", "backward", "exact"] = Field(
         default="forward",
         description="State costates are integrated forward with everything else, or backward over windows of"
-        " `horizon` ticks, as backpropagation through time does.",
+        " `horizon` ticks, as backpropagation through time does; or memories carry the derivatives of their states"
+        " by their weights, and learn from all of the past at every tick.",
     )
     horizon: Ticks | None = Field(
         default=None,
@@ -91,7 +93,7 @@ class LocalityConfig(Section):
         mode = info.data.get("mode")
         if mode == "groups" and groups is None:
             raise ValueError("mode 'groups' needs them: lists of layers, for instance [[0, 1], [2, 3]]")
-        if mode in ("local", "nonlocal") and groups is not None:
+        if mode in ("local", "nonlocal", "cyclic") and groups is not None:
             raise ValueError(f"mode {mode!r} has no groups: remove them, or set locality.mode to 'groups'")
         return groups
 
@@ -112,21 +114,22 @@ class LocalityConfig(Section):
         time = info.data.get("time")
         if time == "backward" and horizon is None:
             raise ValueError("time 'backward' needs a horizon: the ticks of a window, for instance 20")
-        if time == "forward" and horizon is not None:
-            raise ValueError("time 'forward' has no horizon: remove it, or set locality.time to 'backward'")
+        if time in ("forward", "exact") and horizon is not None:
+            raise ValueError(f"time {time!r} has no horizon: remove it, or set locality.time to 'backward'")
         return horizon
 
     @field_validator("window")
     @classmethod
     def _windows_belong_to_backward(cls, window: str, info: ValidationInfo) -> str:
-        if window == "slid" and info.data.get("time") == "forward":
-            raise ValueError("time 'forward' has no windows: remove it, or set locality.time to 'backward'")
+        time = info.data.get("time")
+        if window == "slid" and time in ("forward", "exact"):
+            raise ValueError(f"time {time!r} has no windows: remove it, or set locality.time to 'backward'")
         return window
 
     @field_validator("states")
     @classmethod
     def _only_blocks_are_reintegrated(cls, states: str, info: ValidationInfo) -> str:
-        if states == "reintegrated" and info.data.get("time") == "forward":
+        if states == "reintegrated" and info.data.get("time") in ("forward", "exact"):
             raise ValueError(
                 "'reintegrated' is of windows: set locality.time to 'backward', or states to 'stored'"
             )

@@ -4,8 +4,9 @@ No process ever holds a layer of another one's; what one must know of the others
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,8 +14,9 @@ from torch import Tensor
 from hamdist.engine.fused.eligibility import Fitter
 from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.spec import PLAIN, Execution, Outline, outline_of
-from hamdist.errors import NetworkError
+from hamdist.errors import NetworkError, Problem
 from hamdist.network.entrance import Entrance
+from hamdist.network.exact import exact_problems
 from hamdist.network.graph import Graph
 from hamdist.network.layer_spec import LayerSpec, make_layers
 from hamdist.network.learning import Learning, check_scales
@@ -24,6 +26,7 @@ from hamdist.network.network import Network
 from hamdist.network.ownership import check_still
 from hamdist.network.reversible import check_some_reversible, reversible_problems
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
+from hamdist.physics.layers import Layer
 from hamdist.physics.targets import represented
 
 
@@ -100,21 +103,23 @@ class LocalBuilder(LayerBuilder):
                     check_loss(node, spec, self._facts[spec.layer].output, self.targets)
 
     def make_plans(self) -> None:
-        if self.outline.locality.pairing == "reversible":
-            self._check_reversible()
+        place = self.outline.locality
+        if place.pairing == "reversible":
+            self._check(partial(reversible_problems, self.outline.graph))
+        if place.exact:
+            self._check(exact_problems)
         fitter = Fitter()
         self.plans = {
             name: self.outline.node_spec(name, layer, self._facts[name], fitter)
             for name, layer in self._layers.items()
         }
 
-    def _check_reversible(self) -> None:
+    def _check(self, problems_of: Callable[[str, Layer, Facts, str], list[Problem]]) -> None:
+        """Raises NetworkError with what is found of all layers."""
         problems = [
             problem
             for name, layer in self._layers.items()
-            for problem in reversible_problems(
-                self.outline.graph, name, layer, self._facts[name], self._keys[name]
-            )
+            for problem in problems_of(name, layer, self._facts[name], self._keys[name])
         ]
         if problems:
             raise NetworkError(*problems)

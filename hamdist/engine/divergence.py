@@ -104,4 +104,13 @@ def unfinite(state: PartitionState) -> str:
 
 def _all(fit: Callable[[Tensor], Tensor], tree: Any) -> bool:
     """Whether all numbers of it are."""
-    return all(bool(fit(leaf).all()) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+    return all(_each(fit, leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _each(fit: Callable[[Tensor], Tensor], tensor: Tensor) -> bool:
+    """Whether all its numbers are. Mostly their sum tells, which takes a tenth of the time: where one of them is not,
+    it is not either. It may be too large with all of them finite, and then they are looked at.
+    """
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    return bool(fit(tensor.sum())) or bool(fit(tensor).all())

@@ -55,7 +55,7 @@ def traits(plan: NodeSpec) -> Extent:
         0.0,
         bool(plan.depth) and plan.dynamics.rate.delay_factor == 1.0,
         plan.dynamics.weight_coefficients.decay > 0,
-        plan.layer.remembers and plan.horizon is None,
+        plan.layer.remembers and plan.horizon is None and not plan.dynamics.exact,
         0 if plan.horizon is None or plan.horizon.slid else plan.horizon.ticks,
     )
 

@@ -6,7 +6,7 @@ operations; compiled; in chunks of ticks.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,6 +15,7 @@ from hamdist.engine.node_spec import NodeSpec
 from hamdist.engine.schedules import check_schedule
 from hamdist.errors import NetworkError, Problem
 from hamdist.network.entrance import Entrance
+from hamdist.network.exact import check_costates
 from hamdist.network.graph import Edge, Graph
 from hamdist.network.learning import Learning, check_damped, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
@@ -110,10 +111,16 @@ class Outline:
         if place.gate == "settled" and layer.remembers:
             message = f"layer {name!r} has a memory, which never settles: set locality.gate=always"
             raise NetworkError(Problem("locality.gate", message))
+        if place.holds_outputs and layer.remembers:
+            message = (
+                f"layer {name!r} has a memory, which moves at every tick, not once in a hold: set mode: local"
+            )
+            raise NetworkError(Problem("locality.mode", message))
         if self.learning.skips:
             check_unspoilt(name, layer, facts)
         rows = facts.says.shape[0] * place.batches_per_update
         dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing, self.delays, rows)
+        dynamics = replace(dynamics, exact=place.exact and layer.remembers)
         fit = PLAIN_FORM
         if self.execution.stacked and place.stash == "inputs":
             if self.learning.rates_differ(place.pairing):
@@ -142,6 +149,7 @@ class Outline:
             fit=fit,
             compiles=self.execution.compiled,
             skips=self.learning.skips,
+            holds_output=place.holds_outputs,
         )
 
 
@@ -167,6 +175,8 @@ def outline_of(
     check_time_constants(network, learning.dynamics.tau)
     if learning.skips:
         check_apart(graph, locality)
+    if locality.exact:
+        check_costates(network, learning.dynamics)
     settled = locality.gate == "settled"
     reach = sink(graph, arrivals(graph))
     exact = not settled or settles_exactly(graph, network.relaxing, learning.dynamics.tau)

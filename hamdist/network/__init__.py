@@ -20,5 +20,5 @@ loss_fit.py   whether a loss fits its output and targets
 placement.py  which actor hosts which layers
 wording.py    tensors and errors in a sentence
 plain.py      the ordinary PyTorch model behind a network: plain_graph.py, one pass; sequence.py, one with memories
-reversible.py what the reversible pairing asks of a network
+reversible.py what the reversible pairing asks of a network; exact.py: what exact gradients forward in time do
 """

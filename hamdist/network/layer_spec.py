@@ -11,6 +11,7 @@ from hamdist.errors import NetworkError, Problem, UserError, first_line, first_o
 from hamdist.network.copying import check_hooks
 from hamdist.network.ownership import check_owned, shared_buffers, tie, ties
 from hamdist.physics.layers import Instant, Layer, Relaxing
+from hamdist.physics.midpoint import Midpoint
 from hamdist.physics.modules import Coupling, settle_scales, waits_for_scale
 from hamdist.physics.pure_module import Join, PureModule
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
@@ -109,8 +110,9 @@ class LayerSpec:
 
     def _misplaced(self, module: nn.Module) -> str:
         """What is wrong with a memory where it stands."""
-        if isinstance(module, Coupling) and any(remembers(part) for part in module.modules()):
-            return "has a memory inside a coupling, which could not be inverted: make it a layer of its own"
+        if isinstance(module, Coupling | Midpoint) and any(remembers(part) for part in module.modules()):
+            where = "coupling" if isinstance(module, Coupling) else "midpoint step"
+            return f"has a memory inside a {where}, which could not be inverted: make it a layer of its own"
         if self.relaxing is not None and remembers(module):
             return "has a memory, so it cannot relax as well: leave out relaxing"
         return unwalked(module)

@@ -67,7 +67,7 @@ class Learning:
         return replace(self.dynamics, rate=rate, average=average)
 
     def moved(self, depth: int, pairing: PairingName, delays: bool) -> float:
-        """βτ/η_θ of a layer whose costate returns after `depth` ticks, of the largest β: how far a steady drive of 1
+        """(1 − d)βτ/η_θ of a layer whose costate returns after `depth` ticks, of the largest β: how far a steady drive of 1
         moves its weights in a step.  delays: as of `of_layer`.
         """
         dynamics, scaled = self.dynamics, self.delay_scaled(pairing)
@@ -75,7 +75,7 @@ class Learning:
         factor *= self._momentum_scale if scaled and delays else 1.0
         decay, drive = dynamics.weight_coefficients
         steady = dynamics.tau * drive / (1 - decay) if decay < 1 else math.inf
-        return dynamics.rate.peak * factor * steady
+        return dynamics.rate.peak * factor * steady * (1 - dynamics.dampening)
 
     def rates_differ(self, pairing: PairingName) -> bool:
         """Whether layers may learn at different rates."""
@@ -95,7 +95,7 @@ class Learning:
         dynamics = self.dynamics
         if dynamics.rate.adaptive is not None:
             return 1.0
-        return momentum_scale(dynamics.tau, dynamics.weight_dissipation)
+        return momentum_scale(dynamics.tau, dynamics.weight_dissipation, dynamics.dampening)
 
 
 def check_damped(learning: Learning, pairing: PairingName, delays: bool) -> None:

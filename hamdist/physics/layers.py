@@ -90,6 +90,28 @@ class Layer(ABC):
         """The state that the inputs of a point turned into `after`; of a layer that is retraceable."""
         raise NotImplementedError("this layer cannot be integrated backward")
 
+    def initial_sensitivity(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: tuple[Tensor, ...],
+        state: tuple[Tensor, ...],
+    ) -> Tensors:
+        """∂ξ/∂θ before a first input, zero, by the weights that move a memory: [B, k, *weight.shape], k the units that
+        a row of the weight moves."""
+        return {}
+
+    def carried_sensitivity(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        point: Point,
+        sensitivity: Tensors,
+        costate: tuple[Tensor, ...],
+    ) -> tuple[Tensors, Tensors]:
+        """What the past adds to the drive, ∂H/∂ξ ∂ξ/∂θ, and ∂ξ/∂θ a step on from a point.  costate: ∂H/∂ξ."""
+        raise NotImplementedError("this layer has no sensitivity")
+
     @abstractmethod
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
         """y and f at a point."""

@@ -73,18 +73,24 @@ def bearable(delay: int, momentum: bool) -> float:
     return 1 / delay if momentum else 2 * math.sin(math.pi / (4 * delay + 2))
 
 
-def momentum_scale(tau: float, dissipation: float) -> float:
-    """min(1, τη_θ): with it a steady drive moves the weights by βτ² a step whatever the momentum, where alone it would
-    by βτ/η_θ, which is what a delay bounds.
+def momentum_scale(tau: float, dissipation: float, dampening: float = 0.0) -> float:
+    """min(1, τη_θ/(1 − d)): with it a steady drive moves the weights by βτ² a step whatever the momentum, where alone
+    it would by (1 − d)βτ/η_θ, which is what a delay bounds.
     """
-    return min(1.0, tau * dissipation)
+    left = 1 - dampening
+    return 1.0 if tau * dissipation >= left else tau * dissipation / left
+
+
+Moments = tuple[Tensor, ...]
+"""What a rule keeps of the history of one parameter's drive, MOST_MOMENTS tensors or fewer."""
+MOST_MOMENTS = 5
 
 
 class Adaptive(Protocol):
     """A rule that adapts β to the history of the drive G; n counts this update, from 1.
 
     decay: the a it imposes on ω' = aω + cG.  decoupled: weight decay shrinks θ itself instead of entering G.
-    counts: whether n matters.
+    counts: whether n matters.  stacks: whether it moves every number by itself, so that layers may compute as one.
     """
 
     @property
@@ -96,8 +102,15 @@ class Adaptive(Protocol):
     @property
     def counts(self) -> bool: ...
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Returns (drive', moment', gain), moment' in the memory of moment; the weights move by −lr · gain · ω'/c."""
+    @property
+    def stacks(self) -> bool: ...
+
+    def moments(self, theta: Tensor) -> Moments:
+        """Those of a parameter before its first update."""
+        ...
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        """Returns (drive', moments', gain), moments' in the memory of theirs; the weights move by −lr · gain · ω'/c."""
         ...
 
 
@@ -110,15 +123,20 @@ class Adam:
     eps: float = 1e-8
     decoupled: bool = False
     counts: bool = True
+    stacks: bool = True
 
     @property
     def decay(self) -> float:
         return self.b1
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def moments(self, theta: Tensor) -> Moments:
+        return (torch.zeros_like(theta),)
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        (moment,) = moments
         moment = plus_(moment.mul_(self.b2), drive * drive, 1 - self.b2)
         spread = torch.sqrt(moment / (1 - self.b2**n)) + self.eps
-        return drive, moment, ((1 - self.b1) / (1 - self.b1**n)).to(drive.dtype) / spread
+        return drive, (moment,), ((1 - self.b1) / (1 - self.b1**n)).to(drive.dtype) / spread
 
 
 @dataclass(frozen=True)
@@ -130,14 +148,19 @@ class RMSprop:
     momentum: float = 0.0
     decoupled: bool = False
     counts: bool = False
+    stacks: bool = True
 
     @property
     def decay(self) -> float:
         return self.momentum
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def moments(self, theta: Tensor) -> Moments:
+        return (torch.zeros_like(theta),)
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        (moment,) = moments
         moment = plus_(moment.mul_(self.alpha), drive * drive, 1 - self.alpha)
-        return drive / (torch.sqrt(moment) + self.eps), moment, 1.0
+        return drive / (torch.sqrt(moment) + self.eps), (moment,), 1.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Depth becomes batch: layers that do not wait for each other compute in one opera
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,30 @@ class Stack(Layer):
         restarts: Tensor,
     ) -> tuple[Tensor, ...]:
         return torch.vmap(self.layer.restarted)(parameters, buffers, inputs, state, restarts)
+
+    def carried_sensitivity(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        point: Point,
+        sensitivity: Tensors,
+        costate: tuple[Tensor, ...],
+    ) -> tuple[Tensors, Tensors]:
+        def one(
+            parameters: Tensors,
+            buffers: Tensors,
+            inputs: tuple[Tensor, ...],
+            state: tuple[Tensor, ...],
+            restarts: Tensor | None,
+            *others: Any,
+        ) -> tuple[Tensors, Tensors]:
+            met = Point(inputs, state, point.context, restarts)
+            return self.layer.carried_sensitivity(parameters, buffers, met, *others)
+
+        flags = None if point.restarts is None else 0
+        return torch.vmap(one, in_dims=(0, 0, 0, 0, flags, 0, 0))(
+            parameters, buffers, point.inputs, point.state, point.restarts, sensitivity, costate
+        )
 
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
         def one(

@@ -25,12 +25,14 @@ from hamdist.physics.integrators import Motion as Move
 from hamdist.physics.layers import Layer, Point, Values, along
 from hamdist.physics.numerics import per_member, plus, plus_
 from hamdist.physics.pure_module import Tensors
+from hamdist.physics.rates import MOST_MOMENTS, Adaptive, Moments
 
 NO_SPAN: AbstractContextManager[None] = nullcontext()
 
 
 class Carry(NamedTuple):
-    """What a layer carries from tick to tick: θ, ω, ξ, p, its buffers, and n updates with their moments."""
+    """What a layer carries from tick to tick: θ, ω, ξ, p, its buffers, n updates with their moments, and ∂ξ/∂θ where
+    its dynamics are exact."""
 
     parameters: Tensors
     weight_costate: Tensors
@@ -39,6 +41,7 @@ class Carry(NamedTuple):
     state_costate: tuple[Tensor, ...]
     moments: Tensors
     updates: Tensor  # 0-dimensional
+    sensitivity: Tensors
     mean: RunningMean  # of θ and its buffers, of nothing where none is kept
 
     @property
@@ -53,15 +56,16 @@ def initial_carry(layer: Layer, inputs: tuple[Tensor, ...], dynamics: Dynamics) 
     """A layer at rest: θ from its module, all costates zero, ξ as the layer starts for such inputs."""
     parameters, buffers = layer.pure.parameters(), layer.pure.buffers()
     state = layer.initial_state(parameters, buffers, inputs)
-    adaptive, device = dynamics.rate.adaptive is not None, inputs[0].device
+    device = inputs[0].device
     return Carry(
         parameters=parameters,
         weight_costate=_zeros(parameters),
         buffers=buffers,
         state=state,
         state_costate=tuple(torch.zeros_like(xi) for xi in state),
-        moments=_zeros(parameters) if adaptive else {},
+        moments=_initial_moments(parameters, dynamics.rate.adaptive),
         updates=torch.zeros((), dtype=torch.float64, device=device),
+        sensitivity=layer.initial_sensitivity(parameters, buffers, inputs, state) if dynamics.exact else {},
         mean=initial_mean(_averaged(layer, parameters, buffers) if dynamics.average else {}, device),
     )
 
@@ -149,12 +153,23 @@ def react(
     with motion.computing:
         pullback = met.pullback or _made_anew(motion, carry, met)
         partials = pullback(q, carry.state_costate)
+        if carry.sensitivity:
+            carry, partials = with_past(motion.layer, carry, met.point, partials)
     with motion.integrating:
         if pattern.weights:
             carry = learn(carry, partials, motion.dynamics, pattern.keep)
-        if pattern.costate and carry.state:
+        if pattern.costate and carry.state and not motion.dynamics.exact:
             carry = advance_costate(carry, partials, motion.dynamics)
     return carry, partials
+
+
+def with_past(layer: Layer, carry: Carry, point: Point, partials: Partials) -> tuple[Carry, Partials]:
+    """∂ξ/∂θ one step on from a point, and the derivatives by the weights with what the past did, ∂H/∂ξ ∂ξ/∂θ."""
+    names, tensors = tuple(carry.sensitivity), tuple(carry.sensitivity.values())
+    before = dict(zip(names, forgotten(tensors, point.restarts), strict=True))
+    drive, after = layer.carried_sensitivity(carry.parameters, carry.buffers, point, before, partials.state)
+    weights = {name: g + drive[name] if name in drive else g for name, g in partials.weights.items()}
+    return carry._replace(sensitivity=after), partials._replace(weights=weights)
 
 
 def _made_anew(motion: Motion, carry: Carry, met: Evaluation) -> Pullback:
@@ -217,11 +232,11 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = Fal
     for name, gradient in partials.weights.items():
         beta = dynamics.rate(name, per_member(carry.updates, gradient))
         theta, drive = _decayed(carry.parameters[name], gradient, beta, dynamics, keep)
-        weight = _Weight(theta, carry.weight_costate[name], drive, carry.moments.get(name))
+        drive = dynamics.dampened(drive, per_member(carry.updates, gradient))
+        weight = _Weight(theta, carry.weight_costate[name], drive, _moments_of(carry.moments, name))
         weight = _updated(weight, beta, per_member(updates, gradient), dynamics, plus if keep else plus_)
         parameters[name], costates[name] = weight.theta, weight.omega
-        if weight.moment is not None:
-            moments[name] = weight.moment
+        moments |= _named(name, weight.moments)
     carry = carry._replace(parameters=parameters, weight_costate=costates, moments=moments, updates=updates)
     if dynamics.average is None:
         return carry
@@ -229,17 +244,17 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = Fal
 
 
 class _Weight(NamedTuple):
-    """Of one parameter: θ, ω, the drive G, and its moment where the rate adapts."""
+    """Of one parameter: θ, ω, the drive G, and its moments where the rate adapts."""
 
     theta: Tensor
     omega: Tensor
     drive: Tensor
-    moment: Tensor | None
+    moments: Moments
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "_Weight":
         """The same with a function of every tensor."""
-        moment = None if self.moment is None else function(self.moment)
-        return _Weight(function(self.theta), function(self.omega), function(self.drive), moment)
+        moments = tuple(map(function, self.moments))
+        return _Weight(function(self.theta), function(self.omega), function(self.drive), moments)
 
 
 def _updated(weight: _Weight, beta: float | Tensor, n: Tensor, dynamics: Dynamics, move: Move) -> _Weight:
@@ -249,13 +264,13 @@ def _updated(weight: _Weight, beta: float | Tensor, n: Tensor, dynamics: Dynamic
         weight = weight.each(lambda t: torch.view_as_real(t.resolve_conj()))
         beta = beta.unsqueeze(-1) if isinstance(beta, Tensor) and beta.dim() else beta
         n = n.unsqueeze(-1) if n.dim() else n
-    theta, omega, drive, moment = weight
+    theta, omega, drive, moments = weight
     adapted: Tensor | float = 1.0
-    if dynamics.rate.adaptive is not None and moment is not None:
-        drive, moment, adapted = dynamics.rate.adaptive(drive, moment, n)
+    if dynamics.rate.adaptive is not None:
+        drive, moments, adapted = dynamics.rate.adaptive(drive, moments, n)
     gain, coefficients = dynamics.gain(beta, adapted), dynamics.weight_coefficients
     theta, omega = dynamics.integrator.step(theta, omega, drive, gain, coefficients, dynamics.sign, move)
-    weight = _Weight(theta, omega, drive, moment)
+    weight = _Weight(theta, omega, drive, moments)
     return weight.each(torch.view_as_complex) if apart else weight
 
 
@@ -270,6 +285,27 @@ def _decayed(
         left = 1 - beta * dynamics.weight_decay
         return theta * left if keep else theta.mul_(left), drive
     return theta, plus(drive, theta, dynamics.weight_decay)
+
+
+def _initial_moments(parameters: Tensors, adaptive: Adaptive | None) -> Tensors:
+    if adaptive is None:
+        return {}
+    return {
+        k: t for name, theta in parameters.items() for k, t in _named(name, adaptive.moments(theta)).items()
+    }
+
+
+def _named(name: str, moments: Moments) -> Tensors:
+    return dict(zip(_names(name), moments, strict=False))
+
+
+def _moments_of(moments: Tensors, name: str) -> Moments:
+    return tuple(moments[key] for key in _names(name) if key in moments)
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """Under which a parameter's moments go: the first by the parameter's own, others by that and their number."""
+    return (name, *(f"{name}/{number}" for number in range(1, MOST_MOMENTS)))
 
 
 def _zeros(tensors: Tensors) -> Tensors:

@@ -4,17 +4,22 @@ from collections.abc import Iterator, Mapping
 
 from hamdist.engine.build import Program
 from hamdist.engine.fused.obstacles import slow_layers
-from hamdist.network.graph import Edge, Graph
+from hamdist.network.graph import SOURCE, Edge, Graph
 from hamdist.network.timing import arrivals, feedback_lag, is_balanced, shortest_hold
+from hamdist.physics.midpoint import Midpoint
 from hamdist.physics.modules import Residual
+from hamdist.physics.statespace.apart import approximated
+from hamdist.physics.statespace.walk import memories
+from hamdist.physics.step import initial_carry
 from hamdist.planning.cautions import cautions
 from hamdist.planning.stash_sizes import StashSizes
-from hamdist.report.wording import listed, short
+from hamdist.report.wording import counted, listed, short
 
 
 def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
     """The notes, those about time first.  stashes: by layer."""
     yield from _settling(program)
+    yield from _cycle(program)
     yield from _drain(program)
     yield from _rates(program)
     yield from cautions(program.outline, unscaled_blocks(program))
@@ -22,6 +27,8 @@ def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
     yield from _joins(program.graph)
     yield from _circumstances(program)
     yield from _stashes(program, stashes)
+    yield from _midpoint(program)
+    yield from _sensitivities(program)
     yield from _slow_layers(program)
     rows = len(program.targets)
     yield (
@@ -49,6 +56,16 @@ def _settling(program: Program) -> Iterator[str]:
     yield (
         f"settled: with {why} no hold settles exactly; a layer learns at the end of a hold of {hold} ticks if "
         f"nothing it hears changed by more than {tolerance:g} (relative) for {window} tick{'s' * (window != 1)}"
+    )
+
+
+def _cycle(program: Program) -> Iterator[str]:
+    if program.locality.mode != "cyclic":
+        return
+    hold = program.locality.hold
+    yield (
+        f"cyclic: every sample is held for {hold} ticks, in which each layer moves once, in turn; its prediction "
+        f"leaves in tick {hold} of these, and costates and weights move at every tick"
     )
 
 
@@ -118,6 +135,18 @@ def _circumstances(program: Program) -> Iterator[str]:
         yield f"batch statistics: {listed(batch)} see{'s' * (len(batch) == 1)} the rows of a short last batch only"
 
 
+def _midpoint(program: Program) -> Iterator[str]:
+    """Along an eigenvalue −λ of f the rule has the factors −λ ± √(1 + λ²)."""
+    steps = [name for name, node in program.nodes.items() if isinstance(node.layer.pure.module, Midpoint)]
+    if steps:
+        carry = "carry" if len(steps) > 1 else "carries"
+        yield (
+            f"midpoint: {listed(steps)} {carry} two signals; where f is dissipative, with an eigenvalue -λ of its "
+            "Jacobian, the rule's parasitic mode grows by λ + √(1 + λ²) a layer, forward as in reconstruction: let f "
+            "be small, or turn rather than shrink"
+        )
+
+
 def _stashes(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
     """Both forms of the stash, where there is a choice."""
     inputs = sum(sizes.inputs for sizes in stashes.values())
@@ -127,3 +156,40 @@ def _stashes(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
             f"stash: 'inputs' keeps {short(inputs)}B, for two forward passes a tick; "
             f"'graph' keeps {short(graph)}B, weights included, for one"
         )
+
+
+def _sensitivities(program: Program) -> Iterator[str]:
+    """What `time: exact` keeps, and what it leaves out."""
+    exact = {name: node for name, node in program.nodes.items() if node.dynamics.exact}
+    for name, node in exact.items():
+        carried = initial_carry(node.layer, node.facts.inputs, node.dynamics).sensitivity
+        weights = sum(s[0, 0].numel() for s in carried.values())
+        size = sum(s.nbytes for s in carried.values())
+        rows, units = next(iter(carried.values())).shape[:2] if carried else (node.batch, 1)
+        yield (
+            f"exact: {name} carries the derivatives of its state by {counted(weights, 'weight')}, for "
+            f"{counted(rows, 'row')} and {counted(units, 'unit')} each: {short(size)}B"
+        )
+    cells = [name for name, node in exact.items() if any(map(approximated, memories(node.layer.pure.module)))]
+    if cells:
+        yield (
+            f"exact: an approximation in {listed(cells)}, whose units move each other: what they do to each other is "
+            "left out, but in the last step (SnAp-1)"
+        )
+    before = _before(program.graph, set(exact))
+    if told := [name for name in program.graph.layers if name in before and program.nodes[name].facts.learns]:
+        yield (
+            f"exact: not in {listed(told)}, before a memory: what is told there of an input is what it did at once, "
+            "not what a memory made of it later"
+        )
+
+
+def _before(graph: Graph, nodes: set[str]) -> set[str]:
+    """All from which one of these nodes is reached."""
+    found: set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        heard = {edge.source for edge in graph.into(waiting.pop())} - found
+        found |= heard
+        waiting += heard - {SOURCE}
+    return found

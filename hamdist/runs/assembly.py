@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from hamdist.config.learning_schema import AverageConfig, DelayConfig, LearningConfig
+from hamdist.config.loss_schema import LossConfig
 from hamdist.config.network_schema import (
     LayerConfig,
-    LossConfig,
     ModuleConfig,
     NetworkConfig,
     ResidualConfig,
@@ -37,6 +37,8 @@ from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
 from hamdist.physics.modules import auto_scale
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
+from hamdist.physics.soap import Soap
+from hamdist.runs.midpoint_chains import in_chain, roles_of
 from hamdist.streams import Stream, open_stream
 
 TICKS_TO_COMPILE = 8  # in one go, where nothing else is asked for
@@ -117,11 +119,12 @@ def network_of(config: NetworkConfig, seed: int) -> Network:
     if config.factory is not None:
         specs = _from_factory(config.factory, config.args, seed)
     else:
+        roles = roles_of(config)
         blocks = sum(layer.repeat for layer in config.layers or () if layer.residual)
         specs = tuple(
             LayerSpec(
                 name,
-                _builder(layer, blocks, f"network.layers.{index}"),
+                in_chain(_builder(layer, blocks, f"network.layers.{index}"), roles.get(name)),
                 layer.join,
                 layer.relaxing,
                 layer.reads,
@@ -159,6 +162,7 @@ def locality_of(config: LocalityConfig, names: Sequence[str], hold: int) -> Loca
         horizon=None
         if config.horizon is None
         else Horizon(config.horizon, config.window == "slid", config.states == "reintegrated"),
+        exact=config.time == "exact",
     )
 
 
@@ -195,6 +199,7 @@ def learning_of(config: LearningConfig) -> Learning:
         weight_dissipation=1.0 if weight is None else weight,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
+        dampening=config.dampening,
         clip=config.clip,
         rate=Rate(_beta(config.beta), adaptive=_adaptive(config.adaptive)),
     )
@@ -301,4 +306,6 @@ def _adaptive(config: Any) -> Adaptive | None:
         return None
     if config.type == "rmsprop":
         return RMSprop(config.alpha, config.eps, config.momentum)
+    if config.type == "soap":
+        return Soap(config.b2, config.eps, config.basis, config.largest)
     return Adam(config.b1, config.b2, config.eps, decoupled=config.type == "adamw")

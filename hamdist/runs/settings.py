@@ -50,6 +50,7 @@ class Settings(TypedDict, total=False):
     rate: str | Mapping[str, float]
     adaptive: Mapping[str, Any]
     nesterov: bool
+    dampening: float
     weight_decay: float
     average: float | Mapping[str, float]
 

@@ -25,9 +25,12 @@ from hamdist.network.network import Network
 from hamdist.physics import statespace
 from hamdist.physics.modules import Coupling
 from hamdist.physics.rates import Adam
+from hamdist.physics.soap import Soap
 
 BATCHES = 28
 STACKED, CHUNKS = Execution(stacked=True), Execution(stacked=True, chunk=4)
+
+pytestmark = pytest.mark.usefixtures("one_fitter")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ def memories() -> list[nn.Module]:
     return [statespace.CSSM(8, 6, 5).double(), statespace.CTBE(5, 6, 4).double(), nn.Linear(4, 3).double()]
 
 
+def exact_memories() -> list[nn.Module]:
+    torch.manual_seed(0)
+    return [statespace.LRU(8, 6, 5, initial="input").double(), nn.Linear(5, 3).double()]
+
+
 def relaxing() -> Network:
     layers = [LayerSpec(name, lambda: nn.Linear(8, 8), relaxing=2.0) for name in ("a", "b")]
     head = LayerSpec("head", lambda: nn.Linear(8, 3))
@@ -74,6 +82,7 @@ CASES = [
     Case("stashed"),
     Case("stashed with momentum", rule={"weight_dissipation": 0.2}),
     Case("adam", rule=ADAM),
+    Case("soap", rule={"adaptive": Soap()}),
     Case("graph", {"stash": "graph"}),
     Case("reversible", {"pairing": "reversible"}, couplings),
     Case("non-local", {"mode": "nonlocal"}),
@@ -85,6 +94,7 @@ CASES = [
     Case("skipping", edges=("0->1", "1->2", "2->3", "0->3")),
     Case("out of balance", {"balance": False, "pairing": "current"}, edges=("0->1", "1->2", "2->3", "0->3")),
     Case("feedback", {"pairing": "current"}, edges=("0->1", "1->2", "2->3", "2->1")),
+    Case("exact in time", {"exact": True}, exact_memories),
     Case("memories", make=memories),
     Case("forward in time", {"pairing": "current"}, memories),
     Case("blocks of time", {"horizon": Horizon(5)}, memories),
@@ -150,7 +160,17 @@ def moved(state: RuntimeState) -> Any:
     return carried, passing, state.partition.losses, state.partition.tick, state.source[:4]
 
 
-FUSED = ("current", "stashed", "reversible", "non-local", "relaxing", "skipping", "feedback", "memories")
+FUSED = (
+    "current",
+    "stashed",
+    "reversible",
+    "non-local",
+    "relaxing",
+    "skipping",
+    "feedback",
+    "memories",
+    "exact in time",
+)
 TRIALS = [
     *(pytest.param(case, PLAIN, (1, 17), id=f"{case.name}-plain") for case in CASES),
     *(pytest.param(case, STACKED, (17,), id=f"{case.name}-stacked") for case in CASES if case.name in FUSED),

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from hamdist.errors import DivergenceError, NetworkError, RunError, StreamError
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.network import Network
 from hamdist.physics import statespace
+from hamdist.physics.modules import Residual
 from hamdist.physics.rates import Adam
 
 HORIZON = Horizon(4)
@@ -40,6 +42,13 @@ OVER_TIME = {
     "blocks, chunks": (FAR["far"] | {"horizon": HORIZON}, Execution(stacked=True, chunk=4)),
     "non-local blocks": ({"mode": "nonlocal", "horizon": HORIZON}, STACKED),
     "slid": ({"mode": "local", "delays": {"a->b": 3}, "horizon": Horizon(3, slid=True)}, PLAIN),
+}
+
+
+EXACT = {
+    "exact": ({"mode": "local", "exact": True}, PLAIN),
+    "exact, stacked": ({"mode": "local", "exact": True}, STACKED),
+    "exact, chunks": (FAR["far"] | {"exact": True}, Execution(stacked=True, chunk=4)),
 }
 
 
@@ -58,11 +67,34 @@ OVER_TIME = {
 )
 def test_layers_with_memories(case, links):
     """Episodes begin in one row or several, every seventh batch; memories of two kinds stack, by kind."""
-    place, execution = OVER_TIME[case]
+    check_memories(remembering(), links, *OVER_TIME[case])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "links"), [("exact", "zeromq"), ("exact, stacked", "shared"), ("exact, chunks", "threads")]
+)
+def test_memories_that_learn_exactly(case: str, links: str) -> None:
+    check_memories(elementwise(), links, *EXACT[case])
+
+
+def check_memories(net: Network, links: str, place: dict[str, Any], execution: Execution) -> None:
     flags = [torch.tensor([(k + row) % 7 == 0 for row in range(5)]) for k in range(95)]
     data = [(*batch, flag) for batch, flag in zip(batches(96)[:-1], flags, strict=True)] + batches(96)[-1:]
     actors = [["embed", "b"], ["a", "c"], ["head"]]
-    assert differences(remembering(), place, actors, links, data, execution, beta=0.02) == []
+    assert differences(net, place, actors, links, data, execution, beta=0.02) == []
+
+
+def elementwise() -> Network:
+    return network_of(
+        {
+            "embed": lambda: nn.Linear(9, 14),
+            "a": lambda: Residual(statespace.DiagonalReal(14, 14)),
+            "b": lambda: Residual(statespace.DiagonalReal(14, 14)),
+            "c": lambda: statespace.CTBE(14, 14, initial="learnt"),
+            "head": lambda: nn.Linear(14, 3),
+        }
+    )
 
 
 def remembering() -> Network:

@@ -123,6 +123,8 @@ def _unfit(facts: Facts) -> str:
 def _tried(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Fit:
     if why := _why_not(lambda: _strays(single, facts)):
         return Fit(None, untraced=why)
+    if dynamics.rate.adaptive is not None and not dynamics.rate.adaptive.stacks:
+        return Fit(single, unstacked="its rate looks at whole matrices")
     several = TracedLayer(single.layer, stacks=True)
     if why := _why_not(lambda: _strays(several, facts) or _depends_on_others(several, facts, dynamics)):
         return Fit(single, unstacked=why)
@@ -215,7 +217,7 @@ def _rates_alike(rate: Rate, facts: Facts, generator: torch.Generator) -> bool:
 
     def found(n: Tensor, drive: Tensor) -> list[Any]:
         beta = rate.beta(n) if callable(rate.beta) else 1.0
-        adapted = rate.adaptive(drive, drive.clone(), n) if rate.adaptive is not None else ()
+        adapted = tree_leaves(rate.adaptive(drive, (drive.clone(),), n)) if rate.adaptive is not None else ()
         return [torch.as_tensor(value).expand(drive.shape) for value in (beta, *adapted)]
 
     lone = [found(n.squeeze(), one) for n, one in zip(counts, drive, strict=True)]
@@ -255,6 +257,7 @@ def _example(traced: TracedLayer, facts: Facts, dynamics: Dynamics, generator: t
         weight_costate=tree_map(drawn, carry.weight_costate),
         state=tree_map(drawn, carry.state),
         state_costate=tree_map(drawn, carry.state_costate),
+        sensitivity=tree_map(drawn, carry.sensitivity),
         updates=_drawn_counts(generator, (), carry.updates.device),
     )
     return carry, tree_map(drawn, facts.inputs), drawn(facts.output)

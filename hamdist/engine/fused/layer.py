@@ -71,6 +71,27 @@ class TracedLayer(Linearised):
     ) -> tuple[Tensor, ...]:
         return tuple(self._run("restarted", parameters, buffers, inputs, state, (restarts,)))
 
+    def initial_sensitivity(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: tuple[Tensor, ...],
+        state: tuple[Tensor, ...],
+    ) -> Tensors:
+        return self.layer.initial_sensitivity(parameters, buffers, inputs, state)
+
+    def carried_sensitivity(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        point: Point,
+        sensitivity: Tensors,
+        costate: tuple[Tensor, ...],
+    ) -> tuple[Tensors, Tensors]:
+        met = point.inputs, point.state, _flags(point)
+        found = iter(self._run("sensitivity", parameters, buffers, *met, sensitivity, costate))
+        return {name: next(found) for name in sensitivity}, {name: next(found) for name in sensitivity}
+
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
         flags = _flags(point)
         output, *drift = self._run("values", dict(parameters), buffers, point.inputs, point.state, flags)
@@ -152,6 +173,8 @@ class TracedLayer(Linearised):
             return self.form.restarted(parameters, buffers, inputs, state, restarts)
         inputs, state, flags, *told = rest
         point = Point(inputs, state, restarts=flags[0] if flags else None)
+        if what == "sensitivity":
+            return self.form.carried_sensitivity(parameters, buffers, point, *told)
         # y and f too are traced as if derivatives were wanted: without, some operations choose other kernels.
         wanted = Wanted(True, tuple(differentiable(a.dtype) for a in inputs)) if what == "values" else what
         values, pullback = linearise(self.form, parameters, buffers, point, wanted)

@@ -17,6 +17,8 @@ Conjunctions     a readout for every pair of words of a description             
 layer.py         any of these, or a sequence with some of them, as a layer
 walk.py          one step of a module, forward or backward, memory by memory
 readout.py       what the linear models share
+apart.py         memories whose units move each by themselves, or are seen so
+sensitivity.py   the derivatives of their states by their weights, carried forward
 """
 
 from hamdist.physics.statespace.antisymmetric import CTE

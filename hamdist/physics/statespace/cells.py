@@ -19,11 +19,11 @@ class CellView:
     invertible = False
 
     def __init__(self, cell: nn.RNNCellBase) -> None:
-        self._cell = cell
+        self.cell = cell
 
     @property
     def kind(self) -> str:
-        return type(self._cell).__name__
+        return type(self.cell).__name__
 
     @property
     def components(self) -> int:
@@ -31,14 +31,14 @@ class CellView:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return (self._cell.hidden_size,) * (2 if isinstance(self._cell, nn.LSTMCell) else 1)
+        return (self.cell.hidden_size,) * (2 if isinstance(self.cell, nn.LSTMCell) else 1)
 
     def initial_state(self, a: Tensor) -> State:
         return tuple(a.new_zeros(len(a), size) for size in self.sizes)
 
     def drift(self, a: Tensor, state: State, tau: float) -> State:
         """(h' − h)/τ, so that one step of any length is one call of the cell."""
-        after = self._cell(a, state if len(state) > 1 else state[0])
+        after = self.cell(a, state if len(state) > 1 else state[0])
         return between(state, (after,) if isinstance(after, Tensor) else tuple(after), tau)
 
     def output(self, a: Tensor, state: State) -> Tensor:

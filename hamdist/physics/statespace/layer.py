@@ -1,6 +1,8 @@
 """A layer whose module has a memory: its state and state costate are integrated with everything else."""
 
 from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,10 @@ from torch.func import functional_call
 from hamdist.physics.layers import Layer, Point, Values, along
 from hamdist.physics.modules import Merging, Residual, forward_of, is_residual, is_sequence, unhooked
 from hamdist.physics.pure_module import Context, Join, PureModule, Tensors, joined, padded
-from hamdist.physics.randomness import seeded
+from hamdist.physics.randomness import BEYOND_TORCH, seeded
+from hamdist.physics.statespace.apart import apart, blocks_of
 from hamdist.physics.statespace.contract import State, StateSpace
+from hamdist.physics.statespace.sensitivity import advanced_sensitivity, past_drive, reached, stray_weights
 from hamdist.physics.statespace.walk import Reads, Retrace, Walk, memories
 
 
@@ -21,21 +25,38 @@ class PureMemory(PureModule):
         super().__init__(module, join)
         self.tau, self.reads = tau, reads
         self._walked = _Walked(module, tau, reads)
+        self._alone = _Alone(module, tau)
         self._renamed = {name: f"module.{name}" for name in self._names}
 
     def initial(
         self, parameters: Mapping[str, Tensor], buffers: Tensors, inputs: tuple[Tensor, ...]
     ) -> State:
         """ξ before the first inputs."""
-        return self._walk(parameters, buffers, inputs, None, None, Context(training=False))[2]
+        return self._walk(parameters, buffers, inputs, None, None, Context(training=False)).initial
 
     def step(
         self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point
     ) -> tuple[Tensor, State, Tensors]:
         """Output, drift, and the buffers afterwards."""
         inputs, state, context, restarts = point
-        output, drift, _, after = self._walk(parameters, buffers, inputs, state, restarts, context)
-        return output, drift, after
+        walked = self._walk(parameters, buffers, inputs, state, restarts, context)
+        return walked.output, walked.drift, walked.buffers
+
+    def heard(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> State:
+        """What each memory hears at a point, in the order in which a signal meets them."""
+        inputs, state, context, restarts = point
+        return self._walk(parameters, buffers, inputs, state, restarts, context).heard
+
+    def alone(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Tensors,
+        a: Tensor,
+        state: State,
+        restarts: Tensor | None,
+    ) -> State:
+        """The state after a step of its only memory, which hears a, with the derivatives of units apart."""
+        return functional_call(self._alone, self._called(parameters, buffers), (a, state, restarts))
 
     def materialise(self, inputs: tuple[Tensor, ...]) -> None:
         if self._lazy:
@@ -56,8 +77,8 @@ class PureMemory(PureModule):
     def __call__(
         self, parameters: Mapping[str, Tensor], buffers: Tensors, inputs: tuple[Tensor, ...], context: Context
     ) -> tuple[Tensor, Tensors]:
-        output, _, _, after = self._walk(parameters, buffers, inputs, None, None, context)
-        return output, after
+        walked = self._walk(parameters, buffers, inputs, None, None, context)
+        return walked.output, walked.buffers
 
     def _walk(
         self,
@@ -67,8 +88,7 @@ class PureMemory(PureModule):
         state: State | None,
         restarts: Tensor | None,
         context: Context,
-    ) -> tuple[Tensor, State, State, Tensors]:
-        """Output, drift, where it starts, and the buffers afterwards."""
+    ) -> "_Step":
         buffers = self._prepared(buffers, context)
         tensors = self._called(parameters, buffers)
         rows, batch = context.rows, len(inputs[0])
@@ -76,14 +96,21 @@ class PureMemory(PureModule):
         known = None if state is None else tuple(xi[:rows] for xi in state)
         flags = None if restarts is None else restarts[:rows]
         with seeded(context.seed, inputs[0].device, context.beyond):
-            output, drift, initial = functional_call(self._walked, tensors, (arguments, known, flags))
+            output, *others = functional_call(self._walked, tensors, (arguments, known, flags))
         after = {name: tensors[self._renamed[name]] for name in buffers}
-        return (
-            padded(output, batch),
-            tuple(padded(f, batch) for f in drift),
-            tuple(padded(xi, batch) for xi in initial),
-            after,
-        )
+        drift, initial, heard = (tuple(padded(t, batch) for t in tensors) for tensors in others)
+        return _Step(padded(output, batch), drift, initial, heard, after)
+
+
+class _Step(NamedTuple):
+    """What a walk says: the output, and of all memories the drift, where they start, and what they hear; the buffers
+    afterwards."""
+
+    output: Tensor
+    drift: State
+    initial: State
+    heard: State
+    buffers: Tensors
 
 
 class StateSpaceLayer(Layer):
@@ -122,8 +149,66 @@ class StateSpaceLayer(Layer):
     ) -> tuple[Tensor, ...]:
         return self.pure.earlier(parameters, buffers, point, after)
 
+    def initial_sensitivity(
+        self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...], state: State
+    ) -> Tensors:
+        blocks = blocks_of(*memories(self.pure.module))
+        point, shape = _beginning(inputs, state), blocks.of(state).shape[:-1]
+        moving = reached(lambda weights: self(weights, buffers, point).drift, parameters)
+        return {name: state[0].new_zeros(*shape, *parameters[name].shape) for name in moving}
+
+    def weights_before(self, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
+        """The weights that what its memories hear depends on."""
+        parameters, buffers = self.pure.parameters(), self.pure.buffers()
+        point = _beginning(inputs, self.initial_state(parameters, buffers, inputs))
+        return reached(lambda weights: self.pure.heard(weights, buffers, point), parameters)
+
+    def stray_weights(self, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
+        """The weights of its only memory that move other units than those of their rows."""
+        parameters, buffers = self.pure.parameters(), self.pure.buffers()
+        state = self.initial_state(parameters, buffers, inputs)
+        point = _beginning(inputs, state)
+        weights = {n: parameters[n] for n in self.initial_sensitivity(parameters, buffers, inputs, state)}
+        (a,) = self.pure.heard(parameters, buffers, point)
+        step = partial(self._alone, parameters, buffers)
+        met = a[:1], tuple(xi[:1] for xi in state), torch.ones_like(a[:1, 0], dtype=torch.bool)
+        return stray_weights(blocks_of(*memories(self.pure.module)), step, weights, met)
+
+    def carried_sensitivity(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        point: Point,
+        sensitivity: Tensors,
+        costate: State,
+    ) -> tuple[Tensors, Tensors]:
+        blocks = blocks_of(*memories(self.pure.module))
+        (a,) = self.pure.heard(parameters, buffers, point)
+        weights = {name: parameters[name] for name in sensitivity}
+        step = partial(self._alone, parameters, buffers)
+        met = a, point.state, point.restarts
+        drive = past_drive(blocks, sensitivity, costate)
+        return drive, advanced_sensitivity(blocks, step, weights, met, sensitivity)
+
+    def _alone(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        weights: Tensors,
+        a: Tensor,
+        state: State,
+        restarts: Tensor | None,
+    ) -> State:
+        return self.pure.alone(parameters | weights, buffers, a, state, restarts)
+
     def __call__(self, parameters: Mapping[str, Tensor], buffers: Tensors, point: Point) -> Values:
         return Values(*self.pure.step(parameters, buffers, point))
+
+
+def _beginning(inputs: tuple[Tensor, ...], state: State) -> Point:
+    """Where every row begins anew."""
+    rows = torch.ones(len(inputs[0]), dtype=torch.bool, device=inputs[0].device)
+    return Point(inputs, state, Context(False, 0, beyond=BEYOND_TORCH), rows)
 
 
 class _Walked(nn.Module):
@@ -136,9 +221,22 @@ class _Walked(nn.Module):
 
     def forward(
         self, arguments: tuple[Tensor, ...], state: State | None, restarts: Tensor | None
-    ) -> tuple[Tensor, State, State]:
+    ) -> tuple[Tensor, State, State, State]:
         walk = Walk(self._tau, self._reads, state, restarts)
-        return walk(self.module, *arguments), tuple(walk.drift), tuple(walk.initial)
+        return walk(self.module, *arguments), tuple(walk.drift), tuple(walk.initial), tuple(walk.heard)
+
+
+class _Alone(nn.Module):
+    """A step of a module's only memory, its units apart, as a forward."""
+
+    def __init__(self, module: nn.Module, tau: float) -> None:
+        super().__init__()
+        self.module = module
+        self._tau = tau
+
+    def forward(self, a: Tensor, state: State, restarts: Tensor | None) -> State:
+        (memory,) = memories(self.module)
+        return Walk(self._tau, "new", state, restarts).at(apart(memory), a)[1]
 
 
 class _Retraced(nn.Module):

@@ -47,16 +47,16 @@ class Way(ABC):
             return a[0]
         if is_residual(module):
             return module.added(a[0], self(module.body, *a))
-        before, after = self._at(met[0], a[0])
+        before, after = self.at(met[0], a[0])
         return met[0].output(a[0], after if self._reads == "new" else before)
 
     @abstractmethod
-    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+    def at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
         """The states of a memory before and after a step with this input."""
 
 
 class Walk(Way):
-    """One step; afterwards `drift` and `initial` hold what all memories say, in order.
+    """One step; afterwards `drift` and `initial` hold what all memories say, and `heard` what they hear, in order.
 
     state: the components of all memories; None where each is at its start.  restarts: the rows [B] that are at their
     start, so that it can learn.
@@ -70,8 +70,10 @@ class Walk(Way):
         self._state = None if state is None else iter(state)
         self.drift: list[Tensor] = []
         self.initial: list[Tensor] = []
+        self.heard: list[Tensor] = []
 
-    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+    def at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+        self.heard.append(a)
         before = self._before(memory, a)
         start = self._start(memory, a)
         state = added(before, start, 1.0)
@@ -110,7 +112,7 @@ class StepForward(Way):
         self._restarts = restarts
         self.after: list[Tensor] = []
 
-    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+    def at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
         before = self._before(memory, a)
         after = advanced(before, memory.drift(a, before, self._tau), self._tau)
         self.after += after
@@ -137,7 +139,7 @@ class Retrace(Way):
         self._after = iter(after)
         self.before: list[Tensor] = []
 
-    def _at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
+    def at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
         assert isinstance(memory, StateSpace), "a layer is asked whether it is retraceable before"
         after = tuple(islice(self._after, memory.components))
         before = memory.earlier(a, after, self._tau)
