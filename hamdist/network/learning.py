@@ -67,8 +67,8 @@ class Learning:
         return replace(self.dynamics, rate=rate, average=average)
 
     def moved(self, depth: int, pairing: PairingName, delays: bool) -> float:
-        """(1 − d)βτ/η_θ of a layer whose costate returns after `depth` ticks, of the largest β: how far a steady drive of 1
-        moves its weights in a step.  delays: as of `of_layer`.
+        """(1 − d)βτ/η_θ of a layer whose costate returns after `depth` ticks, of the largest β: how far a steady drive
+        of 1 moves its weights in a step.  delays: as of `of_layer`.
         """
         dynamics, scaled = self.dynamics, self.delay_scaled(pairing)
         factor = delay_scale(depth + dynamics.integrator.lag, self.exponent) if scaled else 1.0
