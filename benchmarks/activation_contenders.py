@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import torch
-from deep_networks import Kind
+from deep_networks import Build
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hamdist.engine.build import program
 from hamdist.engine.inline import InlineRuntime
 from hamdist.network.learning import Learning
-from hamdist.network.locality import Locality
+from hamdist.network.locality import Locality, Mode
 from hamdist.network.network import Network
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.memory import PairingName
@@ -19,6 +19,12 @@ from hamdist.physics.rates import Rate
 
 RATE, MOMENTUM = 1e-5, 0.9  # small: late costates and momentum at depth 64 must not diverge
 Batch = tuple[Tensor, Tensor]
+
+
+class Grows(Protocol):
+    """A network that grows in depth block by block, as of deep_networks.py."""
+
+    def builders(self, depth: int, reversible: bool = False) -> dict[str, Build]: ...
 
 
 class Contender(Protocol):
@@ -38,7 +44,7 @@ class Loop:
 
     fill = 2  # momenta are made in the first step
 
-    def __init__(self, kind: Kind, depth: int, batch: Batch, checkpoints: bool) -> None:
+    def __init__(self, kind: Grows, depth: int, batch: Batch, checkpoints: bool) -> None:
         self._batch, self.checkpoints = batch, checkpoints
         layers = [build() for build in kind.builders(depth).values()]
         self.model = nn.Sequential(*layers).to(batch[0].device)
@@ -66,14 +72,16 @@ class Loop:
 
 
 class Local:
-    """hamdist, fully local; the reversible pairing with reversible blocks."""
+    """hamdist, fully local unless told otherwise; the reversible pairing with reversible blocks."""
 
-    def __init__(self, kind: Kind, depth: int, batch: Batch, pairing: PairingName) -> None:
+    def __init__(
+        self, kind: Grows, depth: int, batch: Batch, pairing: PairingName, mode: Mode = "local"
+    ) -> None:
         self._batch = batch
         builders = kind.builders(depth, reversible=pairing == "reversible")
         network = Network.of(builders, nn.functional.cross_entropy, None)
         learning = Learning(Dynamics(rate=Rate(RATE), weight_dissipation=1 - MOMENTUM), rate="constant")
-        built = program(network, Locality(pairing=pairing), learning, batch)
+        built = program(network, Locality(mode, pairing), learning, batch)
         self.runtime = InlineRuntime(built)
         self.fill = built.drain + 2
 
@@ -86,4 +94,4 @@ class Local:
         for node in self.runtime.nodes.values():
             yield from node.carry.parameters.values()
             yield from node.carry.weight_costate.values()
-            yield from node.plan.layer.pure.module.parameters()
+            yield from node.spec.layer.pure.module.parameters()

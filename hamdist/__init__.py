@@ -26,6 +26,7 @@ Public names, loaded when first used:
     Learner      a network that learns batch after batch
     Network      layers, edges and losses; LayerSpec, Edge and LossSpec are its parts
     Coupling     a reversible module; Residual, a residual one
+    midpoint     any blocks that keep the shape as reversible layers; Midpoint, one of these
     Prediction   what left the network in a step
     run          runs a config to the end of its stream and returns the summary
     check, plan  what is wrong with a config; what it would run
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from hamdist.network.losses import LossSpec
     from hamdist.network.network import Network
     from hamdist.network.plain import plain_model
+    from hamdist.physics.midpoint import Midpoint, midpoint
     from hamdist.physics.modules import Coupling, Residual
     from hamdist.runs.check import check
     from hamdist.runs.kept_things import load_state, save_state
@@ -58,6 +60,7 @@ _HOMES = {
     "Learner": "hamdist.learner",
     "LayerSpec": "hamdist.network.layer_spec",
     "LossSpec": "hamdist.network.losses",
+    "Midpoint": "hamdist.physics.midpoint",
     "Network": "hamdist.network.network",
     "Prediction": "hamdist.engine.loss_node",
     "Residual": "hamdist.physics.modules",
@@ -65,6 +68,7 @@ _HOMES = {
     "export": "hamdist.runs.weights",
     "load_model": "hamdist.runs.weights",
     "load_state": "hamdist.runs.kept_things",
+    "midpoint": "hamdist.physics.midpoint",
     "plain_model": "hamdist.network.plain",
     "plan": "hamdist.runs.run",
     "run": "hamdist.runs.run",
@@ -77,6 +81,7 @@ __all__ = [
     "LayerSpec",
     "Learner",
     "LossSpec",
+    "Midpoint",
     "Network",
     "Prediction",
     "Residual",
@@ -84,6 +89,7 @@ __all__ = [
     "export",
     "load_model",
     "load_state",
+    "midpoint",
     "plain_model",
     "plan",
     "run",

@@ -43,8 +43,8 @@ class Learner:
     evaluation mode. A model in evaluation mode as a whole is put in training mode, with an EvaluationModeWarning.
     loss: a name such as "cross_entropy" (which it is by default), a function (output, target) → mean over the batch,
     or several, see `Network.of`.  edges: "0->1" and the like; the chain if None.
-    locality: "local", "nonlocal" or "groups".  hold: ticks each batch is presented for.  stack, compile, chunk: as in
-    the config's section `placement`; chunks of ticks run in `steps`.  settings: see `Settings`.
+    locality: "local", "nonlocal", "groups" or "cyclic".  hold: ticks each batch is presented for.  stack, compile,
+    chunk: as in the config's section `placement`; chunks of ticks run in `steps`.  settings: see `Settings`.
     runtime, actors: as there, too; with runtime="ray" layers live on Ray's workers, which start with the first batch
     and do nothing unless they are asked; `close`, or the end of a `with`, stops them.
     Raises ConfigError and NetworkError; what depends on shapes is checked with the first batch.
@@ -190,12 +190,16 @@ class Learner:
 
     @in_turn
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers."""
+        """The weights and buffers, keys "<layer>.<tensor>": an nn.Sequential's own state_dict for its layers.
+
+        With `average` these are the running means, with which it predicts; `layers` shows the weights that learn.
+        """
         return self._core.state_dict()
 
     @between_steps
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes up weights and buffers as `state_dict` has them, all of them; costates, moments and all else stay.
+        """Takes up weights and buffers as `state_dict` has them, all of them, where running means begin anew; costates,
+        moments and all else stay.
 
         Before the first batch, too: the layers begin with them then. Raises UserError naming all that is missing, too
         much, of another shape, or of a dtype that would lose digits; nothing has changed then.

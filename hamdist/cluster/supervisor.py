@@ -17,6 +17,9 @@ from hamdist.cluster.worker_group import Peer, WorkerGroup
 from hamdist.report.metrics import Window
 from hamdist.transport.base import LinkError
 
+ANSWER_SECONDS = 2.0  # for an actor that lives
+LINKS_SECONDS = 15.0  # for one that lives to close its links, which may hold what a neighbour never takes
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -122,10 +125,14 @@ class Supervisor:
         )
 
     def _stop(self) -> None:
-        """Who has done it by then is not stopped later, in the midst of the next generation."""
-        running = zip(self._group.everyone, self._all, strict=True)
-        asked = [handle.ask(Peer.stop) for handle, run in running if not run.done()]
-        wait([*self._all, *asked], STOPPED_SECONDS)
+        """Who gives no sign of life is not waited for. Who has stopped by then is not stopped later, in the midst of
+        the next generation.
+        """
+        running = [each for each in zip(self._group.everyone, self._all, strict=True) if not each[1].done()]
+        asked = [(handle.ask(Peer.progress), handle.ask(Peer.stop), run) for handle, run in running]
+        wait([sign for sign, *_ in asked], ANSWER_SECONDS)
+        alive = [(stop, run) for sign, stop, run in asked if sign.done()]
+        wait([call for calls in alive for call in calls], LINKS_SECONDS)
 
     @property
     def machines_failed(self) -> bool:
@@ -135,7 +142,7 @@ class Supervisor:
 
     def _windows(self, outcome: Outcome | None) -> tuple[Window, ...]:
         """Those in the last news, which may still be under way, and those in the outcome."""
-        wait([self._learning.asked], STOPPED_SECONDS)
+        wait([self._learning.asked], 0.0 if outcome is None else STOPPED_SECONDS)
         news = self._learning.latest()
         self._set_aside += news.cuts
         return news.windows if outcome is None else news.windows + outcome.windows

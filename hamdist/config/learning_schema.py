@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from hamdist.config.types import (
     Count,
@@ -97,7 +97,64 @@ class RmspropConfig(Section):
     momentum: Fraction = Field(default=0.0, description="Momentum of the preconditioned drive.")
 
 
-Adaptive = Annotated[AdamConfig | RmspropConfig, Field(discriminator="type")]
+class SoapConfig(Section):
+    type: Literal["soap"] = Field(description="Adam, without momentum, in the eigenbasis of the gradients.")
+    b2: Fraction = Field(default=0.95, description="Decay of the second moment.")
+    basis: Fraction = Field(
+        default=0.95,
+        description="Decay of the second moments of rows and of columns, whose eigenvectors it is.",
+    )
+    largest: Count = Field(
+        default=256,
+        description="Longest side of a matrix that is rotated; an update factorises a matrix of it.",
+    )
+    eps: Positive = Field(default=1e-8, description="Added to the root of the second moment.")
+
+
+class DelayConfig(Section):
+    """How much a rate shrinks with a layer's delay."""
+
+    delay: NonNegative = Field(
+        description="Power e of the factor (π/(2D+1))ᵉ of a layer whose costate comes D ticks late: 1 is"
+        " `delay-scaled`, 0 leaves momentum alone to scale β."
+    )
+
+
+def _rate(value: Any) -> Any:
+    if value in ("auto", "constant", "delay-scaled") or isinstance(value, Mapping | DelayConfig):
+        return value
+    raise ValueError(f"expected auto, constant, delay-scaled, or {{delay: …}}, got {value!r}")
+
+
+RatePolicy = Annotated[
+    Annotated[Literal["auto", "constant", "delay-scaled"], Tag("a name")]
+    | Annotated[DelayConfig, Tag("a mapping")],
+    Discriminator(lambda value: "a name" if isinstance(value, str) else "a mapping"),
+    BeforeValidator(_rate),
+]
+
+
+class AverageConfig(Section):
+    """A running mean of the weights by its length in samples."""
+
+    samples: Positive = Field(
+        description="Samples over which the mean forgets: one of so many samples ago weighs 1/e of the present one."
+    )
+
+
+def _average(value: Any) -> Any:
+    if isinstance(value, Mapping | AverageConfig | int | float) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"expected a number between 0 and 1, {{samples: …}}, or null, got {value!r}")
+
+
+Average = Annotated[
+    Annotated[Number, Field(gt=0, lt=1), Tag("a number")] | Annotated[AverageConfig, Tag("a mapping")],
+    Discriminator(lambda value: "a number" if isinstance(value, int | float) else "a mapping"),
+    BeforeValidator(_average),
+]
+
+Adaptive = Annotated[AdamConfig | RmspropConfig | SoapConfig, Field(discriminator="type")]
 
 
 class LearningConfig(Section):
@@ -124,16 +181,25 @@ class LearningConfig(Section):
         default=None,
         description="Largest magnitude of any number in a state costate that is integrated forward; `null`: none.",
     )
-    rate: Literal["auto", "constant", "delay-scaled"] = Field(
+    rate: RatePolicy = Field(
         default="auto",
-        description="`delay-scaled`: β shrinks with a layer's delay. `auto`: that under stashed and reversible pairing,"
-        " `constant` under current.",
+        description="`delay-scaled`: β shrinks with a layer's delay, and with momentum; `{delay}`: by a power of the"
+        " delay. `auto`: `delay-scaled` under stashed and reversible pairing, `constant` under current.",
     )
     adaptive: Adaptive | None = Field(
-        default=None, description="Adam, AdamW or RMSprop (below); `null`: none."
+        default=None, description="Adam, AdamW, RMSprop or SOAP (below); `null`: none."
     )
     nesterov: Flag = Field(default=False, description="Look ahead along the momentum.")
+    dampening: Annotated[NonNegative, Field(le=1)] = Field(
+        default=0.0,
+        description="d of ω' = aω + (1 − d)cG, from the second update on, as in `torch.optim.SGD`; needs momentum.",
+    )
     weight_decay: NonNegative = Field(default=0.0, description="λ of the term λ/2 |θ|² in the Hamiltonian.")
+    average: Average | None = Field(
+        default=None,
+        description="Every layer keeps a running mean of its weights, which hold-out, predictions and export use: the"
+        " share that stays at an update, or `{samples}`; `null`: none.",
+    )
 
     @field_validator("adaptive")
     @classmethod
@@ -157,3 +223,21 @@ class LearningConfig(Section):
         if nesterov and info.data.get("adaptive") is not None:
             raise ValueError("nesterov and adaptive exclude each other: remove one of them")
         return nesterov
+
+    @field_validator("dampening")
+    @classmethod
+    def _dampening_needs_momentum(cls, dampening: float, info: ValidationInfo) -> float:
+        if not dampening:
+            return dampening
+        if info.data.get("nesterov"):
+            raise ValueError("nesterov and dampening exclude each other: remove one of them")
+        if info.data.get("adaptive") is not None:
+            raise ValueError("adaptive and dampening exclude each other: remove one of them")
+        dissipation, tau = info.data.get("dissipation"), info.data.get("tau", 1.0)
+        eta = 1.0 if dissipation is None or dissipation.weight is None else dissipation.weight
+        if info.data.get("step") != "exponential" and tau * eta == 1.0:
+            raise ValueError(
+                "there is no momentum to dampen, since tau * dissipation.weight is 1: lower learning.dissipation.weight"
+                ", or remove dampening"
+            )
+        return dampening

@@ -8,13 +8,16 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
+from hamdist.config.loss_schema import LossConfig, listed_losses
 from hamdist.config.types import (
     Arguments,
     Count,
@@ -27,14 +30,11 @@ from hamdist.config.types import (
     Section,
     Text,
     TicksOrNone,
-    Whole,
     parse_edge,
     refuse,
 )
-from hamdist.errors import did_you_mean
 from hamdist.naming import layer_name_problem
 
-LOSSES = ("cross_entropy", "mse", "l1", "huber", "bce_with_logits", "nll")
 MOST_LAYERS = 20_000
 MOST_NUMBERS = 2**27  # of a signal
 RESERVED_NAMES = ("source", "loss")
@@ -63,6 +63,39 @@ class ModuleConfig(Section):
 Modules = Annotated[tuple[ModuleConfig, ...], Field(min_length=1)]
 
 
+def _scale(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"expected auto, or a number more than 0, got {value!r}")
+
+
+class ResidualConfig(Section):
+    """A residual layer whose branch is scaled: y = x + scale · modules(x)."""
+
+    scale: Annotated[
+        Annotated[Literal["auto"], Tag("a name")] | Annotated[Positive, Tag("a number")],
+        Discriminator(lambda value: "a name" if isinstance(value, str) else "a number"),
+        BeforeValidator(_scale),
+    ] = Field(
+        default="auto",
+        description="What the modules' output is multiplied by; `auto`: 1/√L, L the number of residual layers, so that"
+        " one β does for every depth.",
+    )
+
+
+def _residual(value: Any) -> Any:
+    if isinstance(value, bool | Mapping | ResidualConfig):
+        return value
+    raise ValueError(f"expected true, false, or {{scale: …}}, got {value!r}")
+
+
+Residuals = Annotated[
+    Annotated[Flag, Tag("a flag")] | Annotated[ResidualConfig, Tag("a mapping")],
+    Discriminator(lambda value: "a flag" if isinstance(value, bool) else "a mapping"),
+    BeforeValidator(_residual),
+]
+
+
 class CouplingConfig(Section):
     """A reversible layer: y1 = x1 + F(x2), y2 = x2 + G(y1), on the two halves of its input."""
 
@@ -89,7 +122,14 @@ class LayerConfig(Section):
     repeat: Annotated[Count, Field(le=MOST_LAYERS)] = Field(
         default=1, description="Makes that many layers: `block`, four times, is `block0` … `block3`."
     )
-    residual: Flag = Field(default=False, description="Add the layer's input to its output.")
+    residual: Residuals = Field(
+        default=False,
+        description="Add the layer's input to its output; `{scale}`: with the output scaled (below).",
+    )
+    midpoint: Flag = Field(
+        default=False,
+        description="A step of the midpoint rule, y″ = y + 2 f(y′): reversible; the first of a chain is y′ = y + f(y).",
+    )
     join: Literal["sum", "concat", "arguments"] = Field(
         default="sum", description="How several inputs meet: summed, concatenated, or passed one by one."
     )
@@ -125,6 +165,19 @@ class LayerConfig(Section):
     def _not_neither(self) -> "LayerConfig":
         if self.modules is None and self.coupling is None:
             raise ValueError("a layer needs modules, or a coupling")
+        return self
+
+    @model_validator(mode="after")
+    def _no_residual_coupling(self) -> "LayerConfig":
+        if self.coupling is not None and self.residual is not False:
+            refuse((("residual",), "a coupling adds its input by itself, to each half: leave residual out"))
+        return self
+
+    @model_validator(mode="after")
+    def _midpoint_steps_are_that_alone(self) -> "LayerConfig":
+        others = {"residual": self.residual, "relaxing": self.relaxing, "coupling": self.coupling}
+        if self.midpoint and (given := [key for key, value in others.items() if value not in (None, False)]):
+            refuse((("midpoint",), f"a step of the midpoint rule adds its own input: leave out {given[0]}"))
         return self
 
     @model_validator(mode="after")
@@ -166,54 +219,13 @@ class EdgeConfig(Section):
         return value
 
 
-def _loss_type(name: str) -> str:
-    if name in LOSSES or ":" in name:
-        return name
-    hint = did_you_mean(name, LOSSES)
-    raise ValueError(
-        f"{name!r} is not a loss{hint} (accepted: {', '.join(LOSSES)}, or 'package.module:function')"
-    )
-
-
-class LossConfig(Section):
-    """A loss, the layer whose output it judges, and its weight in the sum."""
-
-    type: Annotated[Text, AfterValidator(_loss_type)] = Field(
-        description="`cross_entropy`, `mse`, `l1`, `huber`, `bce_with_logits`, `nll`, or `package.module:function`."
-    )
-    layer: LayerReference | None = Field(
-        default=None, description="Name or index of the layer; `null`: the last listed."
-    )
-    weight: Positive = Field(default=1.0, description="Its weight in the sum of losses.")
-    class_dim: Whole | None = Field(
-        default=None,
-        description="Of `cross_entropy`, the dimension of the output along which the classes lie: −1 for an output"
-        " [B, T, classes] with targets [B, T]; `null`: 1, as in torch.",
-    )
-
-    @field_validator("class_dim")
-    @classmethod
-    def _only_for_classes(cls, dim: int | None, info: ValidationInfo) -> int | None:
-        if dim == 0:
-            raise ValueError("0 is the rows of a batch: classes lie along another dimension, such as 1 or -1")
-        if dim is not None and info.data.get("type", "cross_entropy") != "cross_entropy":
-            raise ValueError(f"only cross_entropy has one, not {info.data['type']}")
-        return dim
-
-
-def _losses(value: Any) -> Any:
-    """A name or a mapping becomes a list of one; a name in the list becomes a mapping."""
-    losses = value if isinstance(value, list | tuple) else [value]
-    return [{"type": loss} if isinstance(loss, str) else loss for loss in losses]
-
-
 class NetworkConfig(Section):
     """Which layers there are, how they are joined, and what their output is judged by."""
 
     dtype: Literal["float32", "float64"] = Field(
         default="float32", description="Type of weights and signals."
     )
-    loss: Annotated[tuple[LossConfig, ...], BeforeValidator(_losses)] = Field(
+    loss: Annotated[tuple[LossConfig, ...], BeforeValidator(listed_losses)] = Field(
         min_length=1,
         description="The name of a loss, a mapping (below), or a list of these, which are summed.",
     )

@@ -30,9 +30,10 @@ Group = Annotated[tuple[LayerReference, ...], Field(min_length=1)]
 class LocalityConfig(Section):
     """How far signals travel within one tick, and what a returning costate is paired with."""
 
-    mode: Literal["local", "nonlocal", "groups"] = Field(
+    mode: Literal["local", "nonlocal", "groups", "cyclic"] = Field(
         default="local",
-        description="Delay of the edges: 1 everywhere, 0 everywhere, or 0 inside `groups` and 1 between.",
+        description="Delay of the edges: 1 everywhere, 0 everywhere, or 0 inside `groups` and 1 between. `cyclic`: 1,"
+        " and the layers of a chain move in turn, one a tick.",
     )
     groups: tuple[Group, ...] | None = Field(
         default=None,
@@ -92,7 +93,7 @@ class LocalityConfig(Section):
         mode = info.data.get("mode")
         if mode == "groups" and groups is None:
             raise ValueError("mode 'groups' needs them: lists of layers, for instance [[0, 1], [2, 3]]")
-        if mode in ("local", "nonlocal") and groups is not None:
+        if mode in ("local", "nonlocal", "cyclic") and groups is not None:
             raise ValueError(f"mode {mode!r} has no groups: remove them, or set locality.mode to 'groups'")
         return groups
 

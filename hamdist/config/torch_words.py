@@ -6,8 +6,8 @@ from hamdist.config.problems import suggestion
 
 RATE = "the learning rate is beta, a number or a schedule"
 OPTIMIZER = (
-    "weights move by Hamilton's equations: adaptive={'type': 'adam'}, 'adamw' or 'rmsprop' sets the rates of \
-an optimizer, and nothing gives SGD"
+    "weights move by Hamilton's equations: adaptive={'type': 'adam'}, 'adamw', 'rmsprop' or 'soap' sets the \
+rates of an optimizer, and nothing gives SGD"
 )
 MOMENTUM = "momentum is 1 - tau * dissipation['weight']: for 0.9, dissipation={'weight': 0.1}"
 DEVICE = (

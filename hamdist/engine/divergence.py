@@ -88,7 +88,10 @@ def unfinite(state: PartitionState) -> str:
     "" where all are. What a layer says may be infinite, as a mask, but not NaN.
     """
     for name, node in state.nodes.items():
-        if not _all(torch.isfinite, node.carry._replace(buffers={})):  # a mask may well be infinite
+        mean = node.carry.mean._replace(tensors={})
+        if not _all(
+            torch.isfinite, node.carry._replace(buffers={}, mean=mean)
+        ):  # a mask may well be infinite
             return f"not all numbers of layer {name!r} are finite"
     for edge, costates in state.costates.items():
         if not _all(torch.isfinite, [message.tensors[:1] for message in costates]):
@@ -101,4 +104,13 @@ def unfinite(state: PartitionState) -> str:
 
 def _all(fit: Callable[[Tensor], Tensor], tree: Any) -> bool:
     """Whether all numbers of it are."""
-    return all(bool(fit(leaf).all()) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+    return all(_each(fit, leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _each(fit: Callable[[Tensor], Tensor], tensor: Tensor) -> bool:
+    """Whether all its numbers are. Mostly their sum tells, which takes a tenth of the time: where one of them is not,
+    it is not either. It may be too large with all of them finite, and then they are looked at.
+    """
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    return bool(fit(tensor.sum())) or bool(fit(tensor).all())

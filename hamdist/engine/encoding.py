@@ -21,6 +21,7 @@ from hamdist.engine.message import Costate, Message, Signal, Token
 from hamdist.engine.node_part import NodePart
 from hamdist.engine.state import LossState, NodeState, PartitionState, RuntimeState, Settling, SourceState
 from hamdist.engine.stored_tensor import StoredTensor, stored, taken
+from hamdist.physics.averaging import RunningMean
 from hamdist.physics.layers import Point
 from hamdist.physics.pure_module import Context
 from hamdist.physics.step import Carry, Evaluation, Weights
@@ -41,6 +42,7 @@ RECORDS: dict[str, type[Any]] = {
         NodeState,
         PartitionState,
         Point,
+        RunningMean,
         RuntimeState,
         Settling,
         Signal,

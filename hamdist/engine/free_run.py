@@ -37,9 +37,8 @@ class FreeLayer:
 
     @classmethod
     def of(cls, node: LayerNode) -> "FreeLayer":
-        """With the weights that a layer has now."""
-        parameters, buffers = tree_map(torch.clone, (node.carry.parameters, node.carry.buffers))
-        return cls(node.spec, Weights(parameters, buffers))
+        """With the weights that a layer has now, or their mean where one is kept."""
+        return cls(node.spec, tree_map(torch.clone, node.carry.averaged))
 
     @torch.no_grad()
     def __call__(self, inputs: tuple[Tensor, ...], restarts: Tensor | None = None) -> Tensor:

@@ -28,8 +28,8 @@ class Kept:
 
 
 def kept_of(node: LayerNode) -> Kept:
-    """What there is of a layer now."""
-    return _kept(node.spec, node.carry.parameters, node.carry.buffers)
+    """What there is of a layer now: of the mean of its weights, where one is kept."""
+    return _kept(node.spec, *node.carry.averaged)
 
 
 def check_kept(spec: NodeSpec) -> None:

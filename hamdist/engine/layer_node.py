@@ -66,6 +66,8 @@ def evaluate(spec: NodeSpec, state: NodeState, tick: int, signals: list[Signal])
         inputs = _inputs(spec, signals)
         state, output = (_learn_from if token.learn else _try)(spec, state, tick, token, inputs)
     spec.memory.remember(state.kept, tick, state.present)
+    if isinstance(spec.memory, Pairing) and spec.memory.reconstructs:
+        state = state._replace(present=None)  # its activations would last until the costate comes
     if spec.latency:
         return state._replace(shown=token), _shown_late(before)
     return state, NOTHING if output is None else Signal(token, aligned(output))
@@ -101,14 +103,25 @@ def _learn_from(
         present = present._replace(number=token.tick)
         state = state._replace(undriven=(*state.undriven, token))
     latest = present.point if spec.needs_latest else None
-    return state._replace(carry=carry, present=present, trial=None, latest=latest), _lasting(spec, output)
+    state = state._replace(carry=carry, present=present, trial=None, latest=latest)
+    return _held(state, token, output) if spec.holds_output else (state, _lasting(spec, output))
+
+
+def _held(state: NodeState, token: Token, output: Tensor) -> tuple[NodeState, Tensor]:
+    """What a layer says whose state moves at the first tick of a hold alone."""
+    if token.repeat and state.said is not None:
+        return state, state.said
+    said = output.clone()
+    return state._replace(said=said), said
 
 
 def _try(
     spec: NodeSpec, state: NodeState, tick: int, token: Token, inputs: tuple[Tensor, ...]
 ) -> tuple[NodeState, Tensor]:
     """A hold-out sample: nothing of the layer moves, not even ξ, of which a copy does."""
-    trial = state.carry if state.trial is None else state.carry._replace(state=state.trial)
+    weights, buffers = state.carry.averaged
+    trial = state.carry._replace(parameters=weights, buffers=buffers)
+    trial = trial if state.trial is None else trial._replace(state=state.trial)
     point = _point(spec, token, inputs, trial.state)
     point = point._replace(context=point.context._replace(training=False))
     trial, output, _ = step.evaluate(spec.motion_at(tick), trial, point, TRIAL)
@@ -298,8 +311,9 @@ class LayerNode:
         return step_back.seconds if isinstance(step_back, TracedStep) else 0.0
 
     def tensors(self) -> dict[str, Any]:
-        """What the layer's module would have in its state_dict. Raises what the module's own code raises."""
-        return self.spec.layer.pure.state_dict(self.carry.parameters, self.carry.buffers)
+        """What the layer's module would have in its state_dict, of a mean where one is kept. Raises what the module's
+        own code raises."""
+        return self.spec.layer.pure.state_dict(*self.carry.averaged)
 
     @property
     def energies(self) -> dict[str, float]:

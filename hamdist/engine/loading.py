@@ -5,12 +5,14 @@ from typing import Any
 
 from hamdist.engine.layer_node import LayerNode
 from hamdist.network.wording import describe
+from hamdist.physics.averaging import begun_anew
 
 Nodes = Mapping[str, LayerNode]
 
 
 def load_weights(nodes: Nodes, state: Mapping[str, Mapping[str, Any]]) -> None:
-    """Each the state_dict of its layer; all else of them stays, costates and moments, too.
+    """Each the state_dict of its layer, where a mean of the weights begins anew; all else of them stays, costates and
+    moments, too.
 
     Raises what a module's own code raises in loading it; no layer has changed then.
     """
@@ -20,7 +22,8 @@ def load_weights(nodes: Nodes, state: Mapping[str, Mapping[str, Any]]) -> None:
         parameters, buffers = node.spec.layer.pure.loaded(
             carry.parameters, carry.buffers, state.get(name, {})
         )
-        carries[name] = carry._replace(parameters=parameters, buffers=buffers)
+        carry = carry._replace(parameters=parameters, buffers=buffers)
+        carries[name] = carry._replace(mean=begun_anew(carry.mean, parameters | buffers))
     for name, carry in carries.items():
         nodes[name].carry = carry
 

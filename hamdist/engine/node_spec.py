@@ -27,7 +27,7 @@ class NodeSpec:
     None where a hold settles exactly.  warm: whether a layer with latency starts with a valid output.
     mixing: whether joins are out of balance, so that samples mix.  horizon: how far back in time it looks.
     fit: the form in which it runs.  compiles: whether windows of time are compiled.  skips: whether losses that are
-    not finite are left out.
+    not finite are left out.  holds_output: whether it says the same throughout a hold, whatever its weights become.
     computing, integrating: what measures the time that goes into evaluations, and into the equations of motion.
     """
 
@@ -50,6 +50,7 @@ class NodeSpec:
     fit: Fit = PLAIN_FORM
     compiles: bool = False
     skips: bool = False
+    holds_output: bool = False
     computing: AbstractContextManager[None] = NO_SPAN
     integrating: AbstractContextManager[None] = NO_SPAN
 

@@ -17,7 +17,7 @@ from hamdist.errors import NetworkError, Problem
 from hamdist.network.entrance import Entrance
 from hamdist.network.exact import check_costates
 from hamdist.network.graph import Edge, Graph
-from hamdist.network.learning import Learning, check_time_constants
+from hamdist.network.learning import Learning, check_damped, check_time_constants
 from hamdist.network.locality import Locality, apply_locality, settles_exactly
 from hamdist.network.losses import LossSpec
 from hamdist.network.network import Network
@@ -84,6 +84,11 @@ class Outline:
     execution: Execution = PLAIN
 
     @property
+    def delays(self) -> bool:
+        """Whether any layer's costate returns later than in the tick of its evaluation."""
+        return any(self.depth.values())
+
+    @property
     def absence(self) -> Absence:
         """What it looks like where there is no target."""
         losses = self.losses.values()
@@ -106,9 +111,15 @@ class Outline:
         if place.gate == "settled" and layer.remembers:
             message = f"layer {name!r} has a memory, which never settles: set locality.gate=always"
             raise NetworkError(Problem("locality.gate", message))
+        if place.holds_outputs and layer.remembers:
+            message = (
+                f"layer {name!r} has a memory, which moves at every tick, not once in a hold: set mode: local"
+            )
+            raise NetworkError(Problem("locality.mode", message))
         if self.learning.skips:
             check_unspoilt(name, layer, facts)
-        dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing)
+        rows = facts.says.shape[0] * place.batches_per_update
+        dynamics = self.learning.of_layer(name, layer, self.depth[name], place.pairing, self.delays, rows)
         dynamics = replace(dynamics, exact=place.exact and layer.remembers)
         fit = PLAIN_FORM
         if self.execution.stacked and place.stash == "inputs":
@@ -138,6 +149,7 @@ class Outline:
             fit=fit,
             compiles=self.execution.compiled,
             skips=self.learning.skips,
+            holds_output=place.holds_outputs,
         )
 
 
@@ -168,6 +180,8 @@ def outline_of(
     settled = locality.gate == "settled"
     reach = sink(graph, arrivals(graph))
     exact = not settled or settles_exactly(graph, network.relaxing, learning.dynamics.tau)
+    depth = depths(graph)
+    check_damped(learning, locality.pairing, any(depth.values()))
     return Outline(
         graph=graph,
         losses=network.losses,
@@ -176,7 +190,7 @@ def outline_of(
         seed=seed,
         dtype=dtype,
         order=tick_order(graph),
-        depth=depths(graph),
+        depth=depth,
         settling=None if exact else (locality.tolerance, max([1, *feedback_lag(graph).values()])),
         mixing=not is_balanced(graph),
         drain=0 if settled else drain_ticks(graph) + (locality.horizon is not None),  # a last block is closed

@@ -39,6 +39,7 @@ class NodeState(NamedTuple):
     keep.  ledger: whom it has learnt from.  present: this tick's evaluation if it learns; none between ticks.
     trial: the state that hold-out samples move, beside ξ.  latest: the last point that learnt, where anybody asks.
     shown, held: of a layer with latency, whose samples ξ shows, and whose costate p holds.
+    said: under a schedule that moves a layer once a hold, its output of the samples that it hears.
     undriven: tokens that were evaluated and have not driven, where costates go back through windows of time.
     """
 
@@ -54,6 +55,7 @@ class NodeState(NamedTuple):
     latest: Point | None = None
     settling: Settling = Settling()
     undriven: tuple[Token, ...] = ()
+    said: Tensor | None = None
 
 
 class LossState(NamedTuple):

@@ -13,7 +13,7 @@ from hamdist.network.copying import check_hooks, copied
 from hamdist.network.layer_spec import Builder, LayerSpec
 from hamdist.network.names import repeated
 from hamdist.network.ownership import check_owned, shared_buffers
-from hamdist.physics.modules import calls, is_sequence
+from hamdist.physics.modules import calls, count_blocks, is_sequence
 
 Layers = nn.Sequential | Mapping[str, nn.Module | Builder] | Sequence[nn.Module | Builder | LayerSpec]
 
@@ -119,6 +119,10 @@ class Copies:
     name: str
     module: nn.Module
     awake: bool = False
+
+    @property
+    def residual_blocks(self) -> int:
+        return count_blocks(self.module)
 
     def __call__(self) -> nn.Module:
         copy = copied(self.name, self.module)

@@ -11,7 +11,8 @@ from hamdist.errors import NetworkError, Problem, UserError, first_line, first_o
 from hamdist.network.copying import check_hooks
 from hamdist.network.ownership import check_owned, shared_buffers, tie, ties
 from hamdist.physics.layers import Instant, Layer, Relaxing
-from hamdist.physics.modules import Coupling
+from hamdist.physics.midpoint import Midpoint
+from hamdist.physics.modules import Coupling, settle_scales, waits_for_scale
 from hamdist.physics.pure_module import Join, PureModule
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.statespace.layer import PureMemory, StateSpaceLayer, remembers, unwalked
@@ -26,7 +27,8 @@ class LayerSpec:
 
     relaxing: T of dξ/dt = (φ − ξ)/T, None for an instant layer.  reads: of a layer with a memory, whether its output
     is read from the state after an input, or from the one before.  key: where a config speaks of it.
-    shared: its buffers that others have as well, as `shared_buffers` finds them.
+    shared: its buffers that others have as well, as `shared_buffers` finds them.  blocks: L, how many residual blocks
+    the network has, where a Network knows it.
     """
 
     name: str
@@ -36,6 +38,7 @@ class LayerSpec:
     reads: Reads = "new"
     key: str = ""
     shared: Mapping[str, str] = field(default_factory=dict)
+    blocks: int | None = None
 
     def __post_init__(self) -> None:
         """Raises NetworkError for what is none of these."""
@@ -67,6 +70,7 @@ class LayerSpec:
             raise NetworkError(
                 Problem(self.key, f"layer {self.name!r} is a {type(module).__name__}, not a torch.nn.Module")
             )
+        self._settle_scales(module)
         check_hooks(self.name, module, self.key)
         tie(module, ties(module))
         if problem := self._misplaced(module):
@@ -92,13 +96,33 @@ class LayerSpec:
                 told = f"layer {self.name!r} could not be built: {type(error).__name__}: {first_line(error)}"
                 raise NetworkError(Problem(self.key, told)) from error
 
+    def _settle_scales(self, module: nn.Module) -> None:
+        """Raises NetworkError where that takes a number which nobody knows."""
+        if not waits_for_scale(module):
+            return
+        if self.blocks is None:
+            message = (
+                f"layer {self.name!r} has a Residual of scale 'auto', which counts the residual blocks of all layers, "
+                "and functions that build layers hide theirs: give modules instead of functions, or a number"
+            )
+            raise NetworkError(Problem(self.key, message))
+        settle_scales(module, self.blocks)
+
     def _misplaced(self, module: nn.Module) -> str:
         """What is wrong with a memory where it stands."""
-        if isinstance(module, Coupling) and any(remembers(part) for part in module.modules()):
-            return "has a memory inside a coupling, which could not be inverted: make it a layer of its own"
+        if isinstance(module, Coupling | Midpoint) and any(remembers(part) for part in module.modules()):
+            where = "coupling" if isinstance(module, Coupling) else "midpoint step"
+            return f"has a memory inside a {where}, which could not be inverted: make it a layer of its own"
         if self.relaxing is not None and remembers(module):
             return "has a memory, so it cannot relax as well: leave out relaxing"
         return unwalked(module)
+
+
+def residual_blocks(specs: Iterable[LayerSpec]) -> int | None:
+    """How many there are in the modules that specs build; None where only building one would tell."""
+    counts = [getattr(spec.build, "residual_blocks", None) for spec in specs]
+    known = [count for count in counts if isinstance(count, int)]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def converted(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:

@@ -1,5 +1,6 @@
 """How a network learns: the constants of motion of every layer, its rate scaled by its delay."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -10,47 +11,92 @@ from hamdist.network.network import Network
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.layers import Layer
 from hamdist.physics.memory import PairingName
-from hamdist.physics.rates import delay_scale, parameter_factors
+from hamdist.physics.rates import delay_scale, momentum_scale, parameter_factors
 
-RatePolicy = Literal["auto", "constant", "delay-scaled"]
+PolicyName = Literal["auto", "constant", "delay-scaled"]
+
+
+@dataclass(frozen=True)
+class AverageReach:
+    """How far back a running mean reaches: the share `decay` stays at every update, or e⁻¹ of `samples` samples ago."""
+
+    decay: float | None = None
+    samples: float | None = None
+
+    def of_update(self, rows: float) -> float:
+        """What stays of the mean at an update by so many samples."""
+        if self.samples is None:
+            assert self.decay is not None
+            return self.decay
+        return math.exp(-rows / self.samples)
 
 
 @dataclass(frozen=True)
 class Learning:
     """dynamics: shared by all layers.  gamma: γ, the weight of the loss.
 
-    rate: "delay-scaled" multiplies a layer's β by min(1, π/(2D+1)); "auto" does so unless the pairing is current.
+    rate: "delay-scaled" multiplies a layer's β by min(1, π/(2D+1))^exponent and, in a network with delays, by
+    min(1, τη_θ), so that βτ/η_θ does not grow with momentum; "auto" does so unless the pairing is current.
     beta_scale: glob on "<layer>.<parameter>" → factor of β.  skips: whether a loss that is not finite drives nothing;
-    else it ends the run.
+    else it ends the run.  average: of the running mean of the weights, None where none is kept.
     """
 
     dynamics: Dynamics = field(default_factory=Dynamics)
     gamma: float = 1.0
-    rate: RatePolicy = "auto"
+    rate: PolicyName = "auto"
     beta_scale: Mapping[str, float] = field(default_factory=dict)
     skips: bool = False
+    average: AverageReach | None = None
+    exponent: float = 1.0
 
-    def of_layer(self, name: str, layer: Layer, depth: int, pairing: PairingName) -> Dynamics:
-        """The dynamics of one layer whose costate returns after `depth` ticks."""
-        scaled = self._delay_scaled(pairing)
+    def of_layer(
+        self, name: str, layer: Layer, depth: int, pairing: PairingName, delays: bool, rows: float = 1.0
+    ) -> Dynamics:
+        """The dynamics of one layer whose costate returns after `depth` ticks.  delays: whether any layer's returns
+        later.  rows: samples of an update.
+        """
+        scaled = self.delay_scaled(pairing)
         late = depth + self.dynamics.integrator.lag
         rate = replace(
             self.dynamics.rate,
-            delay_factor=delay_scale(late) if scaled else 1.0,
+            delay_factor=delay_scale(late, self.exponent) if scaled else 1.0,
+            momentum_factor=self._momentum_scale if scaled and delays else 1.0,
             factors=parameter_factors(self.beta_scale, name, layer.pure.parameters()),
         )
-        return replace(self.dynamics, rate=rate)
+        average = None if self.average is None else self.average.of_update(rows)
+        return replace(self.dynamics, rate=rate, average=average)
 
     def rates_differ(self, pairing: PairingName) -> bool:
         """Whether layers may learn at different rates."""
-        return self._delay_scaled(pairing) or bool(self.beta_scale)
+        return self.delay_scaled(pairing) or bool(self.beta_scale)
 
     def lowered(self, factor: float) -> "Learning":
         """The same with β times a factor."""
         return replace(self, dynamics=replace(self.dynamics, rate=self.dynamics.rate.lowered(factor)))
 
-    def _delay_scaled(self, pairing: PairingName) -> bool:
+    def delay_scaled(self, pairing: PairingName) -> bool:
+        """Whether β shrinks with the delay."""
         return self.rate == "delay-scaled" or (self.rate == "auto" and pairing != "current")
+
+    @property
+    def _momentum_scale(self) -> float:
+        """Adaptive rates have a momentum of their own."""
+        dynamics = self.dynamics
+        if dynamics.rate.adaptive is not None:
+            return 1.0
+        return momentum_scale(dynamics.tau, dynamics.weight_dissipation)
+
+
+def check_damped(learning: Learning, pairing: PairingName, delays: bool) -> None:
+    """Raises NetworkError where rates are to be scaled by a delay, and nothing damps the weights' costates."""
+    dynamics = learning.dynamics
+    undamped = dynamics.rate.adaptive is None and not dynamics.weight_dissipation
+    if undamped and delays and learning.delay_scaled(pairing):
+        message = (
+            "nothing dissipates, and no rate is stable then where costates come late: set more than 0, or "
+            "learning.rate=constant to learn so nevertheless"
+        )
+        raise NetworkError(Problem("learning.dissipation.weight", message))
 
 
 def check_scales(patterns: Mapping[str, float], parameters: Sequence[str]) -> None:

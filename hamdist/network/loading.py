@@ -74,6 +74,11 @@ class WithWeights:
     dtype: torch.dtype
     state: Mapping[str, Any]
 
+    @property
+    def residual_blocks(self) -> Any:
+        """As what it builds with has them."""
+        return getattr(self.build, "residual_blocks", None)
+
     def __call__(self) -> nn.Module:
         module = converted(self.build(), self.dtype, torch.device("cpu"))
         module.load_state_dict(self.state)

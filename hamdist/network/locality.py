@@ -3,6 +3,7 @@
     nonlocal   every d = 0                    the whole network is traversed inside one tick
     groups     d = 0 inside, 1 between        a group of layers works as one
     local      every d = 1                    every layer works on what its neighbours said one tick ago
+    cyclic     every d = 1                    the same, but a layer's output moves at the first tick of a hold alone
 
 Source and loss edges have d = 0, feedback edges d = 1, unless set.
 """
@@ -10,6 +11,7 @@ Source and loss edges have d = 0, feedback edges d = 1, unless set.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from hamdist.errors import NetworkError, Problem, did_you_mean
@@ -18,7 +20,7 @@ from hamdist.network.timing import balanced, is_balanced, shortest_hold
 from hamdist.network.wording import all_of
 from hamdist.physics.memory import Gate, PairingName, StashName
 
-Mode = Literal["local", "nonlocal", "groups"]
+Mode = Literal["local", "nonlocal", "groups", "cyclic"]
 Warmup = Literal["invalid", "zeros"]
 
 
@@ -61,6 +63,18 @@ class Locality:
     horizon: Horizon | None = None
     exact: bool = False
 
+    @property
+    def holds_outputs(self) -> bool:
+        """Whether a layer says again, at later ticks of a hold, what it said at its first: its state moves once."""
+        return self.mode == "cyclic"
+
+    @property
+    def batches_per_update(self) -> float:
+        """Those that drive the weights at once; a share of one where every tick of a hold does."""
+        if self.horizon is not None and not self.horizon.slid:
+            return self.horizon.ticks
+        return 1 / self.hold if self.gate == "always" else 1.0
+
 
 def apply_locality(graph: Graph, locality: Locality) -> Graph:
     """The graph with every delay set and joins balanced.
@@ -96,7 +110,7 @@ def _delay(graph: Graph, edge: Edge, mode: Mode, group_of: Mapping[str, int]) ->
         return 1
     if edge.source == SOURCE or edge.target in graph.losses or mode == "nonlocal":
         return 0
-    return int(mode == "local" or group_of[edge.source] != group_of[edge.target])
+    return int(mode in ("local", "cyclic") or group_of[edge.source] != group_of[edge.target])
 
 
 def _group_problems(graph: Graph, locality: Locality) -> list[Problem]:
@@ -151,6 +165,8 @@ def _pairing_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
         )
     if locality.horizon is not None:
         yield from _horizon_problems(graph, locality)
+    if locality.mode == "cyclic":
+        yield from _cyclic_problems(graph, locality)
     if locality.exact and (locality.pairing != "stashed" or locality.stash != "inputs"):
         yield Problem(
             "locality.time",
@@ -191,3 +207,49 @@ def _horizon_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
             "'backward' does not go through relaxing layers, whose costates are integrated forward: leave out relaxing,"
             " or set locality.time=forward",
         )
+
+
+def _cyclic_problems(graph: Graph, locality: Locality) -> Iterator[Problem]:
+    """What does not fit a schedule in which layer k of ν moves at the ticks t with t mod ν = k, and no other."""
+    if locality.pairing != "current":
+        yield Problem(
+            "locality.pairing",
+            f"mode 'cyclic' pairs costates with what is there, not with what is {locality.pairing}: set "
+            "locality.pairing=current",
+        )
+    if locality.gate != "always":
+        yield Problem(
+            "locality.gate", "in mode 'cyclic' weights move at every tick: set locality.gate=always"
+        )
+    if locality.warmup != "invalid":
+        yield Problem(
+            "locality.warmup",
+            "in mode 'cyclic' a layer's first turn comes with the first sample: set locality.warmup=invalid",
+        )
+    if any(graph.latencies.values()):
+        yield Problem(
+            "locality.mode",
+            "in mode 'cyclic' a layer's output is its state: leave out relaxing, or set mode=local",
+        )
+    if not _is_chain(graph):
+        yield Problem(
+            "locality.mode",
+            "'cyclic' moves the layers of a chain in turn, each a tick after the one before it, with one loss at its "
+            "end: leave out edges and delays, or set mode=local",
+        )
+    elif locality.hold != (layers := len(graph.layers)):
+        yield Problem(
+            "stream.hold",
+            f"in mode 'cyclic' a sample is held for as many ticks as there are layers: set stream.hold={layers}, not "
+            f"{locality.hold}",
+        )
+
+
+def _is_chain(graph: Graph) -> bool:
+    """Each layer to the next with a delay of 1, without one from the source to the first, and to the only loss."""
+    path = (SOURCE, *graph.layers, *graph.losses)
+    ends = {(SOURCE, loss) for loss in graph.losses}
+    inner = {edge for edge in graph.edges if (edge.source, edge.target) not in ends}
+    delays = (0, *(1,) * (len(graph.layers) - 1), 0)
+    expected = {(a, b, delay) for (a, b), delay in zip(pairwise(path), delays, strict=False)}
+    return len(graph.losses) == 1 and {(e.source, e.target, e.ticks) for e in inner} == expected

@@ -2,7 +2,7 @@
 
 import builtins
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from hamdist.errors import NetworkError, Problem, UserError, did_you_mean
 from hamdist.objects import find_layer
 from hamdist.physics import statespace
+from hamdist.physics.midpoint import LatestOfTwo, Midpoint
 from hamdist.physics.modules import Coupling, Merging, Residual
 
 
@@ -69,13 +70,25 @@ class ModuleSpec:
         return kind
 
 
-def build_stack(modules: Sequence[ModuleSpec], residual: bool = False, merges: bool = False) -> nn.Module:
-    """The modules one after another, and around them the input added to their output.
+def build_stack(
+    modules: Sequence[ModuleSpec], residual: float | None = None, merges: bool = False
+) -> nn.Module:
+    """The modules one after another, and where `residual` scales their output, the input added to it.
 
     merges: whether the first takes several inputs.
     """
     stack = (Merging if merges else nn.Sequential)(*build_all(modules))
-    return Residual(stack) if residual else stack
+    return stack if residual is None else Residual(stack, residual)
+
+
+def build_midpoint(body: Callable[[], nn.Module], starts: bool) -> nn.Module:
+    """A step of the midpoint rule.  starts: whether it is the first of its chain."""
+    return Midpoint(body(), starts)
+
+
+def build_after_midpoint(module: Callable[[], nn.Module]) -> nn.Module:
+    """What hears the last of the two signals that a chain of midpoint steps gives."""
+    return nn.Sequential(LatestOfTwo(), module())
 
 
 def build_coupling(f: Sequence[ModuleSpec], g: Sequence[ModuleSpec]) -> nn.Module:

@@ -1,7 +1,7 @@
 """A network: layers by name, how they are joined, and the losses on them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hamdist.errors import NetworkError
@@ -9,7 +9,7 @@ from hamdist.naming import layer_name_problem
 from hamdist.network.edges import EdgeLike, edges_of
 from hamdist.network.given_layers import Layers, specs_of
 from hamdist.network.graph import LOSS, SOURCE, Edge, Graph, chain, connect
-from hamdist.network.layer_spec import LayerSpec
+from hamdist.network.layer_spec import LayerSpec, residual_blocks
 from hamdist.network.losses import Losses, LossSpec, losses_of
 from hamdist.network.names import Names, repeated
 from hamdist.network.wording import all_of
@@ -85,4 +85,5 @@ def _layer_specs(layers: Any) -> tuple[LayerSpec, ...]:
         raise NetworkError("a Network is made of LayerSpecs; Network.of makes one of modules")
     if not specs:
         raise NetworkError("a network needs at least one layer")
-    return specs
+    blocks = residual_blocks(specs)
+    return tuple(replace(spec, blocks=blocks) for spec in specs)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from torch import Tensor
+
 from hamdist.physics.integrators import INTEGRATORS, Coefficients, Gain, Integrator, nesterov_step
 from hamdist.physics.rates import Rate
 
@@ -15,7 +17,9 @@ class Dynamics:
     """dξ/dt = f;  dp/dt = −η_ξ p − s ∂H/∂ξ;  dω/dt = −η_θ ω − s (∂H/∂θ + λθ);  dθ/dt = s β ω.
 
     tau: the step τ.  sign: s, −1 for HL's dissipative form.  state_dissipation, weight_dissipation: η_ξ, η_θ.
-    weight_decay: λ.  clip: the largest magnitude of any number in p.  An adaptive rate imposes its own η_θ.
+    weight_decay: λ.  clip: the largest magnitude of any number in p.  average: a of the running mean of the weights,
+    None where none is kept.  An adaptive rate imposes its own η_θ.
+    dampening: d of ω' = aω − s c (1 − d) (∂H/∂θ + λθ), where it is not the first update.
     exact: p stays zero, and the drive has what the past did through ∂ξ/∂θ, which is carried forward; of a layer with a
     memory.
     """
@@ -27,8 +31,10 @@ class Dynamics:
     weight_dissipation: float = 1.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    dampening: float = 0.0
     clip: float | None = None
     exact: bool = False
+    average: float | None = None
     rate: Rate = field(default_factory=Rate)
 
     @cached_property
@@ -53,3 +59,7 @@ class Dynamics:
         if self.rate.adaptive is None:
             return beta * self.tau
         return beta * adapted / self.weight_coefficients.drive
+
+    def dampened(self, drive: Tensor, n: Tensor) -> Tensor:
+        """(1 − d) G; the first drive, after n = 0 updates, as it is: torch.optim.SGD's dampening."""
+        return drive * (1 - self.dampening * (n > 0).to(n.dtype)).to(drive.dtype) if self.dampening else drive

@@ -1,7 +1,8 @@
 """Two modules that torch lacks and that locality calls for: a residual block, and a coupling that can be inverted."""
 
 import inspect
-from typing import TypeGuard
+import math
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -48,23 +49,66 @@ def unhooked(module: nn.Module) -> bool:
 _HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 
 
-class Residual(nn.Module):
-    """y = x + body(x)."""
+BranchScale = float | Literal["auto"]
 
-    def __init__(self, body: nn.Module) -> None:
+
+class Residual(nn.Module):
+    """y = x + scale · body(x).
+
+    scale: a number more than 0, or "auto": 1/√L, where L is the number of residual blocks of the network. Sums of L
+    branches are then as large, and as curved, whatever L is (Yang, Yu, Zhu, Hayou, "Tensor Programs VI", 2023).
+    """
+
+    def __init__(self, body: nn.Module, scale: BranchScale = 1.0) -> None:
         super().__init__()
+        if scale != "auto" and not (_is_number(scale) and 0 < scale < math.inf):
+            raise ValueError(f"scale is 'auto' or a number more than 0, not {scale!r}")
         self.body = body
+        self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
         return self.added(x, self.body(x))
 
     def added(self, x: Tensor, y: Tensor) -> Tensor:
-        """x + y, where the body keeps the shape."""
+        """x + scale · y, where the body keeps the shape."""
         if y.shape != x.shape:
             raise ValueError(
                 f"a residual body must keep the shape, but turns {list(x.shape)} into {list(y.shape)}"
             )
-        return x + y
+        if isinstance(self.scale, str):
+            raise ValueError(
+                "scale 'auto' counts the residual blocks of a network, and this block is in none"
+            )
+        return x + y if self.scale == 1 else torch.add(x, y, alpha=self.scale)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def auto_scale(blocks: int) -> float:
+    """1/√L."""
+    return 1 / math.sqrt(blocks)
+
+
+def settle_scales(module: nn.Module, blocks: int) -> None:
+    """Gives every residual block in a module whose scale is "auto" its number.  blocks: L, of the whole network."""
+    for part in module.modules():
+        if isinstance(part, Residual) and part.scale == "auto":
+            part.scale = auto_scale(blocks)
+
+
+def waits_for_scale(module: nn.Module) -> bool:
+    """Whether a residual block in a module has a scale that the network decides."""
+    return any(isinstance(part, Residual) and part.scale == "auto" for part in module.modules())
+
+
+def count_blocks(module: nn.Module) -> int:
+    """The residual blocks in a module."""
+    return sum(isinstance(part, Residual) for part in module.modules())
 
 
 def is_residual(module: nn.Module) -> TypeGuard[Residual]:

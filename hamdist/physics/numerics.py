@@ -42,6 +42,11 @@ def differentiable(dtype: torch.dtype) -> bool:
 Factor = float | Tensor
 
 
+def per_member(numbers: Tensor, like: Tensor) -> Tensor:
+    """One number of a layer as it is; of a stack [N], so that each multiplies all of its member's in `like` [N, …]."""
+    return numbers.view(-1, *[1] * (like.dim() - 1)) if numbers.dim() else numbers
+
+
 def plus(base: Tensor, change: Tensor, factor: Factor) -> Tensor:
     """base + factor · change; the factor is a number, or a tensor that broadcasts to base."""
     if isinstance(factor, Tensor):

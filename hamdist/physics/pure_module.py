@@ -30,7 +30,7 @@ class Context(NamedTuple):
 class PureModule:
     """Any nn.Module that maps tensors to a tensor, as a function of its parameters, buffers and inputs.
 
-    bare: whether all of it is torch's code, and hamdist's.
+    bare: whether all of it is torch's code, and hamdist's.  moving: the names of the buffers that it may write.
     """
 
     def __init__(self, module: nn.Module, join: Join = "sum") -> None:
@@ -39,6 +39,7 @@ class PureModule:
         self._awake = [part for part in module.modules() if part.training]  # what its author froze stays so
         self._training = True
         self._mutable = frozenset(name for name, _ in module.named_buffers())
+        self.moving = tuple(sorted(self._mutable))
         self._names = _first_names(module)
         self._tied = any(name != first for name, first in self._names.items())
         self.bare = all(map(_known_code, module.modules()))

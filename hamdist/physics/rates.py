@@ -56,20 +56,32 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 
 
-def delay_scale(delay: int) -> float:
-    """min(1, π/(2D+1)), the factor of β for an update delayed by D ticks.
+def delay_scale(delay: int, exponent: float = 1.0) -> float:
+    """min(1, π/(2D+1))^exponent, the factor of β for an update delayed by D ticks.
 
     Without momentum and for unit curvature such an update is stable up to 2 sin(π/(4D+2)), which is π/(2D+1) to
     within 2 % for D ≥ 2 (and a little less).
     """
-    return min(1.0, math.pi / (2 * delay + 1))
+    return min(1.0, math.pi / (2 * delay + 1)) ** exponent
+
+
+def momentum_scale(tau: float, dissipation: float) -> float:
+    """min(1, τη_θ): with it a steady drive moves the weights by βτ² a step whatever the momentum, where alone it would
+    by βτ/η_θ, which is what a delay bounds.
+    """
+    return min(1.0, tau * dissipation)
+
+
+Moments = tuple[Tensor, ...]
+"""What a rule keeps of the history of one parameter's drive, MOST_MOMENTS tensors or fewer."""
+MOST_MOMENTS = 5
 
 
 class Adaptive(Protocol):
     """A rule that adapts β to the history of the drive G; n counts this update, from 1.
 
     decay: the a it imposes on ω' = aω + cG.  decoupled: weight decay shrinks θ itself instead of entering G.
-    counts: whether n matters.
+    counts: whether n matters.  stacks: whether it moves every number by itself, so that layers may compute as one.
     """
 
     @property
@@ -81,8 +93,15 @@ class Adaptive(Protocol):
     @property
     def counts(self) -> bool: ...
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Returns (drive', moment', gain), moment' in the memory of moment; the weights move by −lr · gain · ω'/c."""
+    @property
+    def stacks(self) -> bool: ...
+
+    def moments(self, theta: Tensor) -> Moments:
+        """Those of a parameter before its first update."""
+        ...
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        """Returns (drive', moments', gain), moments' in the memory of theirs; the weights move by −lr · gain · ω'/c."""
         ...
 
 
@@ -95,15 +114,20 @@ class Adam:
     eps: float = 1e-8
     decoupled: bool = False
     counts: bool = True
+    stacks: bool = True
 
     @property
     def decay(self) -> float:
         return self.b1
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def moments(self, theta: Tensor) -> Moments:
+        return (torch.zeros_like(theta),)
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        (moment,) = moments
         moment = plus_(moment.mul_(self.b2), drive * drive, 1 - self.b2)
         spread = torch.sqrt(moment / (1 - self.b2**n)) + self.eps
-        return drive, moment, ((1 - self.b1) / (1 - self.b1**n)).to(drive.dtype) / spread
+        return drive, (moment,), ((1 - self.b1) / (1 - self.b1**n)).to(drive.dtype) / spread
 
 
 @dataclass(frozen=True)
@@ -115,14 +139,19 @@ class RMSprop:
     momentum: float = 0.0
     decoupled: bool = False
     counts: bool = False
+    stacks: bool = True
 
     @property
     def decay(self) -> float:
         return self.momentum
 
-    def __call__(self, drive: Tensor, moment: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+    def moments(self, theta: Tensor) -> Moments:
+        return (torch.zeros_like(theta),)
+
+    def __call__(self, drive: Tensor, moments: Moments, n: Tensor) -> tuple[Tensor, Moments, Tensor | float]:
+        (moment,) = moments
         moment = plus_(moment.mul_(self.alpha), drive * drive, 1 - self.alpha)
-        return drive / (torch.sqrt(moment) + self.eps), moment, 1.0
+        return drive / (torch.sqrt(moment) + self.eps), (moment,), 1.0
 
 
 @dataclass(frozen=True)
@@ -138,13 +167,14 @@ class Lowered:
 
 @dataclass(frozen=True)
 class Rate:
-    """β of one layer: base · delay factor · factor of the parameter, for its n-th update.
+    """β of one layer: base · delay factor · momentum factor · factor of the parameter, for its n-th update.
 
-    spread: the products of both factors by parameter, as tensors, where layers that differ in them compute as one.
+    spread: the products of these factors by parameter, as tensors, where layers that differ in them compute as one.
     """
 
     beta: float | Schedule = 0.1
     delay_factor: float = 1.0
+    momentum_factor: float = 1.0
     factors: Mapping[str, float] = field(default_factory=dict)  # by parameter; 1 where absent
     adaptive: Adaptive | None = None
     spread: Mapping[str, Tensor] | None = None
@@ -156,7 +186,7 @@ class Rate:
 
     def factor(self, name: str) -> float:
         """What scales the base for a parameter."""
-        return self.delay_factor * self.factors.get(name, 1.0)
+        return self.delay_factor * self.momentum_factor * self.factors.get(name, 1.0)
 
     def lowered(self, factor: float) -> "Rate":
         """The same, times a factor."""

@@ -18,12 +18,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hamdist.physics.averaging import RunningMean, initial_mean, moved_mean
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.hamiltonian import Partials, Pullback, Wanted, linearise
 from hamdist.physics.integrators import Motion as Move
 from hamdist.physics.layers import Layer, Point, Values, along
-from hamdist.physics.numerics import plus, plus_
+from hamdist.physics.numerics import per_member, plus, plus_
 from hamdist.physics.pure_module import Tensors
+from hamdist.physics.rates import MOST_MOMENTS, Adaptive, Moments
 
 NO_SPAN: AbstractContextManager[None] = nullcontext()
 
@@ -40,23 +42,37 @@ class Carry(NamedTuple):
     moments: Tensors
     updates: Tensor  # 0-dimensional
     sensitivity: Tensors
+    mean: RunningMean  # of θ and its buffers, of nothing where none is kept
+
+    @property
+    def averaged(self) -> "Weights":
+        """θ and buffers as they are judged and handed on: their mean, where one is kept."""
+        mean = self.mean.tensors
+        own = self.parameters, self.buffers
+        return Weights(*({name: mean.get(name, t) for name, t in tensors.items()} for tensors in own))
 
 
 def initial_carry(layer: Layer, inputs: tuple[Tensor, ...], dynamics: Dynamics) -> Carry:
     """A layer at rest: θ from its module, all costates zero, ξ as the layer starts for such inputs."""
     parameters, buffers = layer.pure.parameters(), layer.pure.buffers()
     state = layer.initial_state(parameters, buffers, inputs)
-    adaptive = dynamics.rate.adaptive is not None
+    device = inputs[0].device
     return Carry(
         parameters=parameters,
         weight_costate=_zeros(parameters),
         buffers=buffers,
         state=state,
         state_costate=tuple(torch.zeros_like(xi) for xi in state),
-        moments=_zeros(parameters) if adaptive else {},
-        updates=torch.zeros((), dtype=torch.float64, device=inputs[0].device),
+        moments=_initial_moments(parameters, dynamics.rate.adaptive),
+        updates=torch.zeros((), dtype=torch.float64, device=device),
         sensitivity=layer.initial_sensitivity(parameters, buffers, inputs, state) if dynamics.exact else {},
+        mean=initial_mean(_averaged(layer, parameters, buffers) if dynamics.average else {}, device),
     )
+
+
+def _averaged(layer: Layer, parameters: Tensors, buffers: Tensors) -> Tensors:
+    """What a mean is of: all that moves."""
+    return parameters | {name: buffers[name] for name in layer.pure.moving if name in buffers}
 
 
 class Weights(NamedTuple):
@@ -205,7 +221,7 @@ def advance_costate(carry: Carry, partials: Partials, dynamics: Dynamics) -> Car
 
 
 def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = False) -> Carry:
-    """One update of ω, θ and the moments by the drive G = ∂H/∂θ + λθ; consumes those of the carry.
+    """One update of ω, θ, the moments and the mean by the drive G = ∂H/∂θ + λθ; consumes those of the carry.
 
     keep: leaves the tensors of θ as they are, for those who still need them.
     """
@@ -214,28 +230,31 @@ def learn(carry: Carry, partials: Partials, dynamics: Dynamics, keep: bool = Fal
     moments: Tensors = {}
     updates = carry.updates + 1
     for name, gradient in partials.weights.items():
-        beta = dynamics.rate(name, carry.updates)
+        beta = dynamics.rate(name, per_member(carry.updates, gradient))
         theta, drive = _decayed(carry.parameters[name], gradient, beta, dynamics, keep)
-        weight = _Weight(theta, carry.weight_costate[name], drive, carry.moments.get(name))
-        weight = _updated(weight, beta, updates, dynamics, plus if keep else plus_)
+        drive = dynamics.dampened(drive, per_member(carry.updates, gradient))
+        weight = _Weight(theta, carry.weight_costate[name], drive, _moments_of(carry.moments, name))
+        weight = _updated(weight, beta, per_member(updates, gradient), dynamics, plus if keep else plus_)
         parameters[name], costates[name] = weight.theta, weight.omega
-        if weight.moment is not None:
-            moments[name] = weight.moment
-    return carry._replace(parameters=parameters, weight_costate=costates, moments=moments, updates=updates)
+        moments |= _named(name, weight.moments)
+    carry = carry._replace(parameters=parameters, weight_costate=costates, moments=moments, updates=updates)
+    if dynamics.average is None:
+        return carry
+    return carry._replace(mean=moved_mean(carry.mean, parameters, carry.buffers, dynamics.average))
 
 
 class _Weight(NamedTuple):
-    """Of one parameter: θ, ω, the drive G, and its moment where the rate adapts."""
+    """Of one parameter: θ, ω, the drive G, and its moments where the rate adapts."""
 
     theta: Tensor
     omega: Tensor
     drive: Tensor
-    moment: Tensor | None
+    moments: Moments
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "_Weight":
         """The same with a function of every tensor."""
-        moment = None if self.moment is None else function(self.moment)
-        return _Weight(function(self.theta), function(self.omega), function(self.drive), moment)
+        moments = tuple(map(function, self.moments))
+        return _Weight(function(self.theta), function(self.omega), function(self.drive), moments)
 
 
 def _updated(weight: _Weight, beta: float | Tensor, n: Tensor, dynamics: Dynamics, move: Move) -> _Weight:
@@ -244,13 +263,14 @@ def _updated(weight: _Weight, beta: float | Tensor, n: Tensor, dynamics: Dynamic
     if apart:
         weight = weight.each(lambda t: torch.view_as_real(t.resolve_conj()))
         beta = beta.unsqueeze(-1) if isinstance(beta, Tensor) and beta.dim() else beta
-    theta, omega, drive, moment = weight
+        n = n.unsqueeze(-1) if n.dim() else n
+    theta, omega, drive, moments = weight
     adapted: Tensor | float = 1.0
-    if dynamics.rate.adaptive is not None and moment is not None:
-        drive, moment, adapted = dynamics.rate.adaptive(drive, moment, n)
+    if dynamics.rate.adaptive is not None:
+        drive, moments, adapted = dynamics.rate.adaptive(drive, moments, n)
     gain, coefficients = dynamics.gain(beta, adapted), dynamics.weight_coefficients
     theta, omega = dynamics.integrator.step(theta, omega, drive, gain, coefficients, dynamics.sign, move)
-    weight = _Weight(theta, omega, drive, moment)
+    weight = _Weight(theta, omega, drive, moments)
     return weight.each(torch.view_as_complex) if apart else weight
 
 
@@ -265,6 +285,27 @@ def _decayed(
         left = 1 - beta * dynamics.weight_decay
         return theta * left if keep else theta.mul_(left), drive
     return theta, plus(drive, theta, dynamics.weight_decay)
+
+
+def _initial_moments(parameters: Tensors, adaptive: Adaptive | None) -> Tensors:
+    if adaptive is None:
+        return {}
+    return {
+        k: t for name, theta in parameters.items() for k, t in _named(name, adaptive.moments(theta)).items()
+    }
+
+
+def _named(name: str, moments: Moments) -> Tensors:
+    return dict(zip(_names(name), moments, strict=False))
+
+
+def _moments_of(moments: Tensors, name: str) -> Moments:
+    return tuple(moments[key] for key in _names(name) if key in moments)
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """Under which a parameter's moments go: the first by the parameter's own, others by that and their number."""
+    return (name, *(f"{name}/{number}" for number in range(1, MOST_MOMENTS)))
 
 
 def _zeros(tensors: Tensors) -> Tensors:

@@ -14,6 +14,7 @@ from hamdist.network.timing import arrivals, feedback_lag
 from hamdist.physics.hamiltonian import Wanted
 from hamdist.physics.layers import Layer, Point, Relaxing
 from hamdist.physics.memory import Pairing, Returned, pairing_of
+from hamdist.physics.midpoint import Midpoint
 from hamdist.physics.modules import is_residual, is_sequence
 from hamdist.physics.step import Carry, Motion, initial_carry, valued
 from hamdist.planning.notes import notes_on
@@ -73,7 +74,10 @@ def kind_of(layer: Layer) -> str:
 
 def _described(module: nn.Module) -> str:
     if is_residual(module):
-        return f"Residual({_described(module.body)})"
+        scaled = "" if module.scale == 1 else f", scale {module.scale:.3g}"
+        return f"Residual({_described(module.body)}{scaled})"
+    if isinstance(module, Midpoint):
+        return f"Midpoint({_described(module.body)})"
     if is_sequence(module) and len(module):
         parts = [_described(part) for part in module]
         return "+".join(parts if len(parts) <= 4 else [*parts[:2], "…", parts[-1]])

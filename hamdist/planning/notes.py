@@ -6,6 +6,7 @@ from hamdist.engine.build import Program
 from hamdist.engine.fused.obstacles import slow_layers
 from hamdist.network.graph import SOURCE, Edge, Graph
 from hamdist.network.timing import arrivals, feedback_lag, is_balanced, shortest_hold
+from hamdist.physics.midpoint import Midpoint
 from hamdist.physics.statespace.apart import approximated
 from hamdist.physics.statespace.walk import memories
 from hamdist.physics.step import initial_carry
@@ -16,6 +17,7 @@ from hamdist.report.wording import counted, listed, short
 def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:
     """The notes, those about time first.  stashes: by layer."""
     yield from _settling(program)
+    yield from _cycle(program)
     yield from _drain(program)
     yield from _rates(program)
     yield from _momentum(program)
@@ -23,6 +25,7 @@ def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
     yield from _joins(program.graph)
     yield from _circumstances(program)
     yield from _stashes(program, stashes)
+    yield from _midpoint(program)
     yield from _sensitivities(program)
     yield from _slow_layers(program)
     rows = len(program.targets)
@@ -45,6 +48,16 @@ def _settling(program: Program) -> Iterator[str]:
     yield (
         f"settled: with {why} no hold settles exactly; a layer learns at the end of a hold of {hold} ticks if "
         f"nothing it hears changed by more than {tolerance:g} (relative) for {window} tick{'s' * (window != 1)}"
+    )
+
+
+def _cycle(program: Program) -> Iterator[str]:
+    if program.locality.mode != "cyclic":
+        return
+    hold = program.locality.hold
+    yield (
+        f"cyclic: every sample is held for {hold} ticks, in which each layer moves once, in turn; its prediction "
+        f"leaves in tick {hold} of these, and costates and weights move at every tick"
     )
 
 
@@ -119,6 +132,18 @@ def _circumstances(program: Program) -> Iterator[str]:
     batch = [name for name, node in program.nodes.items() if node.facts.batch_statistics]
     if batch:
         yield f"batch statistics: {listed(batch)} see{'s' * (len(batch) == 1)} the rows of a short last batch only"
+
+
+def _midpoint(program: Program) -> Iterator[str]:
+    """Along an eigenvalue −λ of f the rule has the factors −λ ± √(1 + λ²)."""
+    steps = [name for name, node in program.nodes.items() if isinstance(node.layer.pure.module, Midpoint)]
+    if steps:
+        carry = "carry" if len(steps) > 1 else "carries"
+        yield (
+            f"midpoint: {listed(steps)} {carry} two signals; where f is dissipative, with an eigenvalue -λ of its "
+            "Jacobian, the rule's parasitic mode grows by λ + √(1 + λ²) a layer, forward as in reconstruction: let f "
+            "be small, or turn rather than shrink"
+        )
 
 
 def _stashes(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[str]:

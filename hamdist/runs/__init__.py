@@ -5,6 +5,7 @@ starting.py      where it starts: anew, or from a checkpoint; which_run.py: whic
                  fitting.py: whether a checkpoint is of this network
 prepare.py       what is to be run, its stream opened, its layers built: where all of these begin
 assembly.py      from sections of a config to streams, networks, localities
+midpoint_chains.py which layers of a config are steps of the midpoint rule, and which begin and follow these
 stream_feed.py   a config's stream, as what feeds a network
 settings.py      the same sections as the arguments of a Learner
 learner_core.py  a Learner beneath its methods

@@ -7,8 +7,14 @@ from typing import Any
 
 import torch
 
-from hamdist.config.learning_schema import LearningConfig
-from hamdist.config.network_schema import LayerConfig, LossConfig, ModuleConfig, NetworkConfig
+from hamdist.config.learning_schema import AverageConfig, DelayConfig, LearningConfig
+from hamdist.config.loss_schema import LossConfig
+from hamdist.config.network_schema import (
+    LayerConfig,
+    ModuleConfig,
+    NetworkConfig,
+    ResidualConfig,
+)
 from hamdist.config.placement_schema import PlacementConfig
 from hamdist.config.schema import LocalityConfig, RunConfig
 from hamdist.config.stream_schema import StreamConfig
@@ -18,7 +24,7 @@ from hamdist.network.edges import edge_name, layer_name
 from hamdist.network.given_layers import specs_of
 from hamdist.network.graph import LOSS, Edge
 from hamdist.network.layer_spec import LayerSpec
-from hamdist.network.learning import Learning
+from hamdist.network.learning import AverageReach, Learning, PolicyName
 from hamdist.network.locality import Horizon, Locality
 from hamdist.network.losses import LossSpec
 from hamdist.network.modules import ModuleSpec, build_coupling, build_stack
@@ -28,8 +34,11 @@ from hamdist.network.placement import Actors, Placement, Request, count_actors, 
 from hamdist.objects import find_factory, find_loss
 from hamdist.physics.dynamics import Dynamics
 from hamdist.physics.losses import LOSSES, CrossEntropy, LossFunction
+from hamdist.physics.modules import auto_scale
 from hamdist.physics.randomness import BEYOND_TORCH, derive_seed, seeded
 from hamdist.physics.rates import SCHEDULES, Adam, Adaptive, Rate, RMSprop, Schedule, warmed_up
+from hamdist.physics.soap import Soap
+from hamdist.runs.midpoint_chains import in_chain, roles_of
 from hamdist.streams import Stream, open_stream
 
 TICKS_TO_COMPILE = 8  # in one go, where nothing else is asked for
@@ -110,10 +119,12 @@ def network_of(config: NetworkConfig, seed: int) -> Network:
     if config.factory is not None:
         specs = _from_factory(config.factory, config.args, seed)
     else:
+        roles = roles_of(config)
+        blocks = sum(layer.repeat for layer in config.layers or () if layer.residual)
         specs = tuple(
             LayerSpec(
                 name,
-                _builder(layer, f"network.layers.{index}"),
+                in_chain(_builder(layer, blocks, f"network.layers.{index}"), roles.get(name)),
                 layer.join,
                 layer.relaxing,
                 layer.reads,
@@ -188,20 +199,47 @@ def learning_of(config: LearningConfig) -> Learning:
         weight_dissipation=1.0 if weight is None else weight,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
+        dampening=config.dampening,
         clip=config.clip,
         rate=Rate(_beta(config.beta), adaptive=_adaptive(config.adaptive)),
     )
-    return Learning(dynamics, config.gamma, config.rate, config.beta_scale)
+    policy, exponent = _policy(config.rate)
+    return Learning(
+        dynamics,
+        config.gamma,
+        policy,
+        config.beta_scale,
+        average=_reach(config.average),
+        exponent=exponent,
+    )
 
 
-def _builder(layer: LayerConfig, key: str) -> Any:
+def _policy(rate: PolicyName | DelayConfig) -> tuple[PolicyName, float]:
+    """By its name, with the power of the delay's factor."""
+    return ("delay-scaled", rate.delay) if isinstance(rate, DelayConfig) else (rate, 1.0)
+
+
+def _reach(average: float | AverageConfig | None) -> AverageReach | None:
+    if isinstance(average, AverageConfig):
+        return AverageReach(samples=average.samples)
+    return None if average is None else AverageReach(decay=average)
+
+
+def _scale(layer: LayerConfig, blocks: int) -> float | None:
+    """That of a residual layer's branch, None of another layer.  blocks: L, the residual layers of the network."""
+    if not isinstance(layer.residual, ResidualConfig):
+        return 1.0 if layer.residual else None
+    return auto_scale(blocks) if layer.residual.scale == "auto" else layer.residual.scale
+
+
+def _builder(layer: LayerConfig, blocks: int, key: str) -> Any:
     if layer.coupling is not None:
         f = _module_specs(layer.coupling.f, f"{key}.coupling.f")
         g = _module_specs(layer.coupling.g, f"{key}.coupling.g")
         return partial(build_coupling, f, g)
     assert layer.modules is not None
     modules = _module_specs(layer.modules, f"{key}.modules")
-    return partial(build_stack, modules, layer.residual, merges=layer.join == "arguments")
+    return partial(build_stack, modules, _scale(layer, blocks), merges=layer.join == "arguments")
 
 
 def _module_specs(modules: Sequence[ModuleConfig], key: str) -> list[ModuleSpec]:
@@ -268,4 +306,6 @@ def _adaptive(config: Any) -> Adaptive | None:
         return None
     if config.type == "rmsprop":
         return RMSprop(config.alpha, config.eps, config.momentum)
+    if config.type == "soap":
+        return Soap(config.b2, config.eps, config.basis, config.largest)
     return Adam(config.b1, config.b2, config.eps, decoupled=config.type == "adamw")

@@ -173,7 +173,7 @@ class Check:
     def _locality(self, network: Network, graph: Graph) -> None:
         """Whether a locality fits the network; what depends on the hold is seen only where the stream is sound."""
         locality, stream = self.sections.locality, self.sections.stream
-        if locality is None or (stream is None and locality.gate == "settled"):
+        if locality is None or (stream is None and (locality.gate == "settled" or locality.mode == "cyclic")):
             return
         hold = 1 if stream is None else stream.hold
         apply_locality(graph, locality_of(locality, network.names, hold))

@@ -3,19 +3,22 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hamdist.cluster.session import own_host
 from hamdist.cluster.source_part import SourcePart
-from hamdist.engine.encoded_file import as_bytes, load_encoded
-from hamdist.engine.encoding import decode, encode
+from hamdist.engine.encoded_file import as_bytes, load_encoded, stream_encoded
+from hamdist.engine.encoding import Encoded, decode, encode
 from hamdist.engine.node_part import parts_of
 from hamdist.engine.state import PartitionState, SourceState
 from hamdist.errors import UserError
 from hamdist.network.graph import SOURCE, Edge
 from hamdist.runs.folder import Folder
+from hamdist.runs.whole_file import whole_file
 
 NODE, TICK = "hamdist.node", "hamdist.tick"
+READ_BYTES = 1 << 20  # at a time
 
 
 class CheckpointError(UserError):
@@ -51,24 +54,51 @@ def tick_of(folder: str) -> int | None:
 
 def part_bytes(tick: int, node: str, part: Any) -> PartBytes:
     """The file of a part. Raises TypeError for what cannot be written."""
-    try:
-        return PartBytes(node, as_bytes(encode(part), {NODE: node, TICK: str(tick)}))
-    except TypeError as error:
-        raise TypeError(f"{node!r} cannot be written: {error}") from error
+    return PartBytes(node, as_bytes(_encoded(node, part), _metadata(tick, node)))
 
 
 def kept(checkpoint: Folder, part: PartFile | PartBytes) -> PartFile:
     """The part as it is written, or else now. Raises OSError."""
     if isinstance(part, PartFile):
         return part
-    file, data = f"{part.node}.safetensors", part.data
+    file, data = _file_of(part.node), part.data
     checkpoint.write(file, data)
     return PartFile(part.node, file, len(data), zlib.crc32(data))
 
 
 def write_part(checkpoint: Folder, tick: int, node: str, part: Any) -> PartFile:
     """Raises OSError, and TypeError for what cannot be written."""
-    return kept(checkpoint, part_bytes(tick, node, part))
+    if not checkpoint.local:
+        return kept(checkpoint, part_bytes(tick, node, part))
+    file = _file_of(node)
+    with whole_file(checkpoint.path / file) as beside:
+        stream_encoded(beside, _encoded(node, part), _metadata(tick, node))
+        size, crc32 = _measured(beside)
+    return PartFile(node, file, size, crc32)
+
+
+def _file_of(node: str) -> str:
+    return f"{node}.safetensors"
+
+
+def _metadata(tick: int, node: str) -> dict[str, str]:
+    return {NODE: node, TICK: str(tick)}
+
+
+def _encoded(node: str, part: Any) -> Encoded:
+    try:
+        return encode(part)
+    except TypeError as error:
+        raise TypeError(f"{node!r} cannot be written: {error}") from error
+
+
+def _measured(path: Path) -> tuple[int, int]:
+    """Bytes and CRC-32 of a file that was just written, as it is read."""
+    size, crc32 = 0, 0
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(READ_BYTES):
+            size, crc32 = size + len(data), zlib.crc32(data, crc32)
+    return size, crc32
 
 
 def read_part(checkpoint: Folder, tick: int, part: PartFile) -> Any:

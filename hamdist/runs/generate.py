@@ -98,9 +98,12 @@ def _batches(config: RunConfig) -> Iterator[Batch]:
 
 def _program(config: RunConfig, first: Batch) -> Program:
     """Of the run's network, each sample held for one tick, since nothing is to settle."""
+    mode = {"mode": "local"} if config.locality.mode == "cyclic" else {}
     changes = {
         "stream": config.stream.model_copy(update={"hold": 1}),
-        "locality": config.locality.model_copy(update={"gate": "always", "time": "forward", "horizon": None}),
+        "locality": config.locality.model_copy(
+            update={"gate": "always", "time": "forward", "horizon": None} | mode
+        ),
         "placement": PlacementConfig(device="cpu"),
     }
     with network_keys():

@@ -17,7 +17,7 @@ from hamdist.cluster.handle import Handle, results
 from hamdist.cluster.ray_workers import STARTED_SECONDS
 from hamdist.cluster.source_part import SourcePart
 from hamdist.cluster.stream_worker import StreamWorker
-from hamdist.cluster.supervisor import Ending, Supervisor
+from hamdist.cluster.supervisor import ANSWER_SECONDS, Ending, Supervisor
 from hamdist.cluster.worker import UnderWay, Worker
 from hamdist.cluster.worker_group import Peer
 from hamdist.engine.state import PartitionState
@@ -33,7 +33,6 @@ from hamdist.runs.restart import Restart
 Stored = Callable[[int, Sequence[str]], PartitionState]
 """Reads what some nodes had at a cut from its checkpoint. Raises UserError, RunError."""
 
-ANSWER_SECONDS = 2.0  # for an actor that lives
 _log = logging.getLogger(__name__)
 
 

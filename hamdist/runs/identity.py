@@ -146,6 +146,8 @@ def differences(theirs: Told, ours: Told) -> Iterator[Problem]:
             yield _problem(key, theirs["settings"][key], ours["settings"][key])
     if (one := _adaptive(theirs)) != (other := _adaptive(ours)):
         yield _problem("adaptive", one, other)
+    if (one := _keeps_mean(theirs)) != (other := _keeps_mean(ours)):
+        yield Problem("average", f"weights {_AVERAGED[one]} in the state, and {_AVERAGED[other]} here")
 
 
 def _adaptive(told: Told) -> Any:
@@ -153,6 +155,11 @@ def _adaptive(told: Told) -> Any:
     return (told["settings"].get("adaptive") or {}).get("type")
 
 
+def _keeps_mean(told: Told) -> bool:
+    return told["settings"].get("average") is not None
+
+
+_AVERAGED = {True: "are averaged", False: "are not averaged"}
 _ARGUMENTS = {"mode": "locality"}
 
 

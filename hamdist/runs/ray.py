@@ -152,9 +152,11 @@ class RayRun:
         while following is not None:
             supervisor = following
             self._follow(supervisor, interruption)
-            while self._answer():
-                pass
+            if not supervisor.machines_failed:
+                self._answer_all()
             ending = self._ending(supervisor)
+            if ending.outcomes[self.launched.first_loss] is not None:
+                self._answer_all()
             following = None if self.launched.session.lost() else self._next(ending)
         self._hear_the_last(ending)
         return ending
@@ -233,6 +235,11 @@ class RayRun:
     def _left_off(self) -> bool:
         """Whether nobody reads the predictions any more."""
         return self._answers is not None and self._answers.unread
+
+    def _answer_all(self) -> None:
+        """Hands on the predictions that have come, until none comes."""
+        while self._answer():
+            pass
 
     def _answer(self) -> bool | None:
         """Hands on the predictions that have come, or come soon; whether there were any, None where nobody knows."""

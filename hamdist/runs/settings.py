@@ -47,10 +47,12 @@ class Settings(TypedDict, total=False):
     sign: int
     dissipation: Mapping[str, float]
     clip: float
-    rate: str
+    rate: str | Mapping[str, float]
     adaptive: Mapping[str, Any]
     nesterov: bool
+    dampening: float
     weight_decay: float
+    average: float | Mapping[str, float]
 
 
 PLACE = tuple(name for name in LocalityConfig.model_fields if name != "mode")

@@ -76,7 +76,7 @@ def start_of(which: WhichRun) -> RunStart:
         return RunStart(loaded, directory, goes_on=True, done=done)
     found = _found(loaded.config, before, directory)
     if found is None and which.resume != AUTO:
-        raise UserError(f"{directory} holds no checkpoint to go on from: set checkpoint.every_seconds, say")
+        raise UserError(f"{directory} holds no checkpoint to go on from: {_why_none(before)}")
     if found is not None and found.spoilt:
         _tell(found, which.resume == AUTO)
     if found is not None:
@@ -89,14 +89,29 @@ def folder_of_checkpoints(config: RunConfig, directory: Path) -> Folder:
     return Folder(config.checkpoint.to or directory / CHECKPOINTS)
 
 
+def _why_none(before: RunConfig) -> str:
+    """And what to do about it."""
+    if before.checkpoints:
+        return "it ended before the first one was whole; `--resume auto` begins it anew"
+    return "it wrote none; `--resume auto` begins it anew, and with checkpoint.every_seconds it could go on"
+
+
 def _found(now: RunConfig, before: RunConfig, directory: Path) -> Found | None:
-    """The newest, where they were written and where they are to be written."""
+    """The newest, where they were written and where they are to be written. Raises CheckpointError where neither holds
+    one that is whole, and one holds others.
+    """
     folders = {str(folder): folder for folder in (folder_of_checkpoints(c, directory) for c in (before, now))}
-    found = []
+    found, spoilt = [], []
     for folder in folders.values():
-        with _reached(folder):
-            found.append(newest_whole(folder, fixed(now)))
-    return max(filter(None, found), key=lambda each: each.tick, default=None)
+        try:
+            with _reached(folder):
+                found.append(newest_whole(folder, fixed(now)))
+        except CheckpointError as error:
+            spoilt.append(error)
+    newest = max(filter(None, found), key=lambda each: each.tick, default=None)
+    if newest is None and spoilt:
+        raise spoilt[0]
+    return newest and replace(newest, spoilt=(*newest.spoilt, *map(str, spoilt)))
 
 
 def _done(now: RunConfig, before: RunConfig, directory: Path) -> dict[str, Any] | None:

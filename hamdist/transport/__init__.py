@@ -10,7 +10,8 @@ zeromq.py              between processes: ipc on one host, tcp with CURVE betwee
 connection.py          one end of a connection, and how many messages may be under way
 liveness.py            what its socket tells of the other end, and how it ends so that all that was sent arrives
 shared_memory.py       a connection with tensors in blocks of shared memory; segment.py: that memory
-security.py            keys, who may enter, the folder on one host
+security.py            keys, and who may enter
+socket_folder.py       the folder of sockets on one host
 
 torch_distributed.py   tensors over torch.distributed (gloo, NCCL), heads of messages over ZeroMQ
 p2p_order.py           in which order tensors go

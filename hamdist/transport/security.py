@@ -1,13 +1,9 @@
 """Who may speak to an actor: between hosts, the neighbour with the right CURVE key; on one host, the same user."""
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
-
-_LONGEST_FOLDER = 80  # a socket's path may have 107 bytes
 
 
 @dataclass(frozen=True)
@@ -31,14 +27,6 @@ def fresh_keys() -> KeyPair:
     """A new pair for one actor and one run."""
     public, secret = zmq.curve_keypair()
     return KeyPair(public.decode(), secret.decode())
-
-
-def private_folder() -> Path:
-    """A new folder that this user alone can enter, with a path short enough for the sockets in it."""
-    parent = Path(tempfile.gettempdir())
-    if len(str(parent)) > _LONGEST_FOLDER - len("/hamdist-12345678"):
-        parent = Path("/tmp")
-    return Path(tempfile.mkdtemp(prefix="hamdist-", dir=parent))
 
 
 class Gatekeeper:

@@ -5,10 +5,8 @@ edge's tensors may go through shared memory, which the target makes, and finds i
 """
 
 import errno
-import shutil
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 import zmq
 
@@ -17,8 +15,9 @@ from hamdist.transport.base import ClosedError, Endpoint, Link, LinkError, Patie
 from hamdist.transport.codec import Codec
 from hamdist.transport.connection import Connection
 from hamdist.transport.liveness import Closing
-from hamdist.transport.security import Gatekeeper, KeyPair, Station, private_folder
+from hamdist.transport.security import Gatekeeper, KeyPair, Station
 from hamdist.transport.shared_memory import SharedConnection
+from hamdist.transport.socket_folder import SocketFolder
 
 _MOST_SOCKETS = 2**14
 _TAKEN = (errno.EADDRINUSE, errno.EACCES)
@@ -66,7 +65,7 @@ class ZeroMQWiring(Wiring):
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.max_sockets = _MOST_SOCKETS
         self._gatekeeper: Gatekeeper | None = None
-        self._folder: Path | None = None
+        self._folder: SocketFolder | None = None
         self._connections: dict[int, Connection] = {}
         self._unconnected: list[tuple[Endpoint, zmq.Socket[bytes]]] = []
         self._closed = False
@@ -105,7 +104,7 @@ class ZeroMQWiring(Wiring):
             self._context.term()
             closing.finish(self._patience.heartbeat_seconds)
             if self._folder is not None:
-                shutil.rmtree(self._folder)
+                self._folder.remove()
                 self._folder = None
 
     def _check_open(self) -> None:
@@ -145,8 +144,8 @@ class ZeroMQWiring(Wiring):
 
     def _bind(self, socket: zmq.Socket[bytes], end: Endpoint) -> str:
         if self._near(end):
-            self._folder = self._folder or private_folder()
-            socket.bind(f"ipc://{self._folder}/{end.edge}")
+            self._folder = self._folder or SocketFolder()
+            socket.bind(f"ipc://{self._folder.path}/{end.edge}")
         else:
             self._gatekeeper = self._gatekeeper or Gatekeeper(self._context)
             self._gatekeeper.guard(socket, f"edge-{end.edge}", self._own_keys(end), self._peer_key(end))

@@ -32,6 +32,7 @@ from hamdist.network.locality import Horizon, Locality
 from hamdist.network.network import Network
 from hamdist.physics import statespace
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
 CHUNKS = Execution(stacked=True, chunk=4)
 
 
@@ -196,9 +197,11 @@ def test_from_a_cut_over_actors_a_run_goes_on_anywhere_with_the_same_bits(case: 
     cut, cuts = over_actors(case, CUT_OVER, CutSchedule(every_ticks=12))
     assert differing(cut, undisturbed) == [], "cut, and not gone back"
     assert len(cuts) == 2
-    for start, actors in zip(cuts, (ONTO[CASES.index(case) % 3], ONTO[2]), strict=True):
+    traced = case.execution is not PLAIN  # takes seconds to make: it goes on from each cut once
+    onto = (ONTO[CASES.index(case) % 3], ONTO[2])
+    for start, actors in list(zip(cuts, onto, strict=True))[: 1 if traced else 2]:
         assert differing(over_actors(case, actors, start=start)[0], undisturbed) == [], actors
-    for state, part in cuts:
+    for state, part in cuts[1 if traced else 0 :]:
         inline = alone(case, data)
         inline.restore(RuntimeState(state, part.state))
         assert differing(ended(inline, data[part.stream["done"] :]), undisturbed) == [], part.tick

@@ -1,60 +1,27 @@
 """`hamdist run` over Ray from the shell: it starts a Ray of its own, ends in order on Ctrl-C, leaves nothing behind."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import tempfile
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from support.marked_processes import marked, marked_environment
 from support.patience import patient
 
 pytestmark = pytest.mark.slow
 
-MARK = "HAMDIST_TEST_MARK"
-
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
-    """Every process started with it can be found again; Ray finds there the leftover of a driver that crashed."""
-    with tempfile.TemporaryDirectory(prefix="hd-", dir="/tmp") as folder:
-        leftover = Path(folder, "ray", "ray_current_cluster")
-        leftover.parent.mkdir()
-        leftover.write_text("127.0.0.1:1")
-        yield os.environ | {MARK: uuid.uuid4().hex, "RAY_TMPDIR": folder, "TMPDIR": folder}
+    with marked_environment() as found:
+        yield found
 
 
-def marked(environment: dict[str, str]) -> dict[Path, str]:
-    """The command lines of all living processes with the mark, by their folder in /proc."""
-    wanted, found = f"{MARK}={environment[MARK]}".encode(), {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if wanted in (process / "environ").read_bytes().split(b"\0"):
-                found[process] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return found
-
-
-def listening(processes: Iterable[Path]) -> set[str]:
-    """The addresses at which these processes listen to TCP, as the kernel writes them."""
-    sockets = set()
-    for process in processes:
-        with suppress(OSError):
-            sockets |= {os.readlink(file) for file in (process / "fd").iterdir()}
-    tables = [Path("/proc/net", table).read_text() for table in ("tcp", "tcp6")]
-    lines = [line.split() for line in "".join(tables).splitlines()]
-    return {
-        line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets
-    }
-
-
-LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, and that as an address of IPv6
 ENDLESS = """
 import itertools
 
@@ -71,24 +38,6 @@ def started(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "hamdist", "run", str(file), "--out", "out"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(line, cwd=folder, env=environment, start_new_session=True, **pipes)
-
-
-def test_sigterm_to_the_whole_group_loses_nothing(tmp_path: Path, environment: dict[str, str]):
-    """As `timeout` and batch systems send it: Ray's processes are not in the group, and listen on this machine only."""
-    with started(tmp_path, environment) as process:
-        assert any(" samples, " in told for told in process.stderr)
-        assert listening(marked(environment)) <= LOOPBACK
-        os.killpg(process.pid, signal.SIGTERM)
-        *_, last = process.stderr
-        assert process.wait(patient(60)) == 143
-    told = "terminated; the weights of all layers are in out; go on from tick {} with: hamdist run --resume out\n"
-    (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("tick-*")
-    assert last == told.format(int(checkpoint.name.removeprefix("tick-")))
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (summary["status"], summary["samples_seen_once"]) == ("interrupted", True)
-    assert sorted(file.stem for file in tmp_path.glob("out/weights/*")) == ["a", "b"]
-    assert marked(environment) == {}
-    assert list(Path(environment["TMPDIR"]).glob("hamdist-*")) == []
 
 
 def test_sigterm_while_ray_starts(tmp_path: Path, environment: dict[str, str]):

@@ -62,30 +62,32 @@ def refuse(*arguments: Any) -> None:
     raise AssertionError("a spare was there")
 
 
-def test_a_spare_stands_in_for_an_actor_that_is_killed_and_survivors_go_on_after_a_corrupted_frame(
+def test_a_spare_stands_in_for_an_actor_that_is_killed_and_links_and_frames_that_fail_cost_nobody(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Survivors go on after a link that is cut, a frame that is corrupted, and one that is lost."""
     monkeypatch.setattr(StandIns, "_inside", refuse)
-    summary = disturbed(tmp_path, {"second": ("kill", 30), "first": ("corrupt", 70)}, "placement.spares=1")
-    assert [restart["lost"] for restart in summary["restarts"]] == [["actor 1 (second and head)"], []]
+    faults = {"second": ("kill", 25), "head": ("cut", 45), "first": ("corrupt", 65), SOURCE: ("drop", 85)}
+    summary = disturbed(tmp_path, faults, "placement.spares=1")
+    lost = [restart["lost"] for restart in summary["restarts"]]
+    assert lost == [["actor 1 (second and head)"], [], [], []]
     assert "it died" in summary["restarts"][0]["cause"]
     assert same(tmp_path / "out", undisturbed) == []
 
 
-def test_a_frozen_actor_and_a_killed_stream_are_replaced(undisturbed: Path, tmp_path: Path) -> None:
-    summary = disturbed(tmp_path, {"first": ("freeze", 25), SOURCE: ("kill", 75)})
-    assert [restart["lost"] for restart in summary["restarts"]] == [["actor 0 (first)"], ["the stream"]]
-    assert all(restart["tick"] % 20 == 0 for restart in summary["restarts"])
-    assert same(tmp_path / "out", undisturbed) == []
-
-
-def test_a_kill_in_the_midst_of_writing_a_checkpoint_a_link_that_is_cut_and_a_frame_that_is_lost(
+def test_who_dies_while_it_writes_a_checkpoint_who_is_frozen_and_a_killed_stream_are_replaced(
     undisturbed: Path, tmp_path: Path
 ) -> None:
-    faults = {"second": ("kill_writing", 5), "first": ("cut", 55), SOURCE: ("drop", 90)}
+    faults = {"second": ("kill_writing", 5), "first": ("freeze", 25), SOURCE: ("kill", 95)}
     summary = disturbed(tmp_path, faults)
-    assert [restart["lost"] for restart in summary["restarts"]] == [["actor 1 (second and head)"], [], []]
-    assert summary["restarts"][0]["tick"] == 0  # for want of a whole cut
+    restarts = summary["restarts"]
+    lost = [["actor 1 (second and head)"], ["actor 0 (first)"], ["the stream"]]
+    assert [
+        restart["lost"] for restart in restarts
+    ] == lost  # the stream is ahead of the others by many ticks
+    assert restarts[0]["tick"] == 0  # for want of a whole cut
+    assert "it was frozen" in restarts[1]["cause"]
+    assert all(restart["tick"] % 20 == 0 for restart in restarts)
     assert same(tmp_path / "out", undisturbed) == []
     found = newest_whole(Folder(tmp_path / "out" / CHECKPOINTS), fixed(load(config(tmp_path, faults)).config))
     assert found is not None
@@ -93,37 +95,44 @@ def test_a_kill_in_the_midst_of_writing_a_checkpoint_a_link_that_is_cut_and_a_fr
     assert found.tick == summary["checkpoints"]["last_tick"]
 
 
-def test_a_full_disk_costs_checkpoints_and_a_pause_nothing(undisturbed: Path, tmp_path: Path) -> None:
-    faults = {"first": ("disk", 5), "second": ("delay", 50)}
-    summary = disturbed(tmp_path, faults, "recovery.max_failures=0")
-    assert summary["restarts"] == []
-    assert summary["checkpoints"]["failed"] in (1, 2)
-    assert same(tmp_path / "out", undisturbed) == []
-
-
 def test_what_a_stream_that_cannot_seek_has_said_is_said_again(undisturbed: Path, tmp_path: Path) -> None:
+    """From where the last checkpoint is that fitted on the disk. A pause costs nothing."""
     once = {
         "source": "iterable",
         "factory": "faults:digits_once",
         "batch_size": 16,
         "samples": SAMPLES,
     }
-    summary = disturbed(tmp_path, {"second": ("kill", 45)}, stream=once)
+    faults = {"first": ("disk", 5), "second": ("kill", 45), "head": ("delay", 80)}
+    summary = disturbed(tmp_path, faults, stream=once)
     assert [restart["lost"] for restart in summary["restarts"]] == [["actor 1 (second and head)"]]
+    assert summary["checkpoints"]["failed"] in (1, 2)
     assert same(tmp_path / "out", undisturbed) == []
 
 
 def test_where_nobody_can_take_over_the_run_ends_and_keeps_what_survivors_have(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one_ray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The lost one is named with the tick and the cause, and no folder of sockets is left."""
+
     def nobody(*arguments: Any) -> None:
         raise RunError("no node of the cluster answers any more")
 
     monkeypatch.setattr(StandIns, "take", nobody)
-    config_of_it = config(tmp_path, {"second": ("kill", 50)}, recovery={"max_failures": 2})
+    config_of_it, out = (
+        config(tmp_path, {"second": ("kill", 50)}, recovery={"max_failures": 2}),
+        tmp_path / "out",
+    )
     with pytest.raises(RunError) as caught:
-        run(config_of_it, out=str(tmp_path / "out"))
-    assert str(caught.value).startswith("actor 1 (second and head) was lost at about tick ")
-    assert "the weights of first are in" in str(caught.value)
-    restarts = summary_of(tmp_path / "out")["restarts"]
-    assert [restart["cause"] for restart in restarts[1:]] == ["no node of the cluster answers any more"]
+        run(config_of_it, out=str(out))
+    told = str(caught.value)
+    assert told.startswith("actor 1 (second and head) was lost at about tick ")
+    assert int(told.split("tick ")[1].split(":")[0]) in range(45, 60)
+    assert "it died: " in told
+    assert f"the weights of first are in {out}, those of second and head are lost" in told
+    summary = summary_of(out)
+    assert (summary["status"], summary["error"]) == ("failed", told.partition("; the weights")[0])
+    assert {path.stem for path in (out / "weights").iterdir()} == {"first"}
+    causes = [restart["cause"] for restart in summary["restarts"]]
+    assert causes[1:] == ["no node of the cluster answers any more"]
+    assert list(one_ray.glob("hamdist-*")) == []

@@ -280,9 +280,11 @@ def test_later_errors_are_located_too(tmp_path: Path) -> None:
         Problem("locality.delays.0->1", "too long"),
         Problem("", "nothing to point at"),
     )
-    line = path.read_text().splitlines().index("  - name: b") + 1
+    lines = path.read_text().splitlines()
+    start = lines.index("  - name: b")
+    line = next(number for number, text in enumerate(lines[start:], start + 1) if "{type: Linear" in text)
     module, delay, nothing = loaded.explain(error)
-    assert module == f"{path}:{line + 6}:8: network.layers.1.modules.0.type: there is no such module"
+    assert module == f"{path}:{line}:8: network.layers.1.modules.0.type: there is no such module"
     assert delay == "override locality.delays={0->1: 2}: locality.delays.0->1: too long"
     assert nothing == "nothing to point at"
 

@@ -42,7 +42,10 @@ MISTAKES = [
     ),
     ({"stream": {"source": "digit"}}, "stream.source: 'digit' is not accepted; did you mean 'digits'?"),
     ({"locality": {"mode": "lokal"}}, "locality.mode: 'lokal' is not accepted; did you mean 'local'?"),
-    ({"locality": {"mode": 3}}, "locality.mode: 3 is not accepted; accepted: local, nonlocal, groups"),
+    (
+        {"locality": {"mode": 3}},
+        "locality.mode: 3 is not accepted; accepted: local, nonlocal, groups, cyclic",
+    ),
     ({"placement": {"stack": 1}}, "placement.stack: expected true or false, got 1"),
     ({"placement": {"compile": "yes"}}, "placement.compile: expected true or false, got 'yes'"),
     ({"placement": {"chunk": 0}}, "placement.chunk: must be 1 or more, got 0"),
@@ -78,7 +81,7 @@ MISTAKES = [
     ({"learning": {"gamma": float("inf")}}, "learning.gamma: must be a finite number, got inf"),
     ({"learning": {"nesterov": 1}}, "learning.nesterov: expected true or false, got 1"),
     ({"learning": {"adaptive": "adam"}}, "learning.adaptive: expected a mapping, got 'adam'"),
-    ({"learning": {"adaptive": {}}}, "learning.adaptive.type: missing; accepted: adam, adamw, rmsprop"),
+    ({"learning": {"adaptive": {}}}, "learning.adaptive.type: missing; accepted: adam, adamw, rmsprop, soap"),
     (
         {"learning": {"adaptive": {"type": "adam", "b1": 1}}},
         "learning.adaptive.b1: must be less than 1, got 1",
@@ -105,8 +108,26 @@ MISTAKES = [
         "learning.nesterov: nesterov needs step semi-implicit or exponential, not explicit",
     ),
     (
+        {"learning": {"adaptive": {"type": "soap", "b1": 0.9}}},
+        "learning.adaptive.b1: unknown key; accepted: type, b2, basis, largest, eps",
+    ),
+    (
         {"learning": {"nesterov": True, "adaptive": {"type": "adam"}}},
         "learning.nesterov: nesterov and adaptive exclude each other: remove one of them",
+    ),
+    ({"learning": {"dampening": 1.5}}, "learning.dampening: must be 1 or less, got 1.5"),
+    (
+        {"learning": {"dampening": 0.5, "nesterov": True, "dissipation": {"weight": 0.5}}},
+        "learning.dampening: nesterov and dampening exclude each other: remove one of them",
+    ),
+    (
+        {"learning": {"dampening": 0.5, "adaptive": {"type": "adam"}}},
+        "learning.dampening: adaptive and dampening exclude each other: remove one of them",
+    ),
+    (
+        {"learning": {"dampening": 0.5, "tau": 0.5, "dissipation": {"weight": 2.0}}},
+        "learning.dampening: there is no momentum to dampen, since tau * dissipation.weight is 1: lower "
+        "learning.dissipation.weight, or remove dampening",
     ),
     (
         {"learning": {"step": "explicit", "adaptive": {"type": "adamw"}}},
@@ -224,6 +245,14 @@ LAYER_MISTAKES = [
     (
         {"coupling": {"f": [LINEAR], "g": [LINEAR]}},
         "coupling: a layer has either modules or a coupling, not both",
+    ),
+    (
+        {"midpoint": True, "residual": True},
+        "midpoint: a step of the midpoint rule adds its own input: leave out residual",
+    ),
+    (
+        {"midpoint": True, "relaxing": 2.0},
+        "midpoint: a step of the midpoint rule adds its own input: leave out relaxing",
     ),
     ({"coupling": {"f": [LINEAR]}}, "coupling.g: missing"),
 ]

@@ -50,7 +50,7 @@ def union_sections(models: list[type[BaseModel]], path: str, seen: set[Any]) -> 
     shared = set.intersection(*(set(accepted_keys(model)) for model in models)) if models else set()
     if shared:
         yield heading(path), {key: shared_row(models, key) for key in shared}
-    for model in models:
+    for model in models if len(models) > 1 else ():
         own = [key for key in accepted_keys(model) if key not in shared]
         yield (
             f"{heading(path)}: {name_of(model, telling(models, shared))}",

@@ -301,3 +301,16 @@ def test_what_is_under_way_may_spoil_a_cut(way, bad, told):
     (message,) = getattr(state, way)["0->1"]
     message.tensors[0].view(-1)[3] = bad
     assert unfinite(state) == told
+
+
+def test_numbers_too_large_to_be_added_are_finite():
+    batches = regression()
+    runtime = runtime_of(residual_net(4), batches, loss=nn.functional.mse_loss)
+    list(runtime.present(*batches[0]))
+    state = runtime.cut().partition
+    weight = next(iter(state.nodes["0"].carry.parameters.values()))
+    weight.fill_(torch.finfo(weight.dtype).max / 2)
+    assert not weight.sum().isfinite()
+    assert unfinite(state) == ""
+    weight.view(-1)[-1] = torch.inf
+    assert unfinite(state) == "not all numbers of layer '0' are finite"

@@ -222,7 +222,7 @@ def test_what_is_not_traced_says_why_and_where_in_the_users_code(name: str):
 def test_what_does_not_stack_says_why():
     rule = learning(adaptive=Adam())
     runtime = runtime_of([layer(), nn.Linear(8, 3).double()], samples(1, (8,)), execution=STACKED, rule=rule)
-    why = "its rate varies with the number of its updates"
+    why = "its rate has other last bits for one number of updates than for several at once"
     assert runtime.execution["not_stacked"] == {"0": why, "1": why}
     assert "not_traced" not in runtime.execution
     alone = runtime_of([nn.Tanh(), nn.Linear(8, 3).double()], samples(1, (8,)), execution=STACKED)

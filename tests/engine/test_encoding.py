@@ -23,6 +23,7 @@ from hamdist.engine.node_part import joined_parts, parts_of
 from hamdist.network.locality import Horizon
 from hamdist.physics import statespace
 from hamdist.physics.rates import Adam
+from hamdist.physics.soap import Soap
 from hamdist.physics.step import Evaluation, Point
 
 NAN = float.fromhex("nan")
@@ -224,6 +225,7 @@ def exact_memories() -> list[nn.Module]:
     ("make", "place", "rule", "edges"),
     [
         (net, {}, {"adaptive": Adam()}, None),
+        (net, {}, {"adaptive": Soap()}, None),
         (net, {"stash": "graph"}, {}, None),
         (net, {"pairing": "current", "hold": 2}, {}, None),
         (net, {"pairing": "current"}, {}, ("0->1", "1->2", "2->3", "2->1", "0->3")),
@@ -231,7 +233,7 @@ def exact_memories() -> list[nn.Module]:
         (memories, {"horizon": Horizon(5)}, {}, None),
         (exact_memories, {"exact": True}, {}, None),
     ],
-    ids=["adam", "graphs", "held", "feedback", "memories", "blocks of time", "exact in time"],
+    ids=["adam", "soap", "graphs", "held", "feedback", "memories", "blocks of time", "exact in time"],
 )
 def test_the_state_of_a_network_comes_back(
     make: Callable[[], Any], place: dict[str, Any], rule: dict[str, Any], edges: Any

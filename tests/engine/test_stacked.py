@@ -21,12 +21,15 @@ from hamdist.engine.fused.plan import FusedPlan
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.message import Token
 from hamdist.engine.spec import PLAIN, Execution
+from hamdist.network.learning import AverageReach
 from hamdist.network.locality import Horizon
 from hamdist.network.network import Network
 from hamdist.network.timing import arrivals, sink
 from hamdist.physics.modules import Coupling
-from hamdist.physics.rates import Adam, RMSprop, cosine
+from hamdist.physics.rates import Adam, RMSprop, linear
+from hamdist.physics.soap import Soap
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
 TOLERANCE = 1e-10
 
 
@@ -144,12 +147,15 @@ CASES = [
     Case("delays-current", place={"delays": {"0->1": 4, "3->4": 0}, "pairing": "current"}),
     Case("zeros", rule={"tau": 0.5, "weight_decay": 0.05}, place={"warmup": "zeros"}),
     Case("nesterov", rule={"nesterov": True, "weight_decay": 0.05}),
+    Case("dampening", rule={"dampening": 0.6, "weight_decay": 0.05}),
     Case("explicit", rule={"step": "explicit", "tau": 0.5}),
     Case("exponential", rule={"step": "exponential", "tau": 0.5, "sign": 1, "beta": 0.01}),
     Case("adam", rule={"adaptive": Adam(), "weight_dissipation": 1.0, "beta": 0.01}, units=5),
     Case("adamw", rule={"adaptive": Adam(decoupled=True), "weight_decay": 0.1, "weight_dissipation": 1.0}, units=5),
     Case("rmsprop", rule={"adaptive": RMSprop(momentum=0.5), "weight_dissipation": 1.0, "beta": 0.01}),
-    Case("schedule", rule={"beta": cosine(0.1, 0.01, 30)}, units=5),
+    Case("soap", rule={"adaptive": Soap(), "weight_decay": 0.1, "weight_dissipation": 1.0, "beta": 0.01}, units=5),
+    Case("schedule", rule={"beta": linear(0.1, 0.01, 30)}),
+    Case("average", rule={"average": AverageReach(0.9)}, chunk=2, place={"delays": {"0->1": 3, "2->3": 2}}),
     Case("delay-scaled", rule={"rate": "delay-scaled", "beta_scale": {"1.*": 0.5, "*.bias": 2.0}, "gamma": 0.7}),
     Case("relaxing", lambda: relaxing(1.0), rule={"state_dissipation": 0.1}),
     Case("relaxing-current", lambda: relaxing(2.5), place={"mode": "nonlocal", "pairing": "current"}, units=5),

@@ -25,9 +25,12 @@ from hamdist.network.network import Network
 from hamdist.physics import statespace
 from hamdist.physics.modules import Coupling
 from hamdist.physics.rates import Adam
+from hamdist.physics.soap import Soap
 
 BATCHES = 28
 STACKED, CHUNKS = Execution(stacked=True), Execution(stacked=True, chunk=4)
+
+pytestmark = pytest.mark.usefixtures("one_fitter")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ CASES = [
     Case("stashed"),
     Case("stashed with momentum", rule={"weight_dissipation": 0.2}),
     Case("adam", rule=ADAM),
+    Case("soap", rule={"adaptive": Soap()}),
     Case("graph", {"stash": "graph"}),
     Case("reversible", {"pairing": "reversible"}, couplings),
     Case("non-local", {"mode": "nonlocal"}),

@@ -28,6 +28,21 @@ def test_semi_implicit(case, nesterov, decay):
     )
 
 
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[] if c == "mlp" else pytest.mark.slow) for c in CASES]
+)
+def test_dampening_spares_the_first_drive(case):
+    tau, eta, beta = 0.5, 0.4, 0.3
+    rule = learning(beta, tau=tau, weight_dissipation=eta, dampening=0.6, weight_decay=1e-3)
+    compare_every_step(
+        *CASES[case],
+        rule,
+        lambda p: torch.optim.SGD(
+            p, lr=beta * tau**2, momentum=1 - tau * eta, dampening=0.6, weight_decay=1e-3
+        ),
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_exponential(case):

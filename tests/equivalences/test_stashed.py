@@ -3,6 +3,8 @@
 Tolerance 1e-10 in float64.
 """
 
+import math
+
 import pytest
 import torch
 from support.comparing import largest_difference
@@ -13,6 +15,7 @@ from support.random_networks import random_network
 from support.samples import samples
 from support.seeds import over_seeds
 
+from hamdist.errors import NetworkError
 from hamdist.physics.rates import delay_scale
 
 TOLERANCE = 1e-10
@@ -68,6 +71,37 @@ def test_delay_scaled_rates(step, late):
         run_through(runtime, batches)
         oracle = delayed_gradients(residual_net(depth), batches, [0.3 * f for f in factors], 0.0)
         assert largest_difference(weights(runtime), oracle) < TOLERANCE
+
+
+@pytest.mark.parametrize("step", ["semi-implicit", "exponential"])
+@pytest.mark.parametrize("exponent", [1.0, 0.5, 0.0])
+def test_scaled_rates_know_momentum(step, exponent):
+    """β is multiplied by (π/(2D+1))ᵉ and by τη, so that βτ/η does not grow; the oracle has torch's momentum buffer."""
+    depth, tau, eta = 4, 0.5, 0.4
+    decay = math.exp(-tau * eta) if step == "exponential" else 1 - tau * eta
+    drive = (1 - decay) / eta  # c of either step
+    batches = samples(60, (8,))
+    rule = learning(0.3, rate="delay-scaled", exponent=exponent, step=step, tau=tau, weight_dissipation=eta)
+    runtime = runtime_of(residual_net(depth), batches, rule=rule)
+    run_through(runtime, batches)
+    late = [2 * (depth - 1 - i) for i in range(depth)]
+    rates = [0.3 * tau * drive * tau * eta * min(1.0, math.pi / (2 * d + 1)) ** exponent for d in late]
+    oracle = delayed_gradients(residual_net(depth), batches, rates, decay)
+    assert largest_difference(weights(runtime), oracle) < TOLERANCE
+
+
+def test_without_delays_momentum_scales_nothing():
+    """There the step is that of torch.optim.SGD, whatever the policy."""
+    rule = learning(0.1, rate="auto", weight_dissipation=0.1)
+    runtime = runtime_of(mlp(3), samples(1, (8,)), rule=rule, mode="nonlocal")
+    assert {node.spec.dynamics.rate.factor("0.weight") for node in runtime.nodes.values()} == {1.0}
+
+
+def test_delays_and_no_dissipation_are_refused():
+    """A rate scaled by τη would be 0, and nothing would learn; `constant` takes it as it is."""
+    with pytest.raises(NetworkError, match=r"learning\.dissipation\.weight: nothing dissipates"):
+        runtime_of(mlp(3), samples(1, (8,)), rule=learning(0.1, rate="auto", weight_dissipation=0.0))
+    runtime_of(mlp(3), samples(1, (8,)), rule=learning(0.1, rate="constant", weight_dissipation=0.0))
 
 
 def test_what_is_stored_is_bounded_by_the_depth():

@@ -193,6 +193,15 @@ def test_the_hold_that_settles():
     assert note(plan, "drain") == []
 
 
+def test_layers_that_move_in_turn():
+    plan = planned(residual_net(4), mode="cyclic", pairing="current", hold=4)
+    assert note(plan, "cyclic") == [
+        "every sample is held for 4 ticks, in which each layer moves once, in turn; its prediction leaves in tick 4 of "
+        "these, and costates and weights move at every tick"
+    ]
+    assert column(plan.layers, "stash_bytes") == [0] * 4
+
+
 def test_where_no_hold_settles_exactly():
     edges = ["0->1", "1->2", "2->3", "2->1", "2->0"]
     plan = planned(residual_net(4), edges=edges, pairing="current", gate="settled", hold=9, tolerance=1e-9)

@@ -199,6 +199,24 @@ MISTAKES = {
         "locality.pairing: 'reversible' needs layers that can be inverted, and none of first, second, "
         "head has an inverse: use coupling layers (or a module with an inverse method), or pairing: stashed",
     ),
+    "a cycle that is no hold": (
+        [
+            ("mode: local, pairing: stashed", "mode: cyclic, pairing: current"),
+            ("batch_size: 4", "batch_size: 4, hold: 2"),
+        ],
+        "hold: 2",
+        "stream.hold: in mode 'cyclic' a sample is held for as many ticks as there are layers: set "
+        "stream.hold=3, not 2",
+    ),
+    "a cycle that stashes": (
+        [
+            ("mode: local, pairing: stashed", "mode: cyclic, pairing: stashed"),
+            ("batch_size: 4", "batch_size: 4, hold: 3"),
+        ],
+        "pairing: stashed",
+        "locality.pairing: mode 'cyclic' pairs costates with what is there, not with what is stashed: set "
+        "locality.pairing=current",
+    ),
     "a missing file": (
         [("inputs: x.npy", "inputs: z.npy")],
         "inputs",

@@ -1,6 +1,7 @@
 """A checkpoint is whole or it is not there: what is read is what was written, by node, and nothing else is read."""
 
 import random
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,18 +178,16 @@ def test_parts_without_a_manifest_are_no_checkpoint(tmp_path: Path):
     assert (found.tick, found.spoilt) == (8, ())
 
 
-def test_what_does_not_fit_in_is_never_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_does_not_fit_in_is_never_a_checkpoint(tmp_path: Path):
     folder = Folder(tmp_path)
     written(folder, 8)
-    full = OSError(28, "No space left on device")
-
-    def write(self: Path, data: bytes) -> int:
-        raise full
-
-    monkeypatch.setattr(Path, "write_bytes", write)
-    with pytest.raises(OSError, match="No space left"):
-        written(folder, 12)
-    monkeypatch.undo()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # bytes of a file that this process writes
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            written(folder, 12)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert found_in(folder).tick == 8
     assert [path.name for path in (tmp_path / folder_of(12)).iterdir()] == []
 

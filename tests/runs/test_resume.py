@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,6 +206,21 @@ def test_a_run_may_be_killed_again_and_again():
     assert not Path("out/checkpoints").exists()
 
 
+def test_where_one_of_two_places_holds_nothing_whole_the_other_is_offered():
+    elsewhere = config(checkpoint={"every_ticks": 10, "to": "elsewhere"})
+    run(config(checkpoint={}), out="undisturbed")
+    broken_off(25, config(), "out")
+    shutil.copytree("out/checkpoints", "elsewhere")
+    for manifest in Path("elsewhere").glob("*/manifest.json"):
+        manifest.write_text("{")
+    with pytest.raises(
+        UserError, match=r"elsewhere holds no checkpoint that is whole.*whole is that of tick 20"
+    ):
+        run(elsewhere, out="out", resume=True)
+    run(elsewhere, out="out", resume="auto")
+    assert figures("out") == figures("undisturbed")
+
+
 def test_a_run_that_ended_without_some_of_its_weights_is_not_finished():
     run(config(), out="out")
     undisturbed, summary, file = figures("out"), Path("out/summary.json"), "weights/head.safetensors"
@@ -218,7 +234,7 @@ def test_a_run_that_ended_without_some_of_its_weights_is_not_finished():
 def test_a_run_killed_before_its_first_checkpoint_begins_again():
     run(config(checkpoint={}), out="undisturbed")
     broken_off(7, config(), "out")
-    with pytest.raises(UserError, match="out holds no checkpoint to go on from"):
+    with pytest.raises(UserError, match="out holds no checkpoint to go on from: it ended before the first"):
         run(out="out", resume=True)
     run(config(), out="out", resume="auto")
     assert figures("out") == figures("undisturbed")

@@ -14,7 +14,7 @@ def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> fl
 
 
 def everything(node: LayerNode) -> dict[str, Tensor]:
-    """All that a layer carries, by "<part>.<name>": θ, ω, buffers, moments, ξ, p and the count of updates."""
+    """All that a layer carries, by "<part>.<name>": θ, ω, buffers, moments, ξ, p, the count of updates and the mean."""
     carry = node.carry
     named = {
         f"{part}.{key}": tensor
@@ -24,7 +24,9 @@ def everything(node: LayerNode) -> dict[str, Tensor]:
     states = {
         f"{part}.{i}": t for part in ("state", "state_costate") for i, t in enumerate(getattr(carry, part))
     }
-    return {key: tensor.clone() for key, tensor in {**named, **states, "updates": carry.updates}.items()}
+    mean = {f"mean.{key}": tensor for key, tensor in carry.mean.tensors.items()}
+    counts = {"updates": carry.updates, "span": carry.mean.span}
+    return {key: tensor.clone() for key, tensor in {**named, **states, **counts, **mean}.items()}
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:

@@ -20,9 +20,13 @@ from hamdist.physics.rates import Rate
 
 
 def learning(beta: float = 0.1, **constants: Any) -> Learning:
-    """Learning constants from keywords of Dynamics, Rate ("adaptive") and Learning ("gamma", "rate")."""
+    """Learning constants from keywords of Dynamics, Rate ("adaptive") and Learning ("gamma", "rate", "average")."""
     adaptive = constants.pop("adaptive", None)
-    outer = {key: constants.pop(key) for key in ("gamma", "rate", "beta_scale") if key in constants}
+    outer = {
+        key: constants.pop(key)
+        for key in ("gamma", "rate", "beta_scale", "average", "exponent")
+        if key in constants
+    }
     return Learning(
         Dynamics(rate=Rate(beta, adaptive=adaptive), **constants), **({"rate": "constant"} | outer)
     )

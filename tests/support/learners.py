@@ -11,7 +11,7 @@ from support.networks import cnn, half, mlp, residual_net
 from support.samples import samples
 from torch import Tensor, nn
 
-from hamdist import Coupling, Learner, Prediction
+from hamdist import Coupling, Learner, Prediction, midpoint
 from hamdist.engine.encoding import Encoded, decode
 from hamdist.physics import statespace
 
@@ -68,6 +68,12 @@ def couplings() -> list[nn.Module]:
     torch.manual_seed(0)
     layers = [nn.Linear(8, 8), Coupling(half(), half()), Coupling(half(), half()), nn.Linear(8, 3)]
     return [layer.double() for layer in layers]
+
+
+def midpoints() -> list[nn.Module]:
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(8, 8), nn.Tanh()).double() for _ in range(3)]
+    return midpoint(blocks, nn.Linear(8, 3).double())
 
 
 def memories() -> list[nn.Module]:
@@ -129,6 +135,7 @@ KINDS = [
     Kind("current", settings={"pairing": "current"}),
     Kind("graph", settings={"stash": "graph"}),
     Kind("reversible", couplings, {"pairing": "reversible"}),
+    Kind("midpoint steps", midpoints, {"pairing": "reversible"}),
     Kind("non-local", settings={"locality": "nonlocal"}),
     Kind("memories", memories),
     Kind("forward in time", memories, {"pairing": "current"}),
@@ -137,6 +144,8 @@ KINDS = [
     Kind("dropout", dropped),
     Kind("batch norm", cnn, shape=(1, 8, 8)),
     Kind("held", settings={"hold": 3}),
+    Kind("cyclic", settings={"locality": "cyclic", "pairing": "current", "hold": 4}),
+    Kind("dampened", settings={"dissipation": {"weight": 0.5}, "dampening": 0.5}),
     Kind("a schedule", settings={"beta": {"schedule": "linear", "start": 0.1, "end": 0.01, "over": 20}}),
     Kind("several losses", branched, loss=LOSSES, edges=("body->head", "body->aux")),
     Kind("tied, and passing", odd),

@@ -20,6 +20,7 @@ from hamdist.cluster.worker import Outcome
 from hamdist.engine.build import program
 from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.spec import PLAIN, STACKED, Execution
+from hamdist.network.learning import AverageReach
 from hamdist.network.locality import Locality
 from hamdist.network.network import Network
 from hamdist.physics.modules import Coupling, Residual
@@ -126,7 +127,7 @@ def differences(
 ) -> list[str]:
     """What differs between the run in one process and the one over actors, by name; nothing, if all is well."""
     torch.set_num_threads(1)
-    motion = learning(**({"beta": 0.05, "weight_dissipation": 0.3} | rule))
+    motion = learning(**({"beta": 0.05, "weight_dissipation": 0.3, "average": AverageReach(0.9)} | rule))
     locality = Locality(**place)
     alone = InlineRuntime(program(net, locality, motion, data[0][:2], execution=execution))
     run_through(alone, data)

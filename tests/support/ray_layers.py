@@ -1,7 +1,6 @@
 """Layers and a stream that a config names by path, for tests over Ray: they tell where they are, or come to harm."""
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,20 +25,6 @@ class Refuses(nn.Module):
 
 
 SURVEY = 11  # evaluations of a layer before a run, those of its copies not counted
-
-
-class Mortal(nn.Linear):
-    """Sends its own process a signal at its n-th evaluation."""
-
-    def __init__(self, sent: str, at: int, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features)
-        self.sent, self.at, self.evaluations = signal.Signals[sent], at, 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.evaluations += 1
-        if self.evaluations == self.at:
-            os.kill(os.getpid(), self.sent)
-        return super().forward(x)
 
 
 class Fails(nn.Linear):

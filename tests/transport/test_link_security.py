@@ -6,6 +6,8 @@ import os
 import socket
 import stat
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 import zlib
@@ -33,6 +35,7 @@ from hamdist.transport.base import (
 )
 from hamdist.transport.codec import Codec
 from hamdist.transport.security import KeyPair, Station, fresh_keys
+from hamdist.transport.socket_folder import PREFIX, SocketFolder, remove_abandoned
 from hamdist.transport.zeromq import ZeroMQLink, ZeroMQWiring
 
 IPC, TCP, SHARED = KINDS["zeromq-ipc"], KINDS["zeromq-tcp"], KINDS["zeromq-shared"]
@@ -334,6 +337,40 @@ def test_sockets_of_one_host_lie_in_a_private_folder(
     assert path.parent.stat().st_uid == os.getuid()
     wiring.close()
     assert not path.parent.exists()
+
+
+LEFT = """
+import sys
+from hamdist.transport.socket_folder import SocketFolder
+print(SocketFolder().path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_folders_of_processes_that_were_killed_go_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="hd-", dir="/tmp") as name:  # a short path
+        folder = Path(name)
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        own, others, link = SocketFolder(), folder / "hamdist-run-1", folder / f"{PREFIX}link"
+        others.mkdir()
+        link.symlink_to(others)
+        with subprocess.Popen(
+            [sys.executable, "-c", LEFT],
+            env={**os.environ, "TMPDIR": name},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            left = Path(process.stdout.readline().strip())
+            assert left.parent == folder
+            remove_abandoned(folder)
+            assert left.is_dir()
+            process.kill()
+        remove_abandoned(folder)
+        assert sorted(folder.iterdir()) == sorted([own.path, others, link])
+        own.remove()
+        assert not own.path.exists()
 
 
 @pytest.mark.parametrize("missing", ["own keys", "the peer's key"])

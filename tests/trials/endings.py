@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from trials.runs import BATCH, NEVER, TWO, digits, launch, same, summary_of
@@ -70,10 +71,10 @@ def _to_the_end(out: Path) -> str:
     return f"exit {', '.join(map(str, codes))}"
 
 
-def goes_on(out: Path, ticks: int) -> "subprocess.Popen[bytes]":
+def goes_on(out: Path, ticks: int, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
     """Begins, or goes on."""
     config = digits(TWO, ticks * BATCH, checkpoint={"every_ticks": 50})
-    return launch(config, out, "--resume", "auto", said=out.with_suffix(".said"))
+    return launch(config, out, "--resume", "auto", environment=environment, said=out.with_suffix(".said"))
 
 
 def _lines(out: Path) -> bool:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,13 @@ from hamdist.physics.hamiltonian import Wanted, linearise
 from hamdist.physics.layers import Layer, Point
 from hamdist.physics.numerics import differentiable
 from hamdist.physics.pure_module import Context, Tensors
+from hamdist.physics.rates import Rate
 from hamdist.physics.step import Carry, Motion, Pattern, evaluate, initial_carry, react, valued
 
 ASKS_FOR_VALUES = ("DataDependentOutputException", "GuardOnDataDependentSymNode")
 """What torch raises where a trace is asked for a number; by name, since to import the latter brings SymPy."""
 TRIED = 5  # members of the stack that is compared with lone ones
+COUNTS = 256  # of updates, for which a rate that varies with their number is tried
 REGULAR = Pattern(buffers=False)  # a tick that is traced: a layer whose buffers move in it is not
 Structure = tuple[tuple[str, ...], tuple[str, ...], tuple, str]  # code, names of tensors, shapes, dynamics
 Given = tuple[Carry, tuple[Tensor, ...], Tensor]  # what a layer carries, hears and is told
@@ -121,8 +123,8 @@ def _unfit(facts: Facts) -> str:
 def _tried(single: TracedLayer, facts: Facts, dynamics: Dynamics) -> Fit:
     if why := _why_not(lambda: _strays(single, facts)):
         return Fit(None, untraced=why)
-    if dynamics.rate.varies:
-        return Fit(single, unstacked="its rate varies with the number of its updates")
+    if dynamics.rate.adaptive is not None and not dynamics.rate.adaptive.stacks:
+        return Fit(single, unstacked="its rate looks at whole matrices")
     several = TracedLayer(single.layer, stacks=True)
     if why := _why_not(lambda: _strays(several, facts) or _depends_on_others(several, facts, dynamics)):
         return Fit(single, unstacked=why)
@@ -194,23 +196,41 @@ def _depends_on_others(traced: TracedLayer, facts: Facts, dynamics: Dynamics) ->
     if not traced.pure.parameters():
         return "it has no weights"
     generator = torch.Generator(facts.says.device).manual_seed(0)
+    if not _rates_alike(dynamics.rate, facts, generator):
+        return "its rate has other last bits for one number of updates than for several at once"
     examples = [_example(traced, facts, dynamics, generator) for _ in range(TRIED)]
-    given = together(examples)
+    given, spread = together(examples), dynamics.rate.spread
     tick = partial(_tick, dynamics, _all_wanted(facts))
-    spread = dynamics.rate.spread
-    rates = (
-        None
-        if spread is None
-        else {n: along(f.expand(TRIED), given[0].parameters[n]) for n, f in spread.items()}
-    )
+    rates = None if spread is None else _side_by_side(spread, given[0].parameters)
     among = Traced(partial(tick, traced.form), rates, *given)(rates, *given)
     lone = [tick(traced, spread, *example) for example in examples]
-    alike = all(
-        torch.equal(a, b)
-        for alone, one in zip(lone, apart(among, TRIED), strict=True)
-        for a, b in zip(tree_leaves(alone), tree_leaves(one), strict=True)
-    )
+    alike = all(map(_same_bits, lone, apart(among, TRIED)))
     return "" if alike else f"one of {TRIED} ends a tick with other last bits than alone"
+
+
+def _rates_alike(rate: Rate, facts: Facts, generator: torch.Generator) -> bool:
+    """Whether β and what adapts it have the same bits for many numbers of updates at once as for each alone."""
+    if not rate.varies:
+        return True
+    counts = _drawn_counts(generator, (COUNTS, 1), facts.says.device)
+    drive = torch.ones((COUNTS, 1), dtype=facts.output.dtype, device=facts.says.device)
+
+    def found(n: Tensor, drive: Tensor) -> list[Any]:
+        beta = rate.beta(n) if callable(rate.beta) else 1.0
+        adapted = tree_leaves(rate.adaptive(drive, (drive.clone(),), n)) if rate.adaptive is not None else ()
+        return [torch.as_tensor(value).expand(drive.shape) for value in (beta, *adapted)]
+
+    lone = [found(n.squeeze(), one) for n, one in zip(counts, drive, strict=True)]
+    return _same_bits([torch.stack(each) for each in zip(*lone, strict=True)], found(counts, drive))
+
+
+def _side_by_side(spread: Mapping[str, Tensor], parameters: Tensors) -> dict[str, Tensor]:
+    return {name: along(factor.expand(TRIED), parameters[name]) for name, factor in spread.items()}
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    """Of two trees."""
+    return all(map(torch.equal, tree_leaves(one), tree_leaves(other)))
 
 
 def _tick(
@@ -238,6 +258,7 @@ def _example(traced: TracedLayer, facts: Facts, dynamics: Dynamics, generator: t
         state=tree_map(drawn, carry.state),
         state_costate=tree_map(drawn, carry.state_costate),
         sensitivity=tree_map(drawn, carry.sensitivity),
+        updates=_drawn_counts(generator, (), carry.updates.device),
     )
     return carry, tree_map(drawn, facts.inputs), drawn(facts.output)
 
@@ -247,6 +268,12 @@ def _drawn(generator: torch.Generator, like: Tensor) -> Tensor:
     if not differentiable(like.dtype):
         return like.clone()
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def _drawn_counts(generator: torch.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Numbers of updates, each of any order of magnitude up to a million, as often few as many."""
+    order = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+    return torch.floor(10 ** (6 * order))
 
 
 def _all_wanted(facts: Facts) -> Wanted:

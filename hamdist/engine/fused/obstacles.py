@@ -41,6 +41,8 @@ def obstacle(
         return "on_bad: skip looks at each loss before it is learnt from"
     if outline.locality.gate != "always":
         return f"gate {outline.locality.gate} waits for what is heard to settle"
+    if outline.locality.holds_outputs:
+        return "mode cyclic moves the state of one layer a tick"
     if outline.locality.horizon is not None:
         return "costates go back through windows of time; only a step back is traced"
     if outline.locality.stash == "graph":
