@@ -49,7 +49,6 @@ OVER_TIME = {
 EXACT = {
     "exact": ({"mode": "local", "exact": True}, PLAIN),
     "exact, stacked": ({"mode": "local", "exact": True}, STACKED),
-    "exact, chunks": (FAR["far"] | {"exact": True}, Execution(stacked=True, chunk=4)),
 }
 
 
@@ -72,9 +71,7 @@ def test_layers_with_memories(case, links):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("case", "links"), [("exact", "zeromq"), ("exact, stacked", "shared"), ("exact, chunks", "threads")]
-)
+@pytest.mark.parametrize(("case", "links"), [("exact", "zeromq"), ("exact, stacked", "shared")])
 def test_memories_that_learn_exactly(case: str, links: str) -> None:
     check_memories(elementwise(), links, *EXACT[case])
 
@@ -92,7 +89,7 @@ def elementwise() -> Network:
             "embed": lambda: nn.Linear(9, 14),
             "a": lambda: Residual(statespace.DiagonalReal(14, 14)),
             "b": lambda: Residual(statespace.DiagonalReal(14, 14)),
-            "c": lambda: statespace.CTBE(14, 14, initial="learnt"),
+            "c": lambda: statespace.DiagonalReal(14, 14, initial="learnt"),
             "head": lambda: nn.Linear(14, 3),
         }
     )
