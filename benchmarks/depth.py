@@ -22,7 +22,7 @@ from hamdist.streams.digits import DEVIATION, MEAN, load_digits
 
 BATCH, WIDTH, FOLDS = 16, 64, 5
 BETA, POWER = 0.2, 0.5
-PEER_BETA = {20: 0.2, 64: 0.2, 128: 0.2}  # the best of .05, .1, .2, .4
+PEER_BETA = {20: 0.4, 64: 0.4, 128: 0.4}  # the best of .05, .1, .2, .4
 GAPS = {20: 0.01, 64: 0.015, 128: 0.02}  # to backpropagation, at most
 LOWEST, EARLY, WITH_MOMENTUM = 0.93, 0.96, 0.005
 

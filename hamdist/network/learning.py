@@ -66,6 +66,17 @@ class Learning:
         average = None if self.average is None else self.average.of_update(rows)
         return replace(self.dynamics, rate=rate, average=average)
 
+    def moved(self, depth: int, pairing: PairingName, delays: bool) -> float:
+        """(1 − d)βτ/η_θ of a layer whose costate returns after `depth` ticks, of the largest β: how far a steady drive
+        of 1 moves its weights in a step.  delays: as of `of_layer`.
+        """
+        dynamics, scaled = self.dynamics, self.delay_scaled(pairing)
+        factor = delay_scale(depth + dynamics.integrator.lag, self.exponent) if scaled else 1.0
+        factor *= self._momentum_scale if scaled and delays else 1.0
+        decay, drive = dynamics.weight_coefficients
+        steady = dynamics.tau * drive / (1 - decay) if decay < 1 else math.inf
+        return dynamics.rate.peak * factor * steady * (1 - dynamics.dampening)
+
     def rates_differ(self, pairing: PairingName) -> bool:
         """Whether layers may learn at different rates."""
         return self.delay_scaled(pairing) or bool(self.beta_scale)
@@ -84,7 +95,7 @@ class Learning:
         dynamics = self.dynamics
         if dynamics.rate.adaptive is not None:
             return 1.0
-        return momentum_scale(dynamics.tau, dynamics.weight_dissipation)
+        return momentum_scale(dynamics.tau, dynamics.weight_dissipation, dynamics.dampening)
 
 
 def check_damped(learning: Learning, pairing: PairingName, delays: bool) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from hamdist.physics.numerics import plus_
 
 Schedule = Callable[[Tensor], Tensor]
+COUNTS = (0, 1, 10, 100, 1000, 10**4, 10**5)  # of updates, at which a schedule is looked at
 
 
 def cosine(start: float, end: float, over: int) -> Schedule:
@@ -65,11 +66,19 @@ def delay_scale(delay: int, exponent: float = 1.0) -> float:
     return min(1.0, math.pi / (2 * delay + 1)) ** exponent
 
 
-def momentum_scale(tau: float, dissipation: float) -> float:
-    """min(1, τη_θ): with it a steady drive moves the weights by βτ² a step whatever the momentum, where alone it would
-    by βτ/η_θ, which is what a delay bounds.
+def bearable(delay: int, momentum: bool) -> float:
+    """The largest βτ/η_θ that is stable at unit curvature where drives are D updates old: 2 sin(π/(4D+2)), and 1/D,
+    which suffices for any momentum, with it.
     """
-    return min(1.0, tau * dissipation)
+    return 1 / delay if momentum else 2 * math.sin(math.pi / (4 * delay + 2))
+
+
+def momentum_scale(tau: float, dissipation: float, dampening: float = 0.0) -> float:
+    """min(1, τη_θ/(1 − d)): with it a steady drive moves the weights by βτ² a step whatever the momentum, where alone
+    it would by (1 − d)βτ/η_θ, which is what a delay bounds.
+    """
+    left = 1 - dampening
+    return 1.0 if tau * dissipation >= left else tau * dissipation / left
 
 
 Moments = tuple[Tensor, ...]
@@ -192,6 +201,13 @@ class Rate:
         """The same, times a factor."""
         beta = Lowered(self.beta, factor) if callable(self.beta) else self.beta * factor
         return replace(self, beta=beta)
+
+    @property
+    def peak(self) -> float:
+        """About the largest base of all updates."""
+        if not callable(self.beta):
+            return self.beta
+        return max(float(self.beta(torch.tensor(float(n), dtype=torch.float64))) for n in COUNTS)
 
     @property
     def varies(self) -> bool:

@@ -7,9 +7,11 @@ from hamdist.engine.fused.obstacles import slow_layers
 from hamdist.network.graph import SOURCE, Edge, Graph
 from hamdist.network.timing import arrivals, feedback_lag, is_balanced, shortest_hold
 from hamdist.physics.midpoint import Midpoint
+from hamdist.physics.modules import Residual
 from hamdist.physics.statespace.apart import approximated
 from hamdist.physics.statespace.walk import memories
 from hamdist.physics.step import initial_carry
+from hamdist.planning.cautions import cautions
 from hamdist.planning.stash_sizes import StashSizes
 from hamdist.report.wording import counted, listed, short
 
@@ -20,7 +22,7 @@ def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
     yield from _cycle(program)
     yield from _drain(program)
     yield from _rates(program)
-    yield from _momentum(program)
+    yield from cautions(program.outline, unscaled_blocks(program))
     yield from _feedback(program)
     yield from _joins(program.graph)
     yield from _circumstances(program)
@@ -33,6 +35,12 @@ def notes_on(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
         f"units: stash, signals and flops are those of a batch of {rows} row{'s' * (rows != 1)}; flops are those of "
         "matrix products, convolutions and attention, forward and reverse"
     )
+
+
+def unscaled_blocks(program: Program) -> int:
+    """The residual blocks whose scale is 1."""
+    parts = (part for node in program.nodes.values() for part in node.layer.pure.module.modules())
+    return sum(isinstance(part, Residual) and part.scale == 1 for part in parts)
 
 
 def _settling(program: Program) -> Iterator[str]:
@@ -80,25 +88,18 @@ def _rates(program: Program) -> Iterator[str]:
         yield (
             f"rates: beta is scaled by the delay in {len(scaled)} of {len(factors)} layers ({listed(scaled)}); the "
             f"smallest factor is {factors[least]:.3g}, of {least}, whose costate returns after "
-            f"{program.nodes[least].depth} ticks"
+            f"{program.nodes[least].depth} ticks{_by_momentum(program)}"
+        )
+    if (average := next(iter(program.nodes.values())).dynamics.average) is not None:
+        yield (
+            f"average: hold-out, predictions and export go by a running mean of the weights, over about "
+            f"{1 / (1 - average):.3g} updates"
         )
 
 
-def _momentum(program: Program) -> Iterator[str]:
-    deepest = max(program.nodes.values(), key=lambda node: node.depth)
-    dynamics = deepest.dynamics
-    momentum = dynamics.weight_coefficients.decay
-    if (
-        program.locality.gate == "settled"
-        or dynamics.rate.adaptive is not None
-        or not (deepest.depth and momentum > 0)
-    ):
-        return
-    late = deepest.depth + dynamics.integrator.lag
-    yield (
-        f"momentum: {deepest.name} moves by drives {late} updates old with a momentum of {momentum:.3g}: at unit "
-        f"curvature it is stable while beta (scaled)·tau/dissipation.weight is at most 1/{late} = {1 / late:.3g}"
-    )
+def _by_momentum(program: Program) -> str:
+    factor = next(iter(program.nodes.values())).dynamics.rate.momentum_factor
+    return f"; by {factor:.3g} more in all, for momentum" if factor < 1 else ""
 
 
 def _feedback(program: Program) -> Iterator[str]:

@@ -21,6 +21,8 @@ from hamdist.network.loss_fit import check_loss
 from hamdist.network.network import Network
 from hamdist.network.survey import Facts, Heard, examine, survey, tensors_like
 from hamdist.physics.layers import Layer
+from hamdist.planning.cautions import cautions
+from hamdist.planning.notes import unscaled_blocks
 from hamdist.runs.assembly import (
     check_placement,
     dtype_of,
@@ -74,6 +76,7 @@ class Check:
         self.sections, self.trust = sections, trust
         self.mistakes: list[UserError] = []
         self._stream: Stream | None = None
+        self._cautions: list[str] = []
 
     def lines(self) -> list[str]:
         """One a mistake."""
@@ -82,9 +85,14 @@ class Check:
         return found + [line for error in self.mistakes for line in self.sections.explain(error)]
 
     def notes(self) -> list[str]:
-        """Of a config without mistakes: a stream that will end before it gives what is asked of it."""
+        """Of a config without mistakes: a stream that will end before it gives what is asked of it, and what will
+        probably not learn.
+        """
+        return [] if self.mistakes else [*self._short_stream(), *self._cautions]
+
+    def _short_stream(self) -> list[str]:
         config, stream = self.sections.stream, self._stream
-        if config is None or stream is None or config.samples is None or self.mistakes:
+        if config is None or stream is None or config.samples is None:
             return []
         try:
             available = stream.available
@@ -132,6 +140,8 @@ class Check:
             examine_all(setup.outline, builder, batch[:2])
         except UserError:
             return False
+        unscaled = sum(layer.repeat for layer in whole.network.layers if layer.residual is True)
+        self._cautions = list(cautions(setup.outline, unscaled))
         return True
 
     def _try(self, look: Callable[[], Found], key: str = "network") -> Found | None:
@@ -184,7 +194,8 @@ class Check:
         if whole is None or self.mistakes:
             check_shapes(network, graph, layers, batch)
         else:
-            prepare(whole).built(batch[:2])
+            program = prepare(whole).built(batch[:2])
+            self._cautions = list(cautions(program.outline, unscaled_blocks(program)))
 
 
 @torch.no_grad()

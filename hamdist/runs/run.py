@@ -56,7 +56,7 @@ def run(
     start = start_of(which_run(config, overrides, out, resume))
     if start.done is not None:
         _log.warning("the run in %s is finished: nothing is left to do", start.directory)
-        return start.done
+        return {**start.done, "phases": {}}  # of this call
     run_there = run_on_ray if start.loaded.config.placement.runtime == "ray" else run_inline
     opening = partial(start.open, answers)
     with interruptible(), _located(start.loaded), _ending_no_program():

@@ -32,6 +32,7 @@ from hamdist.network.network import Network
 from hamdist.physics import statespace
 from hamdist.physics.modules import Residual
 from hamdist.physics.rates import Adam
+from hamdist.physics.soap import Soap
 
 pytestmark = pytest.mark.usefixtures("one_fitter")
 
@@ -50,7 +51,6 @@ OVER_TIME = {
 EXACT = {
     "exact": ({"mode": "local", "exact": True}, PLAIN),
     "exact, stacked": ({"mode": "local", "exact": True}, STACKED),
-    "exact, chunks": (FAR["far"] | {"exact": True}, Execution(stacked=True, chunk=4)),
 }
 
 
@@ -73,9 +73,7 @@ def test_layers_with_memories(case, links):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("case", "links"), [("exact", "zeromq"), ("exact, stacked", "shared"), ("exact, chunks", "threads")]
-)
+@pytest.mark.parametrize(("case", "links"), [("exact", "zeromq"), ("exact, stacked", "shared")])
 def test_memories_that_learn_exactly(case: str, links: str) -> None:
     check_memories(elementwise(), links, *EXACT[case])
 
@@ -94,7 +92,7 @@ def elementwise() -> Network:
             "embed": lambda: nn.Linear(9, 14),
             "a": lambda: Residual(statespace.DiagonalReal(14, 14)),
             "b": lambda: Residual(statespace.DiagonalReal(14, 14)),
-            "c": lambda: statespace.CTBE(14, 14, initial="learnt"),
+            "c": lambda: statespace.DiagonalReal(14, 14, initial="learnt"),
             "head": lambda: nn.Linear(14, 3),
         }
     )
@@ -169,8 +167,9 @@ def test_edges_that_begin_with_zeros():
     assert differences(network_of(BUILDERS), place, TWO, "threads", batches(8)) == []
 
 
-def test_adaptive_rates_keep_their_moments_where_the_layer_is():
-    rule = {"adaptive": Adam(), "weight_dissipation": 1.0, "beta": 0.01}
+@pytest.mark.parametrize("adaptive", [Adam(), Soap()], ids=["adam", "soap"])
+def test_adaptive_rates_keep_their_moments_where_the_layer_is(adaptive):
+    rule = {"adaptive": adaptive, "weight_dissipation": 1.0, "beta": 0.01}
     assert differences(network_of(BUILDERS), {}, PER_LAYER, "zeromq", batches(10), **rule) == []
 
 

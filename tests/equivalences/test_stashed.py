@@ -16,7 +16,7 @@ from support.samples import samples
 from support.seeds import over_seeds
 
 from hamdist.errors import NetworkError
-from hamdist.physics.rates import delay_scale
+from hamdist.physics.rates import delay_scale, momentum_scale
 
 TOLERANCE = 1e-10
 
@@ -88,6 +88,12 @@ def test_scaled_rates_know_momentum(step, exponent):
     rates = [0.3 * tau * drive * tau * eta * min(1.0, math.pi / (2 * d + 1)) ** exponent for d in late]
     oracle = delayed_gradients(residual_net(depth), batches, rates, decay)
     assert largest_difference(weights(runtime), oracle) < TOLERANCE
+
+
+def test_scaled_rates_know_dampening():
+    """τη/(1 − d), and no more than 1: a drive that is dampened moves weights the less."""
+    factors = [momentum_scale(1.0, 0.1, dampening) for dampening in (0.0, 0.5, 0.9, 0.95, 1.0)]
+    assert factors == pytest.approx([0.1, 0.2, 1.0, 1.0, 1.0], rel=1e-12)
 
 
 def test_without_delays_momentum_scales_nothing():

@@ -414,3 +414,18 @@ def test_one_mistake_in_a_thousand_layers_is_looked_into_once(monkeypatch: pytes
     many = "  layers:\n    - {name: many, repeat: 1000, modules: [{type: Linaer}]}\n"
     assert len(problems(GOOD.replace("  layers:\n", many))) == 1
     assert searched == ["Linaer"]
+
+
+def test_what_will_probably_not_learn_is_noted():
+    """A rate above what the delay bears, and depth that adds up unscaled; a config with notes alone runs."""
+    deep = ["network.layers.1.repeat=20", "network.layers.1.residual=true"]
+    fast = ["learning={beta: 0.1, rate: constant, dissipation: {weight: 0.1}}"]
+    assert findings("digits", ["network.layers.1.repeat=62"]) == ([], [])
+    mistakes, (depth,) = findings("digits", deep)
+    assert mistakes == []
+    assert depth.startswith("depth: 20 residual blocks add up as they are")
+    mistakes, (rates,) = findings("digits", fast)
+    assert mistakes == []
+    assert rates.startswith("rates: beta·tau/dissipation.weight is 1 in embed, whose drives are 10")
+    assert "at unit curvature that is stable up to 0.1, which 5 of 6 layers exceed" in rates
+    assert len(findings("digits", [*deep, *fast]).notes) == 2
