@@ -52,7 +52,7 @@ class Case:
 
     def samples(self, count: int) -> list[tuple[Tensor, Tensor]]:
         batches = samples(count, self.shape)
-        if self.name != "words":
+        if self.make is not words:
             return batches
         return [((x * 4).round().long().clamp(-5, 5) + 5, target) for x, target in batches]
 
@@ -132,6 +132,8 @@ def words() -> list[nn.Module]:
 
 
 GROUPS = {"mode": "groups", "groups": [["0", "1"], ["2"], ["3", "4"]]}
+DAMPENED = {"dampening": 0.6, "weight_decay": 0.05}
+WITH_RMSPROP = {"adaptive": RMSprop(momentum=0.5), "weight_dissipation": 1.0, "beta": 0.01}
 LOOPS = ("0->1", "1->2", "2->3", "3->4", "1->1", "3->1")
 CASES = [
     Case("local"),
@@ -141,43 +143,31 @@ CASES = [
     Case("held-current", place={"pairing": "current", "hold": 3}),
     Case("held-reversible", couplings, place={"pairing": "reversible", "hold": 3}, units=3),
     Case("nonlocal", place={"mode": "nonlocal"}, units=5),
-    Case("groups", place=GROUPS, units=3),
-    Case("groups-current", place=GROUPS | {"pairing": "current"}, units=3),
-    Case("delays", place={"delays": {"0->1": 3, "2->3": 2}}),
+    Case("groups-nesterov", rule={"nesterov": True, "weight_decay": 0.05}, place=GROUPS, units=3),
+    Case("groups-current-dampening", rule=DAMPENED, place=GROUPS | {"pairing": "current"}, units=3),
+    Case("delays-explicit", rule={"step": "explicit", "tau": 0.5}, place={"delays": {"0->1": 3, "2->3": 2}}),
     Case("delays-current", place={"delays": {"0->1": 4, "3->4": 0}, "pairing": "current"}),
     Case("zeros", rule={"tau": 0.5, "weight_decay": 0.05}, place={"warmup": "zeros"}),
-    Case("nesterov", rule={"nesterov": True, "weight_decay": 0.05}),
-    Case("dampening", rule={"dampening": 0.6, "weight_decay": 0.05}),
-    Case("explicit", rule={"step": "explicit", "tau": 0.5}),
-    Case("exponential", rule={"step": "exponential", "tau": 0.5, "sign": 1, "beta": 0.01}),
     Case("adam", rule={"adaptive": Adam(), "weight_dissipation": 1.0, "beta": 0.01}, units=5),
     Case("adamw", rule={"adaptive": Adam(decoupled=True), "weight_decay": 0.1, "weight_dissipation": 1.0}, units=5),
-    Case("rmsprop", rule={"adaptive": RMSprop(momentum=0.5), "weight_dissipation": 1.0, "beta": 0.01}),
     Case("soap", rule={"adaptive": Soap(), "weight_decay": 0.1, "weight_dissipation": 1.0, "beta": 0.01}, units=5),
-    Case("schedule", rule={"beta": linear(0.1, 0.01, 30)}),
     Case("average", rule={"average": AverageReach(0.9)}, chunk=2, place={"delays": {"0->1": 3, "2->3": 2}}),
     Case("delay-scaled", rule={"rate": "delay-scaled", "beta_scale": {"1.*": 0.5, "*.bias": 2.0}, "gamma": 0.7}),
     Case("relaxing", lambda: relaxing(1.0), rule={"state_dissipation": 0.1}),
     Case("relaxing-current", lambda: relaxing(2.5), place={"mode": "nonlocal", "pairing": "current"}, units=5),
-    Case("feedback", tanhs, edges=LOOPS, units=3),
+    Case("feedback-schedule", tanhs, rule={"beta": linear(0.1, 0.01, 30)}, edges=LOOPS, units=3),
     Case("feedback-current", tanhs, edges=LOOPS, place={"pairing": "current"}, units=3),
     *(Case(f"branches-{join}", lambda join=join: branches(join), units=3) for join in ("sum", "concat", "arguments")),
-    Case("words", words, units=3),
-    Case("images", lambda: cnn()[1:], shape=(4, 8, 8)),
+    Case("words-exponential", words, rule={"step": "exponential", "tau": 0.5, "sign": 1, "beta": 0.01}, units=3),
+    Case("images-rmsprop", lambda: cnn()[1:], rule=WITH_RMSPROP, shape=(4, 8, 8)),
     Case("attention", transformer, shape=(5, 8), units=3),
 ]  # fmt: skip
-IN_CHUNKS = (
-    "local-stashed",
-    "couplings-reversible",
-    "held-stashed",
-    "delays",
-    "relaxing",
-    "feedback-current",
-)
+IN_CHUNKS = ("local", "reversible", "held-reversible", "delays-explicit", "relaxing", "feedback-current")
 CASES += [replace(case, name=f"{case.name}-chunks", chunk=3) for case in CASES if case.name in IN_CHUNKS]
 
 
-QUICK = ("delays-chunks",)
+QUICK = ("delays-explicit-chunks",)
+assert {case.name for case in CASES} >= {*IN_CHUNKS, *QUICK}
 
 
 @pytest.mark.parametrize(

@@ -112,14 +112,21 @@ def test_drives_sum_to_backpropagation_through_all_of_time(name: str, reads: Rea
         check_sums(runtime, tau, gradients(module, batches, tau, reads))
 
 
+CHUNKS = Execution(stacked=True, chunk=4)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["nonlocal", "local"])
 @pytest.mark.parametrize(
-    "execution",
-    [PLAIN, STACKED, Execution(stacked=True, chunk=4)],
-    ids=["plain", "stacked", "chunk"],
+    ("name", "mode", "execution"),
+    [
+        *((name, mode, PLAIN) for name in ("LRU", "CTB") for mode in ("nonlocal", "local")),
+        ("LRU", "local", STACKED),
+        ("CTB", "nonlocal", STACKED),
+        ("LRU", "nonlocal", CHUNKS),
+        ("CTB", "local", CHUNKS),
+    ],
+    ids=lambda value: {PLAIN: "plain", STACKED: "stacked", CHUNKS: "chunk"}.get(value, value),
 )
-@pytest.mark.parametrize("name", ["LRU", "CTB"])
 def test_the_same_late_and_in_other_forms(name: str, mode: str, execution: Execution) -> None:
     """Fully local, the costate is two ticks late: so is the sensitivity."""
     make, tau = EXACT[name]
