@@ -1,5 +1,7 @@
 """What tests of every floor share."""
 
+import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,13 @@ from hamdist.engine.fused.eligibility import Fitter
 
 pytest_plugins = ["support.limits"]
 pytest.register_assert_rewrite("support")
+
+# pytest listens to every logger that does not propagate, and torch writes a stack into this one at every operation that
+# it traces, if anybody listens: an eighth of the time of a trace.
+logging.getLogger("torch.__trace").propagate = True
+
+# Ray's workers are as urgent as the tests that wait for them: at its own priority for them they get what others leave.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """A Learner whose layers live on actors: after every release the bits of the one in this process, and nothing left.
 
-The bits are those of predictions, weights, costates, states and metrics; both compute with one thread.
+The bits are those of predictions, weights, costates, states and metrics; both compute with one thread. It goes on where
+another was kept, there or here.
 """
 
+import copy
 import gc
 import os
+import pickle
 import re
-import select
 import subprocess
 import sys
 import weakref
@@ -17,13 +19,15 @@ from typing import Any
 
 import pytest
 import torch
+from support.learners import ADAM, LOSSES, Kind, same_bits, same_states, same_tensors, told
 from support.patience import patient
-from support.ray_layers import Marked
+from support.ray_layers import Marked, builders, gone
 from support.samples import samples
 from torch import Tensor, nn
 
 from hamdist import Learner
-from hamdist.errors import ConfigError, NetworkError, RunError, StreamError
+from hamdist.errors import ConfigError, NetworkError, RunError, StreamError, UserError
+from hamdist.physics import statespace
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_ray")]
 DOUBLE: dict[str, Any] = {"dtype": torch.float64}
@@ -64,10 +68,6 @@ def same(one: Any, other: Any) -> bool:
     return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
-def told(predictions: Any) -> list[Any]:
-    return [p and (p.first, p.rows, p.learn, p.output.tolist(), p.loss.item()) for p in predictions]
-
-
 def test_step_by_step_it_is_the_one_in_this_process_to_the_bit_until_it_is_closed(tmp_path: Path):
     """Fully local, where layers could run ahead of the source by as many ticks as they are away from it."""
     batches, held_out = samples(14, (6,)), samples(3, (6,), seed=5)
@@ -101,11 +101,6 @@ def marked(folder: Path) -> list[Any]:
         lambda: nn.Sequential(nn.Linear(8, 8), nn.Tanh()),
         lambda: Marked(str(folder), "head", 8, 3),
     ]
-
-
-def builders(folder: Path) -> set[int]:
-    """Who built layers with marks, this process apart, which builds one to see what it costs."""
-    return {int(file.suffix[1:]) for file in folder.iterdir()} - {os.getpid()}
 
 
 def test_chunks_on_listed_actors():
@@ -160,29 +155,46 @@ class Fails(nn.Module):
         return x + 0
 
 
-def test_a_bad_batch_is_refused_and_a_layer_that_raises_is_told_as_in_this_process():
-    """What came before a bad batch is learnt; after a failure the layers can still be read."""
+def test_a_bad_batch_is_refused_and_after_a_layer_that_raises_new_actors_go_on_from_what_was_kept():
+    """In the words, and to the bits, of this process. What came before a bad batch is learnt; after a failure layers
+    can still be read. A state that does not fit is refused while the old actors stand.
+    """
     good, bad, y = torch.ones(3, 2), torch.full((3, 2), 7.0), torch.zeros(3, dtype=torch.long)
     batches = [(good, y), (good, y), (torch.zeros(3, 7), y), (good, y)]
-    messages: list[list[str]] = []
+    other = Learner([nn.Identity(), Fails(), nn.Linear(2, 3)])
+    other.step(good, y)
+    torch.manual_seed(0)
+    head, messages, ends = nn.Linear(2, 2), [], []
     for settings in ({}, {"runtime": "ray", "actors": [[0], [1, 2]]}):
-        with Learner([nn.Identity(), Fails(), nn.Linear(2, 2)], **settings) as learner:
+        with Learner([nn.Identity(), Fails(), head], **settings) as learner:
             found = [failure(StreamError, lambda: learner.steps(batches))]
             found += [failure(StreamError, lambda: learner.step(good.repeat(2, 1), y.repeat(2)))]
             learner.drain()
             assert (learner.samples, learner.samples_seen_once) == (6, True)
+            kept = learner.training_state()
+            found += [failure(UserError, lambda: learner.load_training_state(other.training_state()))]
             found += [failure(RunError, lambda: learner.steps([(good, y), (bad, y), (good, y)]))]
             messages.append(found)
             if settings:
-                assert "In the actor:\nTraceback" in found[2]
-                assert "ArithmeticError: out of numbers" in found[2]
+                assert "In the actor:\nTraceback" in found[3]
+                assert "ArithmeticError: out of numbers" in found[3]
                 again = failure(RunError, lambda: learner.step(good, y))
                 assert again.startswith("this learner has failed and cannot go on: layer '1' failed at tick ")
                 assert list(learner.state_dict()) == ["2.weight", "2.bias"]
+                failure(RunError, learner.training_state)
+            learner.load_training_state(kept)
+            ends.append((kept, learner.training_state()))
+            ends[-1] += (told([learner.step(good, y)]), learner.training_state())
     here, there = ([message.splitlines()[0] for message in found] for found in messages)
     assert here == there
     assert here[0].startswith("the batch at sample 6")
-    assert re.fullmatch(r"layer '1' failed at tick \d+: out of numbers", here[2])
+    assert here[2].startswith("2.weight: [3, 2] float32 in the state, and [2, 2] float32 here")
+    assert re.fullmatch(r"layer '1' failed at tick \d+: out of numbers", here[3])
+    (*inline, predicted, last), (*actors, predicted_there, last_there) = ends
+    assert all(same_states(state, inline[0]) for state in (*inline, *actors))
+    assert predicted_there == predicted
+    assert same_states(last_there, last)
+    assert not same_states(last, inline[0])
 
 
 def failure(kind: type[Exception], do: Callable[[], Any]) -> str:
@@ -190,6 +202,47 @@ def failure(kind: type[Exception], do: Callable[[], Any]) -> str:
     with pytest.raises(kind) as caught:
         do()
     return "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+def branched() -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    layers = {"body": statespace.CSSM(8, 6, 8), "head": nn.Linear(8, 3), "aux": nn.Linear(8, 2)}
+    return {name: layer.double() for name, layer in layers.items()}
+
+
+EDGES = ("body->head", "body->aux")
+CHUNKS = {"stack": True, "chunk": 4}
+ALL = Kind("memories, moments, two losses", branched, ADAM | CHUNKS, loss=LOSSES, edges=EDGES, chunk=4)
+
+
+def test_from_here_to_actors_and_back(tmp_path: Path):
+    """Weights are taken up there; what cannot leave the actors is refused with a remedy."""
+    here, path = ALL.learner(), tmp_path / "learner"
+    ALL.go(here, 0, 16)
+    other = here.state_dict()
+    here.save(path)
+    with Learner.load(path, ALL.make(), runtime="ray", actors=2) as there:
+        assert same_bits(there, here)
+        assert ALL.go(there, 16, 24) == ALL.go(here, 16, 24)
+        there.save(path)
+        assert not same_tensors(there.state_dict(), other)
+        there.load_state_dict(other)
+        assert same_tensors(there.state_dict(), other)
+        before = there.training_state()["tensors"]
+        with pytest.raises(UserError, match=r"^head\.more: is nothing that the layers have"):
+            there.load_state_dict(here.state_dict() | {"head.more": torch.zeros(1)})
+        assert same_tensors(there.training_state()["tensors"], before)
+        with pytest.raises(
+            TypeError, match=r"live on actors is not pickled: save it with learner\.save\(path\)"
+        ):
+            pickle.dumps(there)
+        with pytest.raises(RunError, match=r"cannot be copied: load its training_state\(\) into another"):
+            copy.deepcopy(there)
+    again = Learner.load(path, ALL.make(), runtime="inline")
+    assert same_bits(again, here)
+    assert ALL.go(again, 24, 32) == ALL.go(here, 24, 32)
+    assert told(again.drain()) == told(here.drain())
+    assert same_bits(again, here)
 
 
 def test_what_cannot_run_is_refused_in_the_same_words_and_a_learner_that_is_forgotten_leaves_nothing(
@@ -209,26 +262,10 @@ def test_what_cannot_run_is_refused_in_the_same_words_and_a_learner_that_is_forg
     assert gone(builders(tmp_path))
 
 
-def gone(processes: set[int]) -> bool:
-    """Whether all of them have ended, within a minute each."""
-    return all(ended(pid) for pid in processes)
-
-
-def ended(pid: int) -> bool:
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([process], [], [], 60)[0])
-    finally:
-        os.close(process)
-
-
 ALONE = """
 import sys
 import torch
-from support.ray_layers import Marked
+from support.ray_layers import Marked, builders, gone
 from hamdist import Learner
 folder = sys.argv[1]
 learner = Learner([lambda: Marked(folder, "0", 2, 2)], runtime="ray", actors=1)

@@ -169,7 +169,7 @@ def test_a_layer_that_raises_is_told_with_its_traceback():
 
 def test_a_stream_that_would_end_its_actor_ends_the_run():
     """What had entered is learnt."""
-    ending = config()
+    ending = config(actors=1)
     ending["stream"] = {"source": "iterable", "factory": "support.ray_layers:exits", "batch_size": 8}
     with pytest.raises(RunError) as caught:
         run(ending, out="out")
@@ -180,7 +180,7 @@ def test_a_stream_that_would_end_its_actor_ends_the_run():
 
 
 def test_a_stream_that_cannot_be_opened_is_told_as_in_one_process():
-    broken = config()
+    broken = config(actors=1)
     broken["stream"]["inputs"] = "nowhere.npy"
     with pytest.raises(UserError, match=r"^stream\.inputs: there is no file nowhere\.npy"):
         run(broken, out="out")

@@ -21,6 +21,8 @@ from hamdist.cluster.stream_worker import StreamWorker
 from hamdist.engine.encoding import decode, encode
 from hamdist.engine.message import Message
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 Pair = tuple[Tensor, Tensor]
 CASES: dict[str, dict[str, Any]] = {
     "instantaneous": {"mode": "nonlocal"},

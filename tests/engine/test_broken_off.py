@@ -15,6 +15,8 @@ from hamdist.engine.inline import InlineRuntime
 from hamdist.engine.spec import PLAIN, Execution
 from hamdist.errors import RunError, StreamError
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 
 class Fuse(nn.Module):
     """Raises at the call for which it is set, in a derivative if it is set so."""

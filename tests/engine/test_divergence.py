@@ -14,6 +14,8 @@ from hamdist.engine.divergence import unfinite
 from hamdist.engine.spec import PLAIN, Execution
 from hamdist.errors import DivergenceError, RunError, StreamError
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 
 def regression(count=200):
     generator = torch.Generator().manual_seed(0)

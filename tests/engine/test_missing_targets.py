@@ -18,6 +18,8 @@ from hamdist.network.network import Network
 from hamdist.physics.losses import CrossEntropy
 from hamdist.physics.modules import Residual
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 TOLERANCE = 1e-12  # float64, some hundred additions
 NONE = -100
 

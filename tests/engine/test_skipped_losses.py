@@ -22,6 +22,8 @@ from hamdist.network.locality import Horizon, Locality
 from hamdist.network.network import Network
 from hamdist.physics.rates import Adam
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 BAD = (3, 4, 9)
 FAR = 1e200  # its square is infinite in float64
 RULES: dict[str, dict[str, Any]] = {

@@ -15,6 +15,8 @@ from hamdist.engine.spec import PLAIN, Execution
 from hamdist.engine.watch import FAR, SPAN, TICKS, Growth, Norms, Watch, growth_of
 from hamdist.errors import DivergenceError
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 
 def looks(*pairs: tuple[float, float]) -> list[Norms]:
     return [Norms(tick, *pair) for tick, pair in enumerate(pairs)]

@@ -19,6 +19,8 @@ from hamdist.errors import NetworkError
 from hamdist.network.locality import Horizon
 from hamdist.physics import statespace
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 TOLERANCE = 1e-12
 CYCLIC = {"mode": "cyclic", "pairing": "current"}
 RULES = {"tau": 0.5, "weight_dissipation": 0.4, "dampening": 0.3}

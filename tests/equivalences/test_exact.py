@@ -28,6 +28,8 @@ from hamdist.physics.modules import Residual
 from hamdist.physics.statespace.walk import Reads, StepForward
 from hamdist.planning.build_plan import plan_of
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 TOLERANCE = 1e-10
 mse = nn.functional.mse_loss
 Pairs = list[tuple[Tensor, Tensor]]

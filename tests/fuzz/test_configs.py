@@ -17,7 +17,7 @@ from support.patience import patient
 from hamdist import check, run
 from hamdist.errors import RunError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_fitter")]
 
 
 @contextmanager

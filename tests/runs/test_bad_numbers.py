@@ -17,6 +17,8 @@ from hamdist.engine.state import RuntimeState
 from hamdist.errors import ConfigError, DivergenceError, NetworkError
 from hamdist.runs.prepare import built_here, open_stream_of, prepare
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 SAMPLES, BATCH, BETA, FACTOR = 480, 8, 50.0, 1e-3
 LARGE = 170  # from this sample on β is too large
 DRAW = np.random.default_rng(0)

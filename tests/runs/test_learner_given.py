@@ -19,6 +19,8 @@ from hamdist import Learner
 from hamdist.errors import RunError, StreamError
 from hamdist.runs import turn
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 X, Y = samples(1, (8,))[0]
 

@@ -17,6 +17,8 @@ from hamdist.config.network_schema import NetworkConfig
 from hamdist.errors import EvaluationModeWarning
 from hamdist.runs.assembly import network_of
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 TOLERANCE = 1e-10
 EXACT: dict[str, Any] = {"dtype": torch.float64, "locality": "nonlocal", "beta": 0.2}
 

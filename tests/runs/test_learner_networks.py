@@ -15,6 +15,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 from hamdist import Edge, LayerSpec, Learner, LossSpec, Network, plain_model
 from hamdist.errors import ConfigError, NetworkError, StreamError
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 TOLERANCE = 1e-12
 EXACT: dict[str, Any] = {"dtype": torch.float64, "locality": "nonlocal", "beta": 0.1}
 EDGES = ("body -> head", "body -> aux")

@@ -24,6 +24,8 @@ from torch import nn
 from hamdist import LayerSpec, Learner, Network, plain_model
 from hamdist.errors import RunError, UserError
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 MIDWAY, END = 18, 32  # in the midst of a chunk
 Keeps = Callable[[Kind, Learner, Path], Learner]
 
@@ -53,18 +55,21 @@ def by_copy(kind: Kind, learner: Learner, folder: Path) -> Learner:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("keep", [by_dict, by_file, by_pickle, by_copy])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_it_goes_on_as_if_nothing_had_been(kind: Kind, keep: Keeps, tmp_path: Path):
-    learner = kind.learner()
+def test_it_goes_on_as_if_nothing_had_been(kind: Kind, tmp_path: Path):
+    learner, first = kind.learner(), kind.batches(0, 1)[0][0]
     kind.go(learner, 0, MIDWAY)
-    again = keep(kind, learner, tmp_path)
-    assert same_bits(again, learner)
-    assert torch.equal(again.predict(kind.batches(0, 1)[0][0]), learner.predict(kind.batches(0, 1)[0][0]))
+    ways: list[Keeps] = [by_dict, by_file, by_pickle, by_copy]
+    kept = {keep.__name__: keep(kind, learner, tmp_path) for keep in ways}
+    says = learner.predict(first)
+    for way, again in kept.items():
+        assert same_bits(again, learner), way
+        assert torch.equal(again.predict(first), says), way
     expected = kind.go(learner, MIDWAY, END), told(learner.drain())
-    assert (kind.go(again, MIDWAY, END), told(again.drain())) == expected
-    assert same_bits(again, learner)
-    assert again.samples_seen_once == learner.samples_seen_once
+    for way, again in kept.items():
+        assert (kind.go(again, MIDWAY, END), told(again.drain())) == expected, way
+        assert same_bits(again, learner), way
+        assert again.samples_seen_once == learner.samples_seen_once, way
 
 
 def test_another_thread_keeps_it_between_two_batches():
@@ -192,27 +197,31 @@ GO_ON = """
 import sys
 from hamdist import Learner
 from support.learners import KINDS, told
-kind = next(kind for kind in KINDS if kind.name == sys.argv[2])
-learner = Learner.load(sys.argv[1], kind.make())
-kind.go(learner, {first}, {last})
-learner.drain()
-learner.save(sys.argv[1])
+for kind in KINDS:
+    if kind.name in sys.argv[2:]:
+        path = f"{{sys.argv[1]}}/{{kind.name}}"
+        learner = Learner.load(path, kind.make())
+        kind.go(learner, {first}, {last})
+        learner.drain()
+        learner.save(path)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["adam, in chunks", "dropout"])
-def test_another_process_goes_on(name: str, tmp_path: Path):
-    kind = next(kind for kind in KINDS if kind.name == name)
-    learner, path = kind.learner(), tmp_path / "learner.safetensors"
-    kind.go(learner, 0, MIDWAY)
-    learner.save(path)
-    command = [sys.executable, "-c", GO_ON.format(first=MIDWAY, last=END), str(path), name]
+def test_another_process_goes_on(tmp_path: Path):
+    names = ("adam, in chunks", "dropout")
+    learners = {kind.name: (kind, kind.learner()) for kind in KINDS if kind.name in names}
+    for name, (kind, learner) in learners.items():
+        kind.go(learner, 0, MIDWAY)
+        learner.save(tmp_path / name)
+    command = [sys.executable, "-c", GO_ON.format(first=MIDWAY, last=END), str(tmp_path), *names]
     search = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH", "")]))
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": search})
-    kind.go(learner, MIDWAY, END)
-    learner.drain()
-    assert same_bits(Learner.load(path, kind.make()), learner)
+    assert learners.keys() == set(names)
+    for name, (kind, learner) in learners.items():
+        kind.go(learner, MIDWAY, END)
+        learner.drain()
+        assert same_bits(Learner.load(tmp_path / name, kind.make()), learner), name
 
 
 def go_on(learner: Learner) -> Learner:

@@ -14,6 +14,8 @@ from torch import nn
 from hamdist import Learner
 from hamdist.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("one_fitter")
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from hamdist.runs.folder import Folder
 from hamdist.runs.inline import InlineRun
 from hamdist.runs.inline_cuts import InlineCuts
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = pytest.mark.usefixtures("folder", "one_fitter")
 
 TANH = [{"type": "Linear", "in_features": 16, "out_features": 16}, {"type": "Tanh"}]
 LAYERS = [
@@ -107,7 +107,7 @@ VOLATILE = (
 )
 
 
-def figures(directory: str) -> dict[str, Any]:
+def figures(directory: str | Path) -> dict[str, Any]:
     """All of a run directory that does not tell of time."""
     path = Path(directory)
     summary = json.loads((path / "summary.json").read_text())
@@ -122,6 +122,25 @@ def figures(directory: str) -> dict[str, Any]:
         "lines": [{key: value for key, value in line.items() if key != "seconds"} for line in lines],
         "weights": weights,
     }
+
+
+Undisturbed = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The folder of a run that nothing disturbs, the same for all tests, and beside it its predictions."""
+    made: dict[str, Path] = {}
+
+    def folder_of(given: dict[str, Any]) -> Path:
+        given = {**given, "checkpoint": {}}
+        key = json.dumps(given)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("undisturbed") / "out"
+            run(given, out=str(made[key]), predictions=str(made[key].with_suffix(".jsonl")))
+        return made[key]
+
+    return folder_of
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -141,8 +160,8 @@ CASES: dict[str, dict[str, Any]] = {
     "short batches": {"stream": {**DIGITS, "samples": 403, "batch_size": 10}},
     "stacked": {"placement": {"stack": True}},
     "chunks": {"placement": {"stack": True, "chunk": 4}},
-    "chunks of held batches": {
-        "stream": {**DIGITS, "samples": 200, "hold": 3},
+    "chunks of held batches": {  # every second cut is in the midst of a hold
+        "stream": {**DIGITS, "samples": 80, "hold": 8},
         "placement": {"stack": True, "chunk": 4},
     },
     "dropout": {
@@ -175,40 +194,36 @@ CASES: dict[str, dict[str, Any]] = {
         for name, sections in CASES.items()
     ],
 )
-def test_a_killed_run_ends_as_one_that_was_not(case: str):
+def test_a_killed_run_ends_as_one_that_was_not(undisturbed: Undisturbed, case: str):
     given = config(**CASES[case])
-    run({**given, "checkpoint": {}}, out="undisturbed")
     broken_off(35, given, "out")
     assert ticks_in(Folder("out/checkpoints"))
     again = run(given, out="out", resume=True)
     assert again["status"] == "finished"
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(given))
 
 
 @pytest.mark.slow
-def test_checkpoints_change_nothing():
+def test_checkpoints_change_nothing(undisturbed: Undisturbed):
     given = config(placement={"stack": True, "chunk": 4})
-    run({**given, "checkpoint": {}}, out="without")
     told = run(given, out="with")["checkpoints"]
     assert told["written"] == 4
-    assert figures("with") == figures("without")
+    assert figures("with") == figures(undisturbed(given))
 
 
-def test_a_run_may_be_killed_again_and_again():
+def test_a_run_may_be_killed_again_and_again(undisturbed: Undisturbed):
     """Its checkpoints are where the config says."""
     given = config(checkpoint={"every_ticks": 10, "to": "elsewhere/kept", "keep": 1})
-    run({**given, "checkpoint": {}}, out="undisturbed")
     for tick in (13, 35, 36, 48):
         broken_off(tick, given, "out", resume="auto")
         assert ticks_in(Folder("elsewhere/kept")) == [tick // 10 * 10]
     run(given, out="out", resume="auto")
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(given))
     assert not Path("out/checkpoints").exists()
 
 
-def test_where_one_of_two_places_holds_nothing_whole_the_other_is_offered():
+def test_where_one_of_two_places_holds_nothing_whole_the_other_is_offered(undisturbed: Undisturbed):
     elsewhere = config(checkpoint={"every_ticks": 10, "to": "elsewhere"})
-    run(config(checkpoint={}), out="undisturbed")
     broken_off(25, config(), "out")
     shutil.copytree("out/checkpoints", "elsewhere")
     for manifest in Path("elsewhere").glob("*/manifest.json"):
@@ -218,7 +233,7 @@ def test_where_one_of_two_places_holds_nothing_whole_the_other_is_offered():
     ):
         run(elsewhere, out="out", resume=True)
     run(elsewhere, out="out", resume="auto")
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(config()))
 
 
 def test_a_run_that_ended_without_some_of_its_weights_is_not_finished():
@@ -231,36 +246,35 @@ def test_a_run_that_ended_without_some_of_its_weights_is_not_finished():
     assert figures("out") == undisturbed
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again():
-    run(config(checkpoint={}), out="undisturbed")
+def test_a_run_killed_before_its_first_checkpoint_begins_again(undisturbed: Undisturbed):
     broken_off(7, config(), "out")
     with pytest.raises(UserError, match="out holds no checkpoint to go on from: it ended before the first"):
         run(out="out", resume=True)
     run(config(), out="out", resume="auto")
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(config()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("placement", [{"stack": True}, {"stack": True, "chunk": 8}])
-def test_how_it_runs_may_change(placement: dict[str, Any]):
+def test_how_it_runs_may_change(undisturbed: Undisturbed, placement: dict[str, Any]):
     """Chunks of another length, from a tick that is none of theirs. Lines of metrics end where chunks do."""
-    run(config(placement={"stack": True}, checkpoint={}), out="undisturbed")
     broken_off(35, config(placement={"stack": True, "chunk": 4}), "out")
     run(config(placement=placement), out="out", resume=True)
-    ours, theirs = figures("out"), figures("undisturbed")
+    ours, theirs = figures("out"), figures(undisturbed(config(placement={"stack": True})))
     assert (ours["weights"], ours["summary"]) == (theirs["weights"], theirs["summary"])
 
 
 @pytest.mark.parametrize("samples", [400, 396], ids=["whole batches", "a short one at its end"])
-def test_a_finished_run_goes_on_if_it_is_given_more(samples: int, capsys: pytest.CaptureFixture[str]):
-    run(config(stream={**DIGITS, "samples": 560}, checkpoint={}), out="undisturbed")
+def test_a_finished_run_goes_on_if_it_is_given_more(
+    undisturbed: Undisturbed, samples: int, capsys: pytest.CaptureFixture[str]
+):
     given = config(stream={**DIGITS, "samples": samples})
     first = run(given, out="out")
     assert run(given, out="out", resume="auto") == first
     with pytest.raises(UserError, match="out holds a run that is finished: nothing is left to do"):
         run(given, out="out", resume=True)
     run(resume="out", overrides=["stream.samples=560"])
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(config(stream={**DIGITS, "samples": 560})))
 
 
 def test_seconds_are_those_of_before_and_now():
@@ -302,8 +316,9 @@ def test_a_network_made_otherwise_is_refused_by_layer(folder: Path, monkeypatch:
         del sys.modules["own_layers"]
 
 
-def test_a_spoilt_newest_is_refused_and_an_older_one_is_offered(caplog: pytest.LogCaptureFixture):
-    run(config(checkpoint={}), out="undisturbed")
+def test_a_spoilt_newest_is_refused_and_an_older_one_is_offered(
+    undisturbed: Undisturbed, caplog: pytest.LogCaptureFixture
+):
     broken_off(35, config(), "out")
     part = Path("out/checkpoints/tick-000000000030/block2.safetensors")
     part.write_bytes(part.read_bytes()[:-1])
@@ -314,7 +329,7 @@ def test_a_spoilt_newest_is_refused_and_an_older_one_is_offered(caplog: pytest.L
         run(resume="out")
     run(config(), out="out", resume="auto")
     assert "going on from the checkpoint of tick 20" in caplog.text
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(config()))
 
 
 def test_folders_without_a_run_are_refused():
@@ -359,10 +374,9 @@ def test_checkpoints_of_another_run_are_not_written_over():
 
 
 def test_a_full_disk_is_told_once_and_the_run_goes_on(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("INFO")
-    run(config(checkpoint={}), out="undisturbed")
     write, full = Path.write_bytes, OSError(28, "No space left on device")
 
     def writing(self: Path, data: bytes) -> int:
@@ -376,7 +390,7 @@ def test_a_full_disk_is_told_once_and_the_run_goes_on(
     warned = [record for record in caplog.records if "no checkpoint at tick" in record.getMessage()]
     assert [record.levelname for record in warned] == ["WARNING", *["INFO"] * 3]
     assert [path.name for path in Path("out/checkpoints").iterdir()] == ["tick-000000000010"]
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(config()))
 
 
 def test_what_is_not_finite_becomes_no_checkpoint(monkeypatch: pytest.MonkeyPatch):
@@ -387,28 +401,26 @@ def test_what_is_not_finite_becomes_no_checkpoint(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("placement", [{}, pytest.param({"stack": True, "chunk": 4}, marks=pytest.mark.slow)])
-def test_ctrl_c_leaves_a_cut_and_its_results(placement: dict[str, Any]):
+def test_ctrl_c_leaves_a_cut_and_its_results(undisturbed: Undisturbed, placement: dict[str, Any]):
     given = config(placement=placement)
-    run({**given, "checkpoint": {}}, out="undisturbed")
     with signalled(28, signal.SIGINT):
         summary = run(given, out="out")
     assert summary["status"] == "interrupted"
     assert (summary["samples"], summary["samples_seen_once"]) == (28 * 8, True)
     assert summary["checkpoints"]["last_tick"] == 28
     assert run(resume="out")["status"] == "finished"
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(given))
 
 
-def test_sigterm_leaves_a_cut_and_says_how_to_go_on():
+def test_sigterm_leaves_a_cut_and_says_how_to_go_on(undisturbed: Undisturbed):
     Path("run.yaml").write_text(yaml.safe_dump(config()))
-    run(config(checkpoint={}), out="undisturbed")
     with signalled(28, signal.SIGTERM):
         result = CliRunner().invoke(app, ["run", "run.yaml", "--out", "out"])
     assert result.exit_code == 143
     assert "go on from tick 28 with: hamdist run --resume out" in result.stderr
     result = CliRunner().invoke(app, ["run", "--resume", "out"])
     assert result.exit_code == 0
-    assert figures("out") == figures("undisturbed")
+    assert figures("out") == figures(undisturbed(config()))
     again = CliRunner().invoke(app, ["run", "run.yaml", "--out", "out", "--resume", "auto"])
     assert again.exit_code == 0
     assert "finished" in again.stderr
@@ -419,23 +431,21 @@ def test_sigterm_leaves_a_cut_and_says_how_to_go_on():
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_predictions_leave_once(torn: bool):
-    run(config(checkpoint={}), out="undisturbed", predictions="all.jsonl")
+def test_predictions_leave_once(undisturbed: Undisturbed, torn: bool):
     broken_off(35, config(), "out", predictions="lines.jsonl")
     assert len(Path("lines.jsonl").read_text().splitlines()) > 30 * 8
     if torn:
         with Path("lines.jsonl").open("a") as file:
             file.write('{"sample": 99')
     told = run(config(), out="out", resume=True, predictions="lines.jsonl")
-    assert Path("lines.jsonl").read_text() == Path("all.jsonl").read_text()
+    assert Path("lines.jsonl").read_text() == undisturbed(config()).with_suffix(".jsonl").read_text()
     assert told["predictions"]["lines"] == 400
 
 
-def test_predictions_leave_standard_output_once(capfd: pytest.CaptureFixture[str]):
-    run(config(checkpoint={}), out="undisturbed", predictions="all.jsonl")
+def test_predictions_leave_standard_output_once(undisturbed: Undisturbed, capfd: pytest.CaptureFixture[str]):
     broken_off(35, config(), "out", predictions="-")
     run(config(), out="out", resume=True, predictions="-")
-    assert capfd.readouterr().out == Path("all.jsonl").read_text()
+    assert capfd.readouterr().out == undisturbed(config()).with_suffix(".jsonl").read_text()
 
 
 # A process that is really gone
@@ -458,10 +468,9 @@ hamdist.run("run.yaml", out=sys.argv[1], resume="auto", predictions="lines.jsonl
 
 
 @pytest.mark.slow
-def test_sigkill_loses_nothing():
+def test_sigkill_loses_nothing(undisturbed: Undisturbed):
     """Also while a checkpoint is being written."""
     Path("run.yaml").write_text(yaml.safe_dump(config(checkpoint={"every_ticks": 5})))
-    run("run.yaml", ["checkpoint={}"], out="undisturbed", predictions="all.jsonl")
     environment = os.environ | {"PYTHONPATH": str(Path(hamdist.__file__).parents[1])}
     for tick, when in ((13, "written"), (31, "now")):
         died = subprocess.run(
@@ -472,8 +481,8 @@ def test_sigkill_loses_nothing():
         )
         assert died.returncode == -signal.SIGKILL, died.stderr
     run("run.yaml", out="out", resume="auto", predictions="lines.jsonl")
-    assert figures("out") == figures("undisturbed")
-    assert Path("lines.jsonl").read_text() == Path("all.jsonl").read_text()
+    assert figures("out") == figures(undisturbed(config()))
+    assert Path("lines.jsonl").read_text() == undisturbed(config()).with_suffix(".jsonl").read_text()
 
 
 def test_streams_that_cannot_go_back_say_from_where_to_send_again(caplog: pytest.LogCaptureFixture):

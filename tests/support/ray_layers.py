@@ -1,6 +1,7 @@
 """Layers and a stream that a config names by path, for tests over Ray: they tell where they are, or come to harm."""
 
 import os
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,27 @@ class Marked(nn.Linear):
     def __init__(self, folder: str, name: str, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
         Path(folder, f"{name}.{os.getpid()}").touch()
+
+
+def builders(folder: Path) -> set[int]:
+    """Who built layers with marks, this process apart, which builds one to see what it costs."""
+    return {int(file.suffix[1:]) for file in folder.iterdir()} - {os.getpid()}
+
+
+def gone(processes: set[int]) -> bool:
+    """Whether all of them have ended, within a minute each."""
+    return all(ended(pid) for pid in processes)
+
+
+def ended(pid: int) -> bool:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], 60)[0])
+    finally:
+        os.close(process)
 
 
 class Refuses(nn.Module):
