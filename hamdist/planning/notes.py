@@ -161,6 +161,8 @@ def _stashes(program: Program, stashes: Mapping[str, StashSizes]) -> Iterator[st
 def _sensitivities(program: Program) -> Iterator[str]:
     """What `time: exact` keeps, and what it leaves out."""
     exact = {name: node for name, node in program.nodes.items() if node.dynamics.exact}
+    if program.locality.exact and not exact:
+        yield "exact: no layer has a memory, so that locality.time changes nothing"
     for name, node in exact.items():
         carried = initial_carry(node.layer, node.facts.inputs, node.dynamics).sensitivity
         weights = sum(s[0, 0].numel() for s in carried.values())

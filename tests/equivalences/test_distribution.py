@@ -4,6 +4,7 @@ import math
 import random
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -51,6 +52,7 @@ OVER_TIME = {
 EXACT = {
     "exact": ({"mode": "local", "exact": True}, PLAIN),
     "exact, stacked": ({"mode": "local", "exact": True}, STACKED),
+    "exact, chunks": (FAR["far"] | {"exact": True}, Execution(stacked=True, chunk=4)),
 }
 
 
@@ -73,17 +75,38 @@ def test_layers_with_memories(case, links):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "links"), [("exact", "zeromq"), ("exact, stacked", "shared")])
+@pytest.mark.parametrize(
+    ("case", "links"), [("exact", "zeromq"), ("exact, stacked", "shared"), ("exact, chunks", "threads")]
+)
 def test_memories_that_learn_exactly(case: str, links: str) -> None:
     check_memories(elementwise(), links, *EXACT[case])
 
 
-def check_memories(net: Network, links: str, place: dict[str, Any], execution: Execution) -> None:
+def check_memories(
+    net: Network,
+    links: str,
+    place: dict[str, Any],
+    execution: Execution,
+    actors: Sequence[Sequence[str]] = (("embed", "b"), ("a", "c"), ("head",)),
+) -> None:
     *whole, short = batches({PLAIN: 32, STACKED: 60}.get(execution, 96))
     flags = [torch.tensor([(k + row) % 7 == 0 for row in range(5)]) for k in range(len(whole))]
     data = [*((*batch, flag) for batch, flag in zip(whole, flags, strict=True)), short]
-    actors = [["embed", "b"], ["a", "c"], ["head"]]
     assert differences(net, place, actors, links, data, execution, beta=0.02) == []
+
+
+@pytest.mark.slow
+def test_starts_that_are_learnt_have_one_derivative_with_episodes_or_without() -> None:
+    """Delays longer than the ticks between two episodes: what is heard begins one where what returns does not."""
+    net = network_of(
+        {
+            "embed": lambda: nn.Linear(9, 14),
+            "c": lambda: statespace.DiagonalReal(14, 14, initial="learnt"),
+            "head": lambda: nn.Linear(14, 3),
+        }
+    )
+    place = {"mode": "local", "delays": {"embed->c": 4, "c->head": 4}}
+    check_memories(net, "threads", place, STACKED, [["embed"], ["c"], ["head"]])
 
 
 def elementwise() -> Network:

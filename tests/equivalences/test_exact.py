@@ -209,6 +209,11 @@ def test_the_plan_says_what_is_carried_and_what_is_left_out() -> None:
     ]
 
 
+def test_the_plan_says_where_there_is_nothing_to_be_exact_about() -> None:
+    notes = plan_of(runtime_of([nn.Linear(4, 3)], drawn(1), exact=True).program).notes
+    assert "exact: no layer has a memory, so that locality.time changes nothing" in notes
+
+
 # With moving weights: plain loops
 
 

@@ -75,7 +75,7 @@ class Walk(Way):
     def at(self, memory: Memory, a: Tensor) -> tuple[State, State]:
         self.heard.append(a)
         before = self._before(memory, a)
-        start = self._start(memory, a)
+        start = self._start(memory, a, before)
         state = added(before, start, 1.0)
         drift = added(memory.drift(a, state, self._tau), start, 1 / self._tau)
         self.drift += drift
@@ -88,13 +88,17 @@ class Walk(Way):
             return start
         return tuple(islice(self._state, memory.components))
 
-    def _start(self, memory: Memory, a: Tensor) -> State | None:
+    def _start(self, memory: Memory, a: Tensor, before: State) -> State | None:
         """Zeros with the derivatives of where the memory starts, in the rows of restarts; None where nothing learns it.
 
         The state there is the start, and so is, but for its motion, the state a step later: both derivatives count.
+        Where no episode begins they are zeros nevertheless, so that the derivatives of the state are summed in one
+        order, to the same bits, whoever asks with restarts or without.
         """
-        if self._state is None or self._restarts is None or not memory.learns_start:
+        if self._state is None or not memory.learns_start:
             return None
+        if self._restarts is None:
+            return tuple(torch.zeros_like(xi) for xi in before)
         start = memory.initial_state(a)
         rows = along(self._restarts, start)
         return tuple(torch.where(row, xi - xi.detach(), 0.0) for row, xi in zip(rows, start, strict=True))
