@@ -132,9 +132,9 @@ def _why(data: bytes, tick: int, part: PartFile) -> str:
         metadata = {}
     node, of = metadata.get(NODE, part.node), metadata.get(TICK, str(tick))
     if of != str(tick):
-        return f"belongs to another checkpoint, that of tick {of}"
+        return f"belongs to another checkpoint, that of tick {of}, or was changed after it was written"
     if node != part.node:
-        return f"is the part of {node!r}"
+        return f"is the part of {node!r}, or was changed after it was written"
     if len(data) < part.bytes:
         return f"was cut short: {len(data)} of {part.bytes} bytes are there"
     return "was changed after it was written"

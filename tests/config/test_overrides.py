@@ -52,7 +52,7 @@ def test_they_reach_the_config() -> None:
     ).config
     assert config.locality.mode == "nonlocal"
     assert config.learning.dissipation.weight == 0.1
-    assert config.learning.beta == 0.1
+    assert config.seed == 0
     assert config.network.layers is not None
     assert config.network.layers[0].modules is not None
     assert [layer.repeat for layer in config.network.layers] == [1, 2, 1]
@@ -95,11 +95,11 @@ def test_malformed(text: str) -> None:
 
 
 def test_all_that_have_no_place_at_once() -> None:
-    texts = ["network.layers.3.repeat=2", "network.layers.a=1", "learning.beta.start=1", "seed=[1", "seed=1"]
+    texts = ["network.layers.3.repeat=2", "network.layers.a=1", "seed.a=1", "seed=[1", "seed=1"]
     assert problems("digits", texts) == [
         "override network.layers.3.repeat=2: network.layers is a list of 3: its items are 0 to 2, not 3",
         "override network.layers.a=1: network.layers is a list of 3: its items are 0 to 2, not a",
-        "override learning.beta.start=1: learning.beta is 0.1, which has no keys: set it as a whole, learning.beta={…}",
+        "override seed.a=1: seed is 0, which has no keys: set it as a whole, seed={…}",
         "override seed=[1: the value is not YAML: [1: expected ',' or ']', but got '<stream end>'",
     ]
 
