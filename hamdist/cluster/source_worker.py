@@ -71,6 +71,10 @@ class SourceWorker:
 
     # From any thread
 
+    def alive(self) -> bool:
+        """It is, if it answers."""
+        return True
+
     def progress(self) -> Progress:
         """How far it is."""
         return Progress(self._ticks)

@@ -129,7 +129,7 @@ class Supervisor:
         the next generation.
         """
         running = [each for each in zip(self._group.everyone, self._all, strict=True) if not each[1].done()]
-        asked = [(handle.ask(Peer.progress), handle.ask(Peer.stop), run) for handle, run in running]
+        asked = [(handle.ask(Peer.alive), handle.ask(Peer.stop), run) for handle, run in running]
         wait([sign for sign, *_ in asked], ANSWER_SECONDS)
         alive = [(stop, run) for sign, stop, run in asked if sign.done()]
         wait([call for calls in alive for call in calls], LINKS_SECONDS)

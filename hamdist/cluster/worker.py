@@ -212,6 +212,10 @@ class Worker(HostedLayers):
 
     # From any thread
 
+    def alive(self) -> bool:
+        """It is, if it answers."""
+        return True
+
     def progress(self) -> Progress:
         """How far it is, and the cuts and the windows of metrics closed since the last call; all windows that closed
         before a cut come no later than it.

@@ -16,7 +16,9 @@ STREAM = "the stream"
 
 
 class Peer(Protocol):
-    """What every worker of a run does, that of the stream included. `progress` and `stop` may be asked at any time."""
+    """What every worker of a run does, that of the stream included. `alive`, `progress` and `stop` may be asked at any
+    time.
+    """
 
     def listen(self, layout: Layout, make_wiring: Callable[[], Wiring]) -> dict[int, str]:
         """The addresses at which neighbours find it, by edge."""
@@ -24,8 +26,11 @@ class Peer(Protocol):
     def connect(self, addresses: Mapping[int, str]) -> None:
         """Joins the neighbours at their addresses."""
 
+    def alive(self) -> bool:
+        """It is, if it answers."""
+
     def progress(self) -> Progress:
-        """How far it is."""
+        """How far it is; news come once."""
 
     def stop(self) -> None:
         """Ends what it does at once."""

@@ -212,6 +212,6 @@ class Generations:
 
     def _silent(self) -> tuple[int, ...]:
         """The numbers of those that do not answer now."""
-        asked = [handle.ask(Peer.progress) for handle in self.run.group.everyone]
+        asked = [handle.ask(Peer.alive) for handle in self.run.group.everyone]
         wait(asked, ANSWER_SECONDS)
         return tuple(number for number, call in enumerate(asked) if is_lost(call))
