@@ -63,7 +63,8 @@ def check_judged(
     of these layers are not finite either, or no loss is any more. On a GPU the tick's work so far is awaited here.
     """
     loss, skipped = judge.loss, judge.skipped
-    if loss is None or (skipped is None and torch.isfinite(loss)):
+    assert loss is not None, "only a loss that was judged is looked at"
+    if skipped is None and torch.isfinite(loss):
         return
     if skipped is not None and not (judge.left_out and _spoilt(skipped, nodes)):
         return
@@ -88,10 +89,9 @@ def unfinite(state: PartitionState) -> str:
     "" where all are. What a layer says may be infinite, as a mask, but not NaN.
     """
     for name, node in state.nodes.items():
-        mean = node.carry.mean._replace(tensors={})
-        if not _all(
-            torch.isfinite, node.carry._replace(buffers={}, mean=mean)
-        ):  # a mask may well be infinite
+        # A mask may well be infinite, and so its mean.
+        carry = node.carry._replace(buffers={}, mean=node.carry.mean._replace(tensors={}))
+        if not _all(torch.isfinite, carry):
             return f"not all numbers of layer {name!r} are finite"
     for edge, costates in state.costates.items():
         if not _all(torch.isfinite, [message.tensors[:1] for message in costates]):

@@ -55,12 +55,11 @@ class Learning:
         """The dynamics of one layer whose costate returns after `depth` ticks.  delays: whether any layer's returns
         later.  rows: samples of an update.
         """
-        scaled = self.delay_scaled(pairing)
-        late = depth + self.dynamics.integrator.lag
+        of_delay, of_momentum = self._scales(depth, pairing, delays)
         rate = replace(
             self.dynamics.rate,
-            delay_factor=delay_scale(late, self.exponent) if scaled else 1.0,
-            momentum_factor=self._momentum_scale if scaled and delays else 1.0,
+            delay_factor=of_delay,
+            momentum_factor=of_momentum,
             factors=parameter_factors(self.beta_scale, name, layer.pure.parameters()),
         )
         average = None if self.average is None else self.average.of_update(rows)
@@ -70,12 +69,11 @@ class Learning:
         """(1 − d)βτ/η_θ of a layer whose costate returns after `depth` ticks, of the largest β: how far a steady drive
         of 1 moves its weights in a step.  delays: as of `of_layer`.
         """
-        dynamics, scaled = self.dynamics, self.delay_scaled(pairing)
-        factor = delay_scale(depth + dynamics.integrator.lag, self.exponent) if scaled else 1.0
-        factor *= self._momentum_scale if scaled and delays else 1.0
+        dynamics = self.dynamics
+        of_delay, of_momentum = self._scales(depth, pairing, delays)
         decay, drive = dynamics.weight_coefficients
         steady = dynamics.tau * drive / (1 - decay) if decay < 1 else math.inf
-        return dynamics.rate.peak * factor * steady * (1 - dynamics.dampening)
+        return dynamics.rate.peak * of_delay * of_momentum * steady * (1 - dynamics.dampening)
 
     def rates_differ(self, pairing: PairingName) -> bool:
         """Whether layers may learn at different rates."""
@@ -88,6 +86,13 @@ class Learning:
     def delay_scaled(self, pairing: PairingName) -> bool:
         """Whether β shrinks with the delay."""
         return self.rate == "delay-scaled" or (self.rate == "auto" and pairing != "current")
+
+    def _scales(self, depth: int, pairing: PairingName, delays: bool) -> tuple[float, float]:
+        """What a layer's β is multiplied by, for its delay and for momentum; as of `of_layer`."""
+        if not self.delay_scaled(pairing):
+            return 1.0, 1.0
+        late = depth + self.dynamics.integrator.lag
+        return delay_scale(late, self.exponent), self._momentum_scale if delays else 1.0
 
     @property
     def _momentum_scale(self) -> float:

@@ -25,9 +25,8 @@ from torch import Tensor
 from hamdist.physics.numerics import plus_
 from hamdist.physics.rates import Moments
 
-RIDGE = (
-    1e-4  # ρ: directions that have hardly been driven stay where they are, and are no accident of rounding
-)
+RIDGE = 1e-4
+"""ρ: directions that have hardly been driven stay where they are, and are no accident of rounding."""
 
 
 @dataclass(frozen=True)

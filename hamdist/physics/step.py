@@ -169,9 +169,8 @@ def with_past(layer: Layer, carry: Carry, point: Point, partials: Partials) -> t
     before = dict(zip(names, forgotten(tensors, point.restarts), strict=True))
     drive, after = layer.carried_sensitivity(carry.parameters, carry.buffers, point, before, partials.state)
     weights = {name: g + drive[name] if name in drive else g for name, g in partials.weights.items()}
-    after = {
-        name: s.contiguous() for name, s in after.items()
-    }  # the order of a sum, so its bits, depends on it
+    # The order of a sum, and so its bits, depends on the order in memory.
+    after = {name: s.contiguous() for name, s in after.items()}
     return carry._replace(sensitivity=after), partials._replace(weights=weights)
 
 

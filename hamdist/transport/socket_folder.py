@@ -26,9 +26,8 @@ class SocketFolder:
         self._file = _opened(made)
         with suppress(OSError):
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.path = made.rename(
-            parent / made.name.removeprefix(".")
-        )  # nobody looks at it before it is locked
+        # Nobody looks at it before it is locked.
+        self.path = made.rename(parent / made.name.removeprefix("."))
 
     def remove(self) -> None:
         """It is gone; somebody else may have removed it."""
